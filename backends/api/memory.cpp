@@ -1,0 +1,127 @@
+#include "backends/api/memory.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+namespace exo {
+namespace {
+
+template <class Space, class Address, class Bytes>
+Result<void> transfer_all(Bytes bytes, Address address, Space&& some, std::string_view what) {
+    std::size_t done = 0;
+    while (done < bytes.size()) {
+        auto count = some(address + done, bytes.subspan(done));
+        if (!count || *count == 0) {
+            return fail(count ? Errc::bad_address : count.error().code,
+                        std::string{"cannot "} + std::string{what} + " " + hex(address + done) +
+                            (count ? "" : ": " + count.error().message));
+        }
+        done += *count;
+    }
+    return {};
+}
+
+// Walks `bytes` page by page, handing each physically contiguous piece to `piece`.
+template <class Bytes, class Piece>
+Result<std::size_t> by_page(AddressSpace& space, VirtualAddress address, Bytes bytes,
+                            Piece&& piece) {
+    std::size_t done = 0;
+    while (done < bytes.size()) {
+        auto where = space.translate(address + done);
+        if (!where) {
+            if (done > 0) break;
+            return fail(std::move(where).error());
+        }
+        const auto want =
+            std::min<std::uint64_t>(bytes.size() - done, where->left_in_page());
+        auto count = piece(where->physical, bytes.subspan(done, want));
+        if (!count) {
+            if (done > 0) break;
+            return fail(std::move(count).error());
+        }
+        done += *count;
+        if (*count < want) break;
+    }
+    return done;
+}
+
+}  // namespace
+
+std::string hex(std::uint64_t value) {
+    std::array<char, 16> digits{};
+    auto [end, ec] = std::to_chars(digits.data(), digits.data() + digits.size(), value, 16);
+    return "0x" + std::string{digits.data(), end};
+}
+
+std::string_view to_string(Errc code) {
+    switch (code) {
+        case Errc::bad_request: return "bad request";
+        case Errc::bad_address: return "bad address";
+        case Errc::no_such_thread: return "no such thread";
+        case Errc::denied: return "denied";
+        case Errc::no_free_slot: return "no free slot";
+        case Errc::timed_out: return "timed out";
+        case Errc::busy: return "busy";
+        case Errc::not_found: return "not found";
+        case Errc::bad_data: return "bad data";
+        case Errc::unsupported: return "unsupported";
+        case Errc::backend: return "backend";
+        case Errc::target_gone: return "target gone";
+    }
+    return "unknown";
+}
+
+Result<void> PhysicalMemory::read(PhysicalAddress address, MutableBytes out) {
+    return transfer_all(
+        out, address, [&](PhysicalAddress a, MutableBytes b) { return read_some(a, b); },
+        "read physical address");
+}
+
+Result<void> PhysicalMemory::write(PhysicalAddress address, ConstBytes in) {
+    return transfer_all(
+        in, address, [&](PhysicalAddress a, ConstBytes b) { return write_some(a, b); },
+        "write physical address");
+}
+
+Result<std::size_t> AddressSpace::read_some(VirtualAddress address, MutableBytes out) {
+    return by_page(*this, address, out,
+                   [&](PhysicalAddress a, MutableBytes b) { return physical().read_some(a, b); });
+}
+
+Result<std::size_t> AddressSpace::write_some(VirtualAddress address, ConstBytes in) {
+    return by_page(*this, address, in,
+                   [&](PhysicalAddress a, ConstBytes b) { return physical().write_some(a, b); });
+}
+
+Result<void> AddressSpace::read(VirtualAddress address, MutableBytes out) {
+    return transfer_all(
+        out, address, [&](VirtualAddress a, MutableBytes b) { return read_some(a, b); },
+        "read address");
+}
+
+Result<void> AddressSpace::write(VirtualAddress address, ConstBytes in) {
+    return transfer_all(
+        in, address, [&](VirtualAddress a, ConstBytes b) { return write_some(a, b); },
+        "write address");
+}
+
+Result<std::string> AddressSpace::read_string(VirtualAddress address, std::size_t limit) {
+    std::string text;
+    std::array<std::byte, 256> chunk{};
+    while (text.size() < limit) {
+        const auto want = std::min(limit - text.size(), chunk.size());
+        auto count = read_some(address + text.size(), MutableBytes{chunk}.first(want));
+        if (!count || *count == 0) {
+            if (text.empty() && !count) return fail(std::move(count).error());
+            break;
+        }
+        const auto* begin = reinterpret_cast<const char*>(chunk.data());
+        const auto* nul = std::find(begin, begin + *count, '\0');
+        text.append(begin, nul);
+        if (nul != begin + *count) break;
+    }
+    return text;
+}
+
+}  // namespace exo

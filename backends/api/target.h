@@ -1,0 +1,121 @@
+// The seam between the debugger side and a machine. A backend implements Target; what it can do beyond
+// the required part it hands out as capabilities: pointers that are null where the machine cannot do it.
+// A null capability makes the packets that need it unreachable, so there is no "not implemented" at run
+// time.
+//
+// Threads: one thread calls all of this, the one that opened the target (ptrace and libvirt want it so),
+// but for Execution::interrupt(), which any thread may call.
+//
+// To add a backend: implement Target under backends/NAME/, add its row in backends/registry.cpp, run
+// tests/support/target_contract.h against it. Nothing else changes.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backends/api/memory.h"
+#include "backends/api/registers.h"
+#include "backends/api/result.h"
+
+namespace exo {
+
+using VcpuId = std::uint32_t;  // 0 … vcpu_count()-1
+
+enum class BreakpointKind : std::uint8_t {  // numbers of the Z packets
+    software = 0,
+    hardware = 1,
+    write_watch = 2,
+    read_watch = 3,
+    access_watch = 4,
+};
+
+struct StopEvent {
+    enum class Cause : std::uint8_t {
+        none,       // stopped with no event of its own, as right after attach()
+        interrupt,  // by interrupt(), or paused by the hypervisor's own tools
+        step,
+        breakpoint,  // rip is at the breakpoint's address, not one past it
+        hardware_breakpoint,
+        write_watch,  // `address` is the watched address; the store has taken effect
+        read_watch,
+        access_watch,
+        exited,  // the guest is gone: powered off or destroyed
+    };
+    Cause cause = Cause::none;
+    VcpuId vcpu = 0;
+    VirtualAddress address{};
+};
+
+enum class VcpuAction : std::uint8_t { hold, run, step };
+
+// Run control. Without it (a dump) the target is stopped for ever.
+class Execution {
+public:
+    virtual ~Execution() = default;
+
+    // Stops all vCPUs. Idempotent. busy if another debugger has the guest.
+    virtual Result<StopEvent> attach() = 0;
+    // Removes every breakpoint and gives the guest back as attach() found it: running if it ran, paused
+    // if it was paused. Usable in any state, also while it runs. The target can be attached again.
+    virtual Result<void> detach() = 0;
+    // One action for each vCPU. A step takes no interrupt where the machine can prevent it.
+    virtual Result<void> resume(std::span<const VcpuAction> actions) = 0;
+    // Blocks until the guest stops, or for `limit`: nothing then. Exactly one event for each resume.
+    virtual Result<std::optional<StopEvent>> wait_for_stop(std::chrono::milliseconds limit) = 0;
+    // From any thread; the stop comes out of wait_for_stop. Harmless when the guest is stopped.
+    virtual void interrupt() noexcept = 0;
+};
+
+class Breakpoints {
+public:
+    virtual ~Breakpoints() = default;
+    [[nodiscard]] virtual bool supports(BreakpointKind kind) const = 0;
+    // Guest stopped. `length` is in bytes: of the instruction for software breakpoints (1 on x86), of
+    // the range for watchpoints. Each (kind, address, length) is inserted at most once by the caller.
+    // no_free_slot when the debug registers are used up, bad_address when the address is not mapped.
+    virtual Result<void> insert(BreakpointKind kind, VirtualAddress address,
+                                std::uint32_t length) = 0;
+    virtual Result<void> remove(BreakpointKind kind, VirtualAddress address,
+                                std::uint32_t length) = 0;
+};
+
+// The hypervisor's own command line: QEMU's HMP. `monitor` passes on what exogdb does not know itself.
+class Console {
+public:
+    virtual ~Console() = default;
+    virtual Result<std::string> command(const std::string& line) = 0;
+};
+
+class Target {
+public:
+    Target() = default;
+    Target(const Target&) = delete;
+    Target& operator=(const Target&) = delete;
+    virtual ~Target() = default;  // detaches
+
+    // "libvirt domain debian (QEMU 7.2.22, TCG), pid 4711"
+    [[nodiscard]] virtual std::string description() const = 0;
+    [[nodiscard]] virtual const RegisterLayout& layout() const = 0;
+    [[nodiscard]] virtual std::uint32_t vcpu_count() const = 0;
+    [[nodiscard]] virtual PhysicalMemory& memory() = 0;
+    virtual Result<bool> running() = 0;
+
+    // Stopped: all that the backend knows. Running: a snapshot of at least rip, rsp, cs, cr0, cr3, cr4,
+    // efer, gs_base and k_gs_base, taken without stopping the guest for longer than the hypervisor's own
+    // tools do; unsupported if there is none. Registers it cannot tell stay unavailable.
+    virtual Result<RegisterSet> read_registers(VcpuId vcpu) = 0;
+    // Stopped only. Writes the listed registers; unsupported for one that cannot be written.
+    virtual Result<void> write_registers(VcpuId vcpu, const RegisterSet& values,
+                                         std::span<const RegisterNumber> numbers) = 0;
+
+    [[nodiscard]] virtual Execution* execution() { return nullptr; }
+    [[nodiscard]] virtual Breakpoints* breakpoints() { return nullptr; }
+    [[nodiscard]] virtual Console* console() { return nullptr; }
+};
+
+}  // namespace exo

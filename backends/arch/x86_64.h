@@ -1,0 +1,41 @@
+// x86-64: register layout as gdb and lldb want it, and page-table parameters.
+//
+// gdb-known features first (org.gnu.gdb.i386.core, .sse, .avx, .segments: gdb/features/i386/*.xml), so that
+// $ymm0 and $fs_base work, then a private feature for control registers. The layout is the same in every
+// mode of the CPU: a register packet that changes its length makes gdb give up ("g packet reply is too
+// long").
+#pragma once
+
+#include "backends/api/registers.h"
+
+namespace exo::x86 {
+
+// gdb register numbers; the layout's table is in this order.
+// clang-format off
+enum Register : RegisterNumber {
+    rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15,
+    rip, eflags, cs, ss, ds, es, fs, gs,
+    st0, st7 = st0 + 7, fctrl, fstat, ftag, fiseg, fioff, foseg, fooff, fop,
+    xmm0, xmm15 = xmm0 + 15, mxcsr,
+    ymm0h, ymm15h = ymm0h + 15,
+    fs_base, gs_base,
+    k_gs_base, cr0, cr2, cr3, cr4, cr8, efer,
+    ss_base, ds_base, es_base, cs_base, gdt_base, idt_base, tr_base, tr_selector, ldt_selector,
+    register_count,
+};
+// clang-format on
+
+const RegisterLayout& layout();
+
+inline constexpr std::uint64_t cr0_pe = 1U << 0;
+inline constexpr std::uint64_t cr0_pg = 1U << 31;
+inline constexpr std::uint64_t cr4_pae = 1U << 5;
+inline constexpr std::uint64_t cr4_la57 = 1U << 12;
+inline constexpr std::uint64_t efer_lma = 1U << 10;
+
+enum class PagingMode : std::uint8_t { none, bits32, pae, levels4, levels5 };
+
+// Intel SDM vol. 3A 4.1.1; from cr0, cr4 and efer, nothing where one of them is unavailable.
+std::optional<PagingMode> paging_mode(const RegisterSet& registers);
+
+}  // namespace exo::x86

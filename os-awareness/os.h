@@ -1,0 +1,97 @@
+// What the stub asks of an operating system. Implementations see guest memory and vCPU registers only: no
+// packet, no socket, no Target. All guest data is hostile: every list has a bound and a cycle check, every
+// size a limit, and what breaks off is said in problems().
+//
+// To add an OS: implement OsAwareness and a probe function under os-awareness/NAME/, add its row in
+// os-awareness/probes.cpp.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backends/api/memory.h"
+#include "backends/api/registers.h"
+#include "backends/api/target.h"
+#include "os-awareness/symbols.h"
+
+namespace exo::os {
+
+struct Task {
+    VirtualAddress address{};  // of the task_struct: its identity
+    std::uint32_t tid = 0;     // as the guest calls it; 0 for every idle task
+    std::uint32_t tgid = 0;
+    std::uint32_t cpu = 0;       // on which it runs or last ran
+    std::string comm;            // bytes that are not printable ASCII are '?'
+    std::string process;         // comm of the thread group leader
+    char state = '?';            // as ps: R S D T t X Z P I
+    bool idle = false;           // swapper/N
+    bool kernel_thread = false;  // no user address space of its own
+    std::optional<VcpuId> vcpu;  // set while it is the one that this vCPU executes
+    VirtualAddress wchan{};      // where it sleeps, 0 when not known
+};
+
+// One line of `exogdb info`: what was found and by what.
+struct Finding {
+    std::string what;   // "kaslr_slide"
+    std::string value;  // "0x1c000000"
+    std::string how;    // "kallsyms _text against 0xffffffff81000000"
+};
+
+class OsAwareness {
+public:
+    OsAwareness() = default;
+    OsAwareness(const OsAwareness&) = delete;
+    OsAwareness& operator=(const OsAwareness&) = delete;
+    virtual ~OsAwareness() = default;
+
+    [[nodiscard]] virtual std::string_view name() const = 0;  // "linux"
+    [[nodiscard]] virtual std::string version() const = 0;    // "6.1.0-56-cloud-amd64"
+    [[nodiscard]] virtual std::span<const Finding> findings() const = 0;
+
+    // Takes a snapshot of the tasks; called once a stop, with each vCPU's registers in order. An error
+    // means that this kernel is not there any more (reset, kexec): probe again.
+    virtual Result<void> refresh(std::span<const RegisterSet> vcpus) = 0;
+
+    // The snapshot. A vCPU whose current task could not be told is in none of them.
+    [[nodiscard]] virtual std::span<const Task> tasks() const = 0;
+    // What in the last refresh could not be trusted or read, one line each.
+    [[nodiscard]] virtual std::span<const std::string> problems() const = 0;
+
+    // Registers of a task that runs on no vCPU: the saved ones, the rest unavailable.
+    virtual Result<RegisterSet> saved_registers(const Task& task) = 0;
+
+    // The kernel's own page tables: kernel addresses only, valid whatever the vCPUs do.
+    [[nodiscard]] virtual AddressSpace& kernel_space() = 0;
+    // Kernel half as kernel_space(), user half through the task's mm->pgd; a kernel thread has none.
+    virtual Result<std::unique_ptr<AddressSpace>> task_space(const Task& task) = 0;
+
+    [[nodiscard]] virtual const SymbolTable& symbols() const = 0;
+    // Run-time address minus link-time address of the kernel image; what qOffsets gives.
+    [[nodiscard]] virtual std::uint64_t slide() const = 0;
+};
+
+using Progress = std::function<void(std::string_view what)>;
+
+struct ProbeContext {
+    PhysicalMemory& memory;
+    std::span<const RegisterSet> vcpus;  // in vCPU order, all of one layout
+    Progress progress;                   // may be empty
+};
+
+// What was tried when no OS was recognised; each line names a step and why it failed.
+struct ProbeFailure {
+    std::vector<std::string> steps;
+};
+
+enum class Choice : std::uint8_t { automatic, linux, none };
+
+// Null with `failure` filled when nothing was recognised: not an error, a guest may be in firmware.
+std::unique_ptr<OsAwareness> probe(const ProbeContext& context, Choice choice,
+                                   ProbeFailure& failure);
+
+}  // namespace exo::os

@@ -1,0 +1,61 @@
+// Framing, both ways (GDB manual, "Overview" of the Remote Protocol). No I/O: bytes in, events out.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace exo::rsp {
+
+struct Frame {
+    enum class Kind : std::uint8_t {
+        packet,        // $payload#cs, payload unescaped and run-length expanded
+        notification,  // %payload#cs
+        ack,           // +
+        nack,          // -
+        interrupt,     // 0x03, or a telnet BREAK (ff f3), outside a packet
+        bad_checksum,  // to be answered with `-` while acks are on
+        too_long,      // the packet exceeded the limit; its bytes were dropped to the closing #cs
+    };
+    Kind kind = Kind::packet;
+    std::string payload;  // of packet and notification
+};
+
+class FrameDecoder {
+public:
+    // `limit` is the longest payload, after unescaping, that is kept.
+    explicit FrameDecoder(std::size_t limit) : limit_(limit) {}
+
+    void feed(std::string_view bytes);
+    // The next event, nothing when more bytes are needed. Never fails: what makes no sense between
+    // packets is dropped, as gdb does. A `$` inside a packet starts it anew (gdb/remote.c read_frame).
+    std::optional<Frame> next();
+    // Checksums are not looked at after QStartNoAckMode (gdb sends them all the same).
+    void ignore_checksums(bool ignore) { ignore_checksums_ = ignore; }
+    // RLE is off for what clients send: gdb never run-length encodes what it sends, and `*` in an X packet
+    // is a byte. On for the client side, which reads what servers send.
+    void expand_runs(bool expand) { expand_runs_ = expand; }
+
+private:
+    enum class State : std::uint8_t { idle, telnet, body, escape, run, checksum1, checksum2 };
+    std::size_t limit_;
+    std::string input_;
+    std::size_t position_ = 0;
+    State state_ = State::idle;
+    Frame frame_;
+    std::uint8_t sum_ = 0;
+    std::uint8_t expected_ = 0;
+    bool checksum_valid_ = true;
+    bool overflow_ = false;
+    bool ignore_checksums_ = false;
+    bool expand_runs_ = false;
+};
+
+// Appends $payload#cs. Bytes that frame a packet (# $ } *) are escaped, so a payload may be binary.
+void append_packet(std::string& out, std::string_view payload);
+void append_notification(std::string& out, std::string_view payload);
+
+}  // namespace exo::rsp
