@@ -1,0 +1,90 @@
+#include "os-awareness/linux/vmcoreinfo.h"
+
+#include <algorithm>
+#include <charconv>
+
+namespace exo::os {
+namespace {
+
+bool is_printable(std::string_view text) {
+    return std::ranges::all_of(text, [](char c) { return c >= ' ' && c <= '~'; });
+}
+
+std::optional<std::uint64_t> number_of(std::string_view text, int base) {
+    bool negative = false;
+    if (base == 10 && text.starts_with('-')) {
+        negative = true;
+        text.remove_prefix(1);
+    }
+    // NUMBER()s that the kernel prints with %lx carry 0x on some architectures.
+    if (text.starts_with("0x")) {
+        text.remove_prefix(2);
+        base = 16;
+    }
+    std::uint64_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+    if (error != std::errc{} || end != text.data() + text.size() || text.empty()) return std::nullopt;
+    return negative ? 0 - value : value;
+}
+
+std::string key_of(std::string_view kind, std::string_view name) {
+    std::string key{kind};
+    return key.append("(").append(name).append(")");
+}
+
+}  // namespace
+
+Result<VmCoreInfo> VmCoreInfo::parse(std::string_view text) {
+    text = text.substr(0, text.find('\0'));
+    if (!text.starts_with("OSRELEASE="))
+        return fail(Errc::bad_data, "VMCOREINFO does not begin with OSRELEASE=");
+    VmCoreInfo info;
+    for (auto end = text.find('\n'); end != text.npos; end = text.find('\n')) {
+        const auto line = text.substr(0, end);
+        text.remove_prefix(end + 1);
+        const auto equals = line.find('=');
+        if (equals == line.npos || equals == 0 || !is_printable(line)) {
+            return fail(Errc::bad_data, "VMCOREINFO has a line that is not KEY=VALUE");
+        }
+        info.values_.emplace(line.substr(0, equals), line.substr(equals + 1));
+    }
+    if (info.values_.empty()) return fail(Errc::bad_data, "VMCOREINFO has no whole line");
+    return info;
+}
+
+std::optional<std::string_view> VmCoreInfo::find(std::string_view key) const {
+    const auto it = values_.find(key);
+    if (it == values_.end()) return std::nullopt;
+    return it->second;
+}
+
+std::string_view VmCoreInfo::release() const { return find("OSRELEASE").value_or(""); }
+
+std::optional<VirtualAddress> VmCoreInfo::symbol(std::string_view name) const {
+    const auto text = find(key_of("SYMBOL", name));
+    const auto value = text ? number_of(*text, 16) : std::nullopt;
+    if (!value) return std::nullopt;
+    return VirtualAddress{*value};
+}
+
+std::optional<std::uint64_t> VmCoreInfo::number(std::string_view name) const {
+    const auto text = find(key_of("NUMBER", name));
+    return text ? number_of(*text, 10) : std::nullopt;
+}
+
+std::optional<std::uint64_t> VmCoreInfo::kernel_offset() const {
+    const auto text = find("KERNELOFFSET");
+    return text ? number_of(*text, 16) : std::nullopt;
+}
+
+std::optional<std::uint64_t> VmCoreInfo::offset(std::string_view member) const {
+    const auto text = find(key_of("OFFSET", member));
+    return text ? number_of(*text, 10) : std::nullopt;
+}
+
+std::optional<std::uint64_t> VmCoreInfo::size(std::string_view type) const {
+    const auto text = find(key_of("SIZE", type));
+    return text ? number_of(*text, 10) : std::nullopt;
+}
+
+}  // namespace exo::os

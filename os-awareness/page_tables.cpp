@@ -1,0 +1,239 @@
+#include "os-awareness/page_tables.h"
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+#include <vector>
+
+namespace exo::os {
+namespace {
+
+constexpr std::uint64_t entry_present = 1U << 0;
+constexpr std::uint64_t entry_writable = 1U << 1;
+constexpr std::uint64_t entry_user = 1U << 2;
+constexpr std::uint64_t entry_large = 1U << 7;
+constexpr std::uint64_t entry_no_execute = 1ULL << 63;
+
+// Intel SDM vol. 3A 4.3–4.5, tables 4-1 … 4-20.
+struct Level {
+    const char* name;
+    std::uint8_t shift;    // lowest bit of the virtual address that selects the entry
+    std::uint8_t bits;     // how many select it
+    bool can_be_leaf;      // by bit 7; the last level always is one
+    bool has_permissions;  // PAE's page-directory-pointer entries have none
+};
+
+struct Format {
+    std::uint8_t entry_bytes;
+    std::uint8_t virtual_bits;
+    bool sign_extended;          // canonical addresses
+    std::uint64_t root_mask;     // of CR3
+    std::uint64_t address_mask;  // of an entry that points at a table or a 4 KiB page
+    std::span<const Level> levels;
+};
+
+constexpr auto long_mode = std::to_array<Level>({
+    {"PML5", 48, 9, false, true},
+    {"PML4", 39, 9, false, true},
+    {"PDPT", 30, 9, true, true},
+    {"PD", 21, 9, true, true},
+    {"PT", 12, 9, true, true},
+});
+constexpr auto pae_levels = std::to_array<Level>({
+    {"PDPT", 30, 2, false, false},
+    {"PD", 21, 9, true, true},
+    {"PT", 12, 9, true, true},
+});
+constexpr auto bits32_levels = std::to_array<Level>({
+    {"PD", 22, 10, true, true},
+    {"PT", 12, 10, true, true},
+});
+
+constexpr std::uint64_t address_bits_52 = 0x000f'ffff'ffff'f000;
+constexpr Format format_levels5{8, 57, true, address_bits_52, address_bits_52, long_mode};
+constexpr Format format_levels4{
+    8, 48, true, address_bits_52, address_bits_52, std::span{long_mode}.subspan(1)};
+constexpr Format format_pae{8, 32, false, 0xffff'ffe0, address_bits_52, pae_levels};
+constexpr Format format_bits32{4, 32, false, 0xffff'f000, 0xffff'f000, bits32_levels};
+
+const Format* format_of(x86::PagingMode mode) {
+    switch (mode) {
+        case x86::PagingMode::levels5: return &format_levels5;
+        case x86::PagingMode::levels4: return &format_levels4;
+        case x86::PagingMode::pae: return &format_pae;
+        case x86::PagingMode::bits32: return &format_bits32;
+        case x86::PagingMode::none: break;
+    }
+    return nullptr;
+}
+
+constexpr std::uint64_t low_bits(unsigned count) {
+    return count >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
+}
+
+bool is_valid(const Format& format, std::uint64_t address) {
+    const std::uint64_t high =
+        address >> (format.sign_extended ? format.virtual_bits - 1 : format.virtual_bits);
+    return high == 0 || (format.sign_extended && high == low_bits(64U - format.virtual_bits + 1U));
+}
+
+bool is_leaf(const Level& level, std::uint64_t entry) {
+    return level.shift == 12 || (level.can_be_leaf && (entry & entry_large) != 0);
+}
+
+// What the entries on the way down allow together.
+struct Rights {
+    bool writable = true;
+    bool user = true;
+    bool executable = true;
+
+    void restrict(const Format& format, const Level& level, std::uint64_t entry) {
+        if (format.entry_bytes == 8 && (entry & entry_no_execute) != 0) executable = false;
+        if (!level.has_permissions) return;
+        writable = writable && (entry & entry_writable) != 0;
+        user = user && (entry & entry_user) != 0;
+    }
+};
+
+// Start of the page that a leaf maps. A 4 MiB page of 32-bit paging has bits 39:32 in bits 20:13 (PSE-36).
+std::uint64_t leaf_base(const Format& format, const Level& level, std::uint64_t entry) {
+    const std::uint64_t page_mask = ~low_bits(level.shift);
+    if (format.entry_bytes == 4 && level.shift == 22) {
+        return (entry & 0xffc0'0000) | ((entry >> 13 & 0xff) << 32);
+    }
+    return entry & format.address_mask & page_mask;
+}
+
+}  // namespace
+
+PageTables::PageTables(PhysicalMemory& memory, PhysicalAddress root, x86::PagingMode mode,
+                       std::uint64_t encryption_mask)
+    : memory_(&memory), root_(root), mode_(mode), encryption_mask_(encryption_mask) {
+    if (const Format* format = format_of(mode)) {
+        root_ = PhysicalAddress{raw(root) & format->root_mask & ~encryption_mask};
+    }
+}
+
+void PageTables::invalidate() { cache_.fill({}); }
+
+Result<Translation> PageTables::translate(VirtualAddress address) {
+    const Format* format = format_of(mode_);
+    if (format == nullptr) {
+        if (raw(address) >> 32 != 0)
+            return fail(Errc::bad_address, hex(address) + " is above 4 GiB, paging is off");
+        return Translation{PhysicalAddress{raw(address)}, 4096, true, true, true};
+    }
+    const std::uint64_t page = raw(address) >> 12;
+    CacheLine& line = cache_[page % cache_lines];
+    if (line.page != page) {
+        if (!is_valid(*format, raw(address)))
+            return fail(Errc::bad_address, hex(address) + " is not canonical");
+        line.translation = TRY(walk(VirtualAddress{page << 12}));
+        line.page = page;
+    }
+    Translation result = line.translation;
+    result.physical = result.physical + (raw(address) & 0xfff);
+    return result;
+}
+
+Result<Translation> PageTables::walk(VirtualAddress address) {
+    const Format& format = *format_of(mode_);
+    Rights rights;
+    std::uint64_t table = raw(root_);
+    for (const Level& level : format.levels) {
+        const std::uint64_t index = raw(address) >> level.shift & low_bits(level.bits);
+        const PhysicalAddress at{table + index * format.entry_bytes};
+        std::uint64_t entry = 0;
+        auto read = memory_->read(at, std::as_writable_bytes(std::span{&entry, 1}).first(format.entry_bytes));
+        if (!read) {
+            return fail(Errc::bad_address, std::string{level.name} + " entry of " + hex(address) +
+                                               " is not in RAM: " + read.error().message);
+        }
+        entry &= ~encryption_mask_;
+        if ((entry & entry_present) == 0) {
+            return fail(Errc::bad_address, hex(address) + " is not mapped: " + level.name + " entry at " +
+                                               hex(at) + " is not present");
+        }
+        rights.restrict(format, level, entry);
+        if (is_leaf(level, entry)) {
+            const std::uint64_t size = std::uint64_t{1} << level.shift;
+            return Translation{PhysicalAddress{leaf_base(format, level, entry) | (raw(address) & (size - 1))},
+                               size, rights.writable, rights.user, rights.executable};
+        }
+        table = entry & format.address_mask;
+    }
+    return fail(Errc::bad_data, "page tables without a last level");
+}
+
+// A depth-first visit of the tables that cover a window, each table read once as a whole.
+struct PageTables::Visit {
+    PageTables& tables;
+    const Format& format;
+    std::uint64_t first;  // of the window, both inclusive: it may end at the top of the address space
+    std::uint64_t last;
+    const std::function<bool(const Leaf&)>& visit;
+    std::size_t tables_left;
+    bool stopped = false;
+
+    std::uint64_t canonical(std::uint64_t address) const {
+        if (!format.sign_extended || (address >> (format.virtual_bits - 1) & 1) == 0) return address;
+        return address | ~low_bits(format.virtual_bits);
+    }
+
+    // `base` is the first address that `table` maps.
+    Result<void> table(std::span<const Level> levels, std::uint64_t table, std::uint64_t base,
+                       Rights rights) {
+        if (tables_left-- == 0) return fail(Errc::bad_data, "more page tables than expected in the window");
+        const Level& level = levels.front();
+        const std::size_t count = std::size_t{1} << level.bits;
+        std::array<std::byte, 4096> bytes{};
+        const auto content = MutableBytes{bytes}.first(count * format.entry_bytes);
+        if (!tables.memory_->read(PhysicalAddress{table}, content)) return {};
+        for (std::size_t i = 0; i < count && !stopped; ++i) {
+            const std::uint64_t start = canonical(base + (static_cast<std::uint64_t>(i) << level.shift));
+            if (start > last) break;
+            if (start + low_bits(level.shift) < first) continue;
+            std::uint64_t entry = 0;
+            std::memcpy(&entry, content.data() + i * format.entry_bytes, format.entry_bytes);
+            entry &= ~tables.encryption_mask_;
+            if ((entry & entry_present) == 0) continue;
+            Rights below = rights;
+            below.restrict(format, level, entry);
+            if (is_leaf(level, entry)) {
+                leaf(level, start, entry, below);
+            } else {
+                CHECK_OK(this->table(levels.subspan(1), entry & format.address_mask, start, below));
+            }
+        }
+        return {};
+    }
+
+    void leaf(const Level& level, std::uint64_t start, std::uint64_t entry, Rights rights) {
+        const Leaf found{VirtualAddress{start},
+                         {PhysicalAddress{leaf_base(format, level, entry)}, std::uint64_t{1} << level.shift,
+                          rights.writable, rights.user, rights.executable}};
+        stopped = !visit(found);
+    }
+};
+
+Result<void> PageTables::for_each_leaf(VirtualAddress start, std::uint64_t size,
+                                       const std::function<bool(const Leaf&)>& visit,
+                                       std::size_t table_limit) {
+    const Format* format = format_of(mode_);
+    if (format == nullptr || size == 0) return {};
+    const std::uint64_t first = raw(start);
+    const std::uint64_t last = first + (size - 1) < first ? ~std::uint64_t{0} : first + (size - 1);
+    Visit walk{*this, *format, first, last, visit, table_limit};
+    return walk.table(format->levels, raw(root_), 0, {});
+}
+
+SplitAddressSpace::SplitAddressSpace(AddressSpace& kernel, std::unique_ptr<AddressSpace> user)
+    : kernel_(&kernel), user_(std::move(user)) {}
+
+Result<Translation> SplitAddressSpace::translate(VirtualAddress address) {
+    if (raw(address) >> 63 != 0) return kernel_->translate(address);
+    if (!user_) return fail(Errc::bad_address, hex(address) + " is a user address, and this task has none");
+    return user_->translate(address);
+}
+
+}  // namespace exo::os
