@@ -31,7 +31,8 @@ public:
     Result<void> look();
     // look(), once, at the first question after a stop: steps that nobody asks about cost nothing.
     Result<void> look_once();
-    void forget();  // the guest runs on: nothing that was read is true any more
+    void forget();         // the guest runs on: nothing that was read is true any more
+    void forget_memory();  // guest memory was written: page tables may have changed
 
     // Null while none is recognised; `probe_failure` then says what was tried.
     [[nodiscard]] os::OsAwareness* os() { return os_.get(); }

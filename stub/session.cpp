@@ -9,7 +9,7 @@ namespace exo::stub {
 
 Result<void> Session::open() {
     auto* execution = machine.target().execution();
-    if (execution != nullptr) TRY(execution->attach());
+    if (execution != nullptr) CHECK_OK(execution->attach());
     attached = true;
     machine.forget();
     run_control.breakpoints.forget();

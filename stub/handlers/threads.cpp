@@ -117,7 +117,7 @@ Result<Reply> thread_extra_info(Session& session, std::string_view arguments) {
 Result<Reply> thread_alive(Session& session, std::string_view arguments) {
     const auto id = rsp::parse_thread_id(arguments);
     if (!id) return fail(Errc::bad_request, "malformed thread-id");
-    TRY(session.thread(*id));
+    CHECK_OK(session.thread(*id));
     return ok();
 }
 
@@ -125,7 +125,7 @@ Result<Reply> thread_alive(Session& session, std::string_view arguments) {
 // every packet.
 Result<Reply> select_thread(Session& session, const rsp::SelectThread& request) {
     if (request.operation == 'c') {
-        if (request.thread.tid > 0) TRY(session.thread(request.thread));
+        if (request.thread.tid > 0) CHECK_OK(session.thread(request.thread));
         session.continue_thread = request.thread;
         return ok();
     }
