@@ -1,15 +1,271 @@
 #include "os-awareness/linux/kernel_image.h"
 
-namespace exo::os {
+#include <algorithm>
+#include <array>
+#include <utility>
 
-Result<KernelImage> find_kernel_image(const ProbeContext&, ProbeFailure& failure) {
-    failure.steps.emplace_back("linux: not searched for");
-    return fail(Errc::not_found, "no Linux kernel");
+#include "os-awareness/linux/image_window.h"
+#include "os-awareness/linux/kallsyms.h"
+#include "os-awareness/linux/root_candidates.h"
+
+namespace exo::os {
+namespace {
+
+constexpr std::string_view banner_prefix = "Linux version ";
+constexpr std::size_t banner_limit = 512;
+// CONFIG_PHYSICAL_START of every x86-64 configuration known to us, as _text is linked.
+constexpr std::uint64_t default_link_address = 0xffff'ffff'8100'0000;
+// _text is aligned to CONFIG_PHYSICAL_ALIGN, which is a multiple of this.
+constexpr std::uint64_t image_alignment = 0x20'0000;
+
+// A kernel's tables and constants are in its first tens of MiB; an early kernel maps 512 MiB or 1 GiB.
+constexpr auto read_limits = std::to_array<std::uint64_t>({96ULL << 20, 512ULL << 20});
+
+// Where AMD's C-bit was seen (CPUID 0x8000001f EBX[5:0]): bit 47, and 51 from Zen 2 on.
+constexpr auto encryption_masks = std::to_array<std::uint64_t>({0, 1ULL << 47, 1ULL << 51});
+
+// Newest name first: init_top_pgt is 4.14's (65ade2f872b4), swapper_pg_dir an alias in C.
+constexpr auto root_symbols =
+    std::to_array<std::string_view>({"init_top_pgt", "swapper_pg_dir", "init_level4_pgt"});
+
+struct Search {
+    const ProbeContext& context;
+    ProbeFailure& failure;
+
+    void report(const std::string& what) const {
+        if (context.progress) context.progress(what);
+    }
+};
+
+// Up to the line feed; empty if it is no banner.
+std::string read_banner(AddressSpace& space, VirtualAddress address) {
+    auto text = space.read_string(address, banner_limit);
+    if (!text || !text->starts_with(banner_prefix)) return {};
+    text->resize(std::min(text->size(), text->find('\n')));
+    std::ranges::replace_if(*text, [](char c) { return c < ' ' || c > '~'; }, '?');
+    return std::move(*text);
+}
+
+// For kernels without data symbols: "Linux version 5", not the format "%s version %s".
+std::optional<VirtualAddress> search_banner(ConstBytes bytes, VirtualAddress start) {
+    const std::string_view text{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+    for (auto at = text.find(banner_prefix); at != text.npos; at = text.find(banner_prefix, at + 1)) {
+        const auto rest = text.substr(at + banner_prefix.size(), banner_limit);
+        if (!rest.empty() && rest[0] >= '1' && rest[0] <= '9' && rest.find('\n') != rest.npos)
+            return start + at;
+    }
+    return std::nullopt;
+}
+
+bool maps(PageTables& tables, VirtualAddress address, PhysicalAddress expected) {
+    const auto where = tables.translate(address);
+    return where && where->physical == expected;
+}
+
+// The kernel's own tables at `root`, in the mode in which they map the image to where it is.
+std::unique_ptr<PageTables> own_tables(PhysicalMemory& memory, PhysicalAddress root,
+                                       const PageTables& through, const KernelImage& image) {
+    // A scan sees 5-level tables from the second level down, so the mode of `through` is but the first guess.
+    auto modes = std::to_array({x86::PagingMode::levels4, x86::PagingMode::levels5});
+    if (through.mode() == modes[1]) std::swap(modes[0], modes[1]);
+    for (const auto mode : modes) {
+        auto tables = std::make_unique<PageTables>(memory, root, mode, image.encryption_mask);
+        if (!maps(*tables, image.start, image.physical_start)) continue;
+        if (read_banner(*tables, image.banner_address) == image.banner) return tables;
+    }
+    return nullptr;
+}
+
+void add_finding(KernelImage& image, std::string what, std::string value, std::string how) {
+    image.findings.push_back({std::move(what), std::move(value), std::move(how)});
+}
+
+// VMCOREINFO of this kernel, not of one that ran before.
+bool is_of(const VmCoreInfo& info, const KernelImage& image) {
+    const auto theirs = info.symbol("_stext");
+    const auto ours = image.symbols.find("_stext");
+    if (theirs && ours) return *theirs == *ours;
+    return theirs && raw(*theirs) >= raw(image.start) && raw(*theirs) - raw(image.start) < image_alignment;
+}
+
+void read_vmcoreinfo_of(KernelImage& image, AddressSpace& space) {
+    const auto pointer = image.symbols.find("vmcoreinfo_data");
+    if (!pointer) return;
+    auto info = read_vmcoreinfo(space, *pointer);
+    // Not an error: it is made late in the boot, and not in every configuration.
+    if (info && is_of(*info, image)) image.vmcoreinfo = std::move(*info);
+}
+
+void set_root(KernelImage& image, PhysicalMemory& memory, std::unique_ptr<PageTables> through,
+              const std::string& how) {
+    const auto try_root = [&](std::optional<VirtualAddress> address, const std::string& name) {
+        if (!address || !(raw(*address) >= raw(image.start) && raw(*address) < raw(image.end))) return false;
+        const PhysicalAddress root = image.physical_start + (raw(*address) - raw(image.start));
+        auto tables = own_tables(memory, root, *through, image);
+        if (!tables) return false;
+        image.space = std::move(tables);
+        add_finding(image, "page_table_root", hex(root), name);
+        return true;
+    };
+    const auto by_symbol = [&](std::string_view name) {
+        return try_root(image.symbols.find(name), "symbol " + std::string{name});
+    };
+    bool found = std::ranges::any_of(root_symbols, by_symbol);
+    if (!found && !image.symbols.find(root_symbols.front())) {
+        auto info =
+            scan_for_vmcoreinfo(memory, [&](const VmCoreInfo& candidate) { return is_of(candidate, image); });
+        if (info) {
+            found = try_root(info->symbol("swapper_pg_dir"), "VMCOREINFO SYMBOL(swapper_pg_dir)");
+            image.vmcoreinfo = std::move(*info);
+        }
+    }
+    if (!found) {
+        add_finding(image, "page_table_root", hex(through->root()),
+                    how + "; the kernel's own were not found");
+        image.space = std::move(through);
+    }
+    image.root = image.space->root();
+    image.mode = image.space->mode();
+    add_finding(image, "paging_levels", image.mode == x86::PagingMode::levels5 ? "5" : "4",
+                "walk from the root to _text and the banner");
+}
+
+void set_slide(KernelImage& image) {
+    if (image.vmcoreinfo) {
+        const auto offset = image.vmcoreinfo->kernel_offset();
+        if (offset && *offset % image_alignment == 0 && *offset < kernel_window_bytes) {
+            image.slide = *offset;
+            add_finding(image, "kaslr_slide", hex(image.slide), "VMCOREINFO KERNELOFFSET");
+            return;
+        }
+    }
+    image.slide = raw(image.start) - default_link_address;
+    add_finding(image, "kaslr_slide", hex(image.slide), "_text against " + hex(default_link_address));
+}
+
+// What the symbols say of the image's borders, where they say something that can be.
+void set_borders(KernelImage& image, const ImageWindow& window) {
+    const auto text = image.symbols.find("_text");
+    image.start = text && window.contains(*text) ? *text : window.start;
+    const auto end = image.symbols.find("_end");
+    const bool usable =
+        end && raw(*end) > raw(image.start) && raw(*end) - raw(kernel_window) <= kernel_window_bytes;
+    image.end = usable ? *end : window.end;
+    image.physical_start = window.physical_of(image.start);
+    add_finding(image, "kernel_image",
+                hex(image.start) + "-" + hex(image.end) + " at " + hex(image.physical_start),
+                text ? "page tables and symbols _text, _end" : "page tables");
+}
+
+// The kernel that is seen through `tables`, or why there is none.
+Result<KernelImage> kernel_through(const Search& search, std::unique_ptr<PageTables> tables,
+                                   const std::string& how) {
+    const auto window = find_image_window(*tables);
+    if (!window) return fail(Errc::not_found, "maps nothing at " + hex(kernel_window));
+    PhysicalMemory& memory = search.context.memory;
+    KernelImage image;
+    std::optional<Error> error;
+    for (const std::uint64_t limit : read_limits) {
+        const auto bytes = read_image(memory, *window, limit);
+        auto kallsyms = parse_kallsyms(bytes, window->start);
+        if (!kallsyms) {
+            error = std::move(kallsyms).error();
+            if (bytes.size() < limit) break;
+            continue;
+        }
+        error.reset();
+        add_finding(image, "symbols", std::to_string(kallsyms->names.count),
+                    "kallsyms: " + kallsyms->description());
+        image.symbols = std::move(kallsyms->symbols);
+        const auto banner = image.symbols.find("linux_banner");
+        image.banner_address =
+            banner ? *banner : search_banner(bytes, window->start).value_or(VirtualAddress{});
+        break;
+    }
+    if (error) {
+        return fail(std::move(*error).with_context(hex(window->start) + "-" + hex(window->end) + " at " +
+                                                   hex(window->physical)));
+    }
+    set_borders(image, *window);
+    image.banner = read_banner(*tables, image.banner_address);
+    if (image.banner.empty())
+        return fail(Errc::bad_data, "symbols, but no \"Linux version\" banner in the image");
+    add_finding(image, "linux_banner", hex(image.banner_address), "read through the page tables");
+    set_root(image, memory, std::move(tables), how);
+    if (!image.vmcoreinfo) read_vmcoreinfo_of(image, *image.space);
+    set_slide(image);
+    return image;
+}
+
+Result<KernelImage> kernel_of(const Search& search, const RootCandidate& candidate) {
+    Error first;
+    for (const std::uint64_t mask : encryption_masks) {
+        auto tables =
+            std::make_unique<PageTables>(search.context.memory, candidate.root, candidate.mode, mask);
+        auto found = kernel_through(search, std::move(tables), candidate.how);
+        if (found) {
+            found->encryption_mask = mask;
+            return found;
+        }
+        if (mask == 0) first = std::move(found).error();
+        if (first.code != Errc::not_found) break;
+    }
+    return fail(std::move(first));
+}
+
+bool executes(std::span<const RegisterSet> vcpus, const KernelImage& image) {
+    return std::ranges::any_of(vcpus, [&](const RegisterSet& vcpu) {
+        const auto pc = vcpu.get(x86::rip);
+        return pc && *pc >= raw(image.start) && *pc < raw(image.end);
+    });
+}
+
+// The first kernel that a vCPU executes, else the first: others are what former kernels left in RAM.
+std::optional<KernelImage> kernel_by_scan(const Search& search) {
+    search.report("searching all of the guest's memory for a kernel");
+    std::optional<KernelImage> best;
+    std::size_t kernels = 0;
+    scan_for_roots(search.context.memory, [&](const RootCandidate& candidate) {
+        auto found = kernel_of(search, candidate);
+        if (!found) return false;
+        ++kernels;
+        const bool executed = executes(search.context.vcpus, *found);
+        if (!best || executed) best = std::move(*found);
+        constexpr std::size_t kernels_limit = 8;
+        return executed || kernels == kernels_limit;
+    });
+    if (best)
+        add_finding(*best, "kernel_found_by", "search of RAM for page tables", "no vCPU's CR3 led to it");
+    return best;
+}
+
+}  // namespace
+
+Result<KernelImage> find_kernel_image(const ProbeContext& context, ProbeFailure& failure) {
+    const Search search{context, failure};
+    for (const RootCandidate& candidate : roots_of_vcpus(context.vcpus, failure)) {
+        auto found = kernel_of(search, candidate);
+        if (found) {
+            add_finding(*found, "kernel_found_by", hex(candidate.root), candidate.how);
+            return found;
+        }
+        failure.steps.push_back("linux: page tables at " + hex(candidate.root) + " (" + candidate.how +
+                                "): " + found.error().message);
+    }
+    if (!may_run_a_kernel(context.vcpus)) {
+        failure.steps.emplace_back(
+            "linux: memory was not searched: every vCPU executes firmware or a boot loader");
+        return fail(Errc::not_found, "no Linux kernel yet: every vCPU executes firmware or a boot loader");
+    }
+    if (auto found = kernel_by_scan(search)) return std::move(*found);
+    failure.steps.emplace_back("linux: no page tables in RAM lead to a kernel");
+    return fail(Errc::not_found, "no Linux kernel found");
 }
 
 bool still_there(KernelImage& image) {
-    auto text = image.space->read_string(image.banner_address, image.banner.size());
-    return text && *text == image.banner;
+    image.space->invalidate();
+    return maps(*image.space, image.start, image.physical_start) &&
+           read_banner(*image.space, image.banner_address) == image.banner;
 }
 
 }  // namespace exo::os

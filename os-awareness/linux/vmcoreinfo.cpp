@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "os-awareness/scan.h"
+
 namespace exo::os {
 namespace {
 
@@ -32,11 +34,15 @@ std::string key_of(std::string_view kind, std::string_view name) {
     return key.append("(").append(name).append(")");
 }
 
+constexpr std::string_view first_key = "OSRELEASE=";
+constexpr std::size_t text_limit = 4096;  // VMCOREINFO_BYTES is one page
+constexpr std::size_t candidates_limit = 64;
+
 }  // namespace
 
 Result<VmCoreInfo> VmCoreInfo::parse(std::string_view text) {
     text = text.substr(0, text.find('\0'));
-    if (!text.starts_with("OSRELEASE="))
+    if (!text.starts_with(first_key))
         return fail(Errc::bad_data, "VMCOREINFO does not begin with OSRELEASE=");
     VmCoreInfo info;
     for (auto end = text.find('\n'); end != text.npos; end = text.find('\n')) {
@@ -85,6 +91,28 @@ std::optional<std::uint64_t> VmCoreInfo::offset(std::string_view member) const {
 std::optional<std::uint64_t> VmCoreInfo::size(std::string_view type) const {
     const auto text = find(key_of("SIZE", type));
     return text ? number_of(*text, 10) : std::nullopt;
+}
+
+Result<VmCoreInfo> read_vmcoreinfo(AddressSpace& space, VirtualAddress pointer) {
+    const auto page = TRY(space.read_value<std::uint64_t>(pointer));
+    return VmCoreInfo::parse(TRY(space.read_string(VirtualAddress{page}, text_limit)));
+}
+
+Result<VmCoreInfo> scan_for_vmcoreinfo(PhysicalMemory& memory,
+                                       const std::function<bool(const VmCoreInfo&)>& accept) {
+    std::optional<VmCoreInfo> found;
+    std::size_t candidates = 0;
+    const auto visit = [&](PhysicalAddress at) {
+        std::string text(text_limit, '\0');
+        if (memory.read(at, std::as_writable_bytes(std::span{text}))) {
+            auto info = VmCoreInfo::parse(text);
+            if (info && accept(*info)) found = std::move(*info);
+        }
+        return !found && ++candidates < candidates_limit;
+    };
+    find_in_ram(memory, first_key, text_limit, visit);
+    if (!found) return fail(Errc::not_found, "no VMCOREINFO of this kernel in RAM");
+    return std::move(*found);
 }
 
 }  // namespace exo::os

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -31,5 +32,13 @@ public:
 private:
     std::map<std::string, std::string, std::less<>> values_;
 };
+
+// The text through vmcoreinfo_data, a pointer to the page, at `pointer` in `space`.
+Result<VmCoreInfo> read_vmcoreinfo(AddressSpace& space, VirtualAddress pointer);
+
+// For a kernel without data symbols: each page of RAM that begins with such a text, until `accept` returns
+// true. Copies of former kernels are there too. not_found if none is accepted.
+Result<VmCoreInfo> scan_for_vmcoreinfo(PhysicalMemory& memory,
+                                       const std::function<bool(const VmCoreInfo&)>& accept);
 
 }  // namespace exo::os
