@@ -73,9 +73,13 @@ class Domain(Guest):
         except OSError as error:
             raise HarnessError(f'no pid of {self.name}: {error}') from error
 
+    def release_daemons(self) -> dict:
+        """From now on the caller stops the daemons that this domain's start brought up (libvirtd.stop)."""
+        daemons, self._daemons = self._daemons, {}
+        return daemons
+
     def _end(self):
         if self._created:
             libvirtd.virsh('destroy', self.name, check=False)
             self._created = False
-        libvirtd.stop(self._daemons)
-        self._daemons = {}
+        libvirtd.stop(self.release_daemons())

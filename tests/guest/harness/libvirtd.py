@@ -49,7 +49,7 @@ def _start_by_service_manager() -> bool:
                           check=False).returncode == 0
 
 
-def _start_time(pid: int):
+def start_time(pid: int):
     """With the pid this names one process for good (proc(5), field 22); None when it is gone."""
     try:
         return pathlib.Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[19]
@@ -89,18 +89,18 @@ def _start_daemon(name: str, started: dict):
                                    start_new_session=True)
     time.sleep(0.5)
     if process.poll() is None:
-        started[str(process.pid)] = _start_time(process.pid)
+        started[str(process.pid)] = start_time(process.pid)
     elif 'already' not in (text := log.read_text(errors='replace')) and 'pid file' not in text.lower():
         raise HarnessError(f'{name} ended with {process.returncode}: {text.strip()[-300:]}')
 
 
 def stop(started: dict):
     for pid, since in reversed(list(started.items())):
-        if since is None or _start_time(int(pid)) != since:
+        if since is None or start_time(int(pid)) != since:
             continue
         os.kill(int(pid), signal.SIGTERM)
         until = time.monotonic() + 10
-        while _start_time(int(pid)) == since and time.monotonic() < until:
+        while start_time(int(pid)) == since and time.monotonic() < until:
             try:
                 os.waitpid(int(pid), os.WNOHANG)
             except ChildProcessError:

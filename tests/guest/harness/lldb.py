@@ -20,6 +20,7 @@ VERSIONS = (14, 19)
 def _environment(version: int, root: pathlib.Path) -> dict:
     library = root / f'usr/lib/llvm-{version}/lib'
     modules = [path for path in library.glob('python3*/dist-packages') if path.is_dir()]
+    modules.append('/usr/lib/python3/dist-packages')  # lldb 14's module wants six
     environment = {**os.environ, 'PYTHONPATH': ':'.join(map(str, modules))}
     if root != pathlib.Path('/'):
         environment['LD_LIBRARY_PATH'] = f'{library}:{root}/usr/lib/x86_64-linux-gnu'

@@ -41,11 +41,12 @@ def run_json(*words, limit: float = 60):
 
 
 class Server:
-    """`exogdb serve TARGET`, listening on a unix socket of its own; in use with `with`."""
+    """`exogdb serve TARGET`, on a unix socket of its own unless `listen` says where else."""
 
-    def __init__(self, target: str, *options: str, limit: float = 60):
+    def __init__(self, target: str, *options: str, listen: str = None, limit: float = 60):
         self._target = target
         self._options = options
+        self._listen = listen
         self._limit = limit
         self._folder = None
         self.process = None
@@ -54,17 +55,21 @@ class Server:
     def socket(self) -> str:
         return f'{self._folder}/gdb'
 
-    def __enter__(self):
+    def start(self):
         self._folder = tempfile.mkdtemp(prefix='exogdb-serve-')
         try:
             self._start()
         except BaseException:
             self.stop()
             raise
+
+    def __enter__(self):
+        self.start()
         return self
 
     def _start(self):
-        words = [program(), 'serve', self._target, '--listen', f'unix:{self.socket}', *self._options]
+        listen = self._listen or f'unix:{self.socket}'
+        words = [program(), 'serve', self._target, '--listen', listen, *self._options]
         with open(f'{self._folder}/log', 'wb') as log:
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
                                             start_new_session=True)
