@@ -51,7 +51,7 @@ def show_gdb(remote: str, banner: str):
 
 def keep(guest: Domain, serving: server.Server, remote: str):
     kept_file().write_text(json.dumps({
-        'domain': guest.name, 'folder': str(guest.folder), 'daemons': guest.release_daemons(),
+        'domain': guest.name, 'folders': [str(guest.folder), serving.folder], 'daemons': guest.release_daemons(),
         'server': {str(serving.process.pid): libvirtd.start_time(serving.process.pid)}}))
     print(f"\nStill running: libvirt domain {guest.name}, exogdb (pid {serving.process.pid}). Now type:\n"
           f"  gdb -ex 'target remote {remote}'\n"
@@ -65,7 +65,8 @@ def stop_kept():
     libvirtd.stop(kept['server'])
     libvirtd.virsh('destroy', kept['domain'], check=False)
     libvirtd.stop(kept['daemons'])
-    shutil.rmtree(kept['folder'], ignore_errors=True)
+    for folder in kept['folders']:
+        shutil.rmtree(folder, ignore_errors=True)
     kept_file().unlink()
 
 

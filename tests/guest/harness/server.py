@@ -48,15 +48,15 @@ class Server:
         self._options = options
         self._listen = listen
         self._limit = limit
-        self._folder = None
+        self.folder = None
         self.process = None
 
     @property
     def socket(self) -> str:
-        return f'{self._folder}/gdb'
+        return f'{self.folder}/gdb'
 
     def start(self):
-        self._folder = tempfile.mkdtemp(prefix='exogdb-serve-')
+        self.folder = tempfile.mkdtemp(prefix='exogdb-serve-')
         try:
             self._start()
         except BaseException:
@@ -70,7 +70,7 @@ class Server:
     def _start(self):
         listen = self._listen or f'unix:{self.socket}'
         words = [program(), 'serve', self._target, '--listen', listen, *self._options]
-        with open(f'{self._folder}/log', 'wb') as log:
+        with open(f'{self.folder}/log', 'wb') as log:
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
                                             start_new_session=True)
         lines = queue.Queue()
@@ -93,7 +93,7 @@ class Server:
         lines.put(None)
 
     def log(self) -> str:
-        return pathlib.Path(self._folder, 'log').read_text(errors='replace')
+        return pathlib.Path(self.folder, 'log').read_text(errors='replace')
 
     def kill(self):
         """As the kernel's out-of-memory killer would: no chance to clean up."""
@@ -102,8 +102,8 @@ class Server:
 
     def stop(self):
         processes.end(self.process)
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def __exit__(self, *_):
         self.stop()
