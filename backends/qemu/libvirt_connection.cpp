@@ -3,8 +3,11 @@
 #include <libvirt/virterror.h>
 
 #include <array>
+#include <charconv>
 #include <cstdlib>
 #include <mutex>
+
+#include "backends/qemu/process.h"
 
 namespace exo::qemu {
 namespace {
@@ -98,6 +101,19 @@ std::string state_name(int state) {
         case VIR_DOMAIN_PMSUSPENDED: return "pmsuspended";
         default: return "no state";
     }
+}
+
+std::optional<pid_t> libvirt_pid(const std::string& uri, const std::string& name) {
+    const char* runtime = std::getenv("XDG_RUNTIME_DIR");
+    const bool session = uri.find("/session") != std::string::npos;
+    if (session && runtime == nullptr) return std::nullopt;
+    const std::string directory =
+        session ? std::string{runtime} + "/libvirt/qemu/run/" : "/run/libvirt/qemu/";
+    const auto text = read_proc_file(directory + name + ".pid");
+    pid_t pid = 0;
+    const auto parsed = std::from_chars(text.data(), text.data() + text.size(), pid);
+    if (parsed.ec != std::errc{} || pid <= 0) return std::nullopt;
+    return pid;
 }
 
 }  // namespace exo::qemu

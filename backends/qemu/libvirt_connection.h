@@ -3,7 +3,10 @@
 
 #include <libvirt/libvirt.h>
 
+#include <sys/types.h>
+
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "backends/api/result.h"
@@ -30,6 +33,9 @@ Result<Connection> open_connection(const std::string& uri, bool read_only = fals
 std::string uri_of(virConnectPtr connection);
 Result<Domain> find_domain(virConnectPtr connection, const std::string& name);
 std::string uuid_of(virDomainPtr domain);
+// QEMU's pid, from where libvirt's qemu driver leaves it: /run/libvirt/qemu of the system daemon,
+// $XDG_RUNTIME_DIR/libvirt/qemu/run of a user's own (virQEMUDriverConfigNew). To be verified.
+std::optional<pid_t> libvirt_pid(const std::string& uri, const std::string& name);
 // "running", "shut off" …: virsh's words.
 std::string state_name(int state);
 

@@ -2,7 +2,6 @@
 #include <libvirt/libvirt-qemu.h>
 #include <libvirt/virterror.h>
 
-#include <charconv>
 #include <cstdlib>
 #include <utility>
 
@@ -11,21 +10,6 @@
 
 namespace exo::qemu {
 namespace {
-
-// Where libvirt's qemu driver leaves QEMU's pid: /run/libvirt/qemu of the system daemon,
-// $XDG_RUNTIME_DIR/libvirt/qemu/run of a user's own (virQEMUDriverConfigNew).
-std::optional<pid_t> pid_from_file(const std::string& uri, const std::string& name) {
-    const char* runtime = std::getenv("XDG_RUNTIME_DIR");
-    const bool session = uri.find("/session") != std::string::npos;
-    if (session && runtime == nullptr) return std::nullopt;
-    const std::string directory =
-        session ? std::string{runtime} + "/libvirt/qemu/run/" : "/run/libvirt/qemu/";
-    const auto text = read_proc_file(directory + name + ".pid");
-    pid_t pid = 0;
-    const auto parsed = std::from_chars(text.data(), text.data() + text.size(), pid);
-    if (parsed.ec != std::errc{} || pid <= 0) return std::nullopt;
-    return pid;
-}
 
 class LibvirtMonitor final : public Monitor {
 public:
@@ -37,7 +21,7 @@ public:
           uuid_(uuid_of(domain_.get())) {}
 
     [[nodiscard]] std::string description() const override { return "libvirt domain " + name_; }
-    [[nodiscard]] std::optional<pid_t> process_hint() const override { return pid_from_file(uri_, name_); }
+    [[nodiscard]] std::optional<pid_t> process_hint() const override { return libvirt_pid(uri_, name_); }
     [[nodiscard]] std::string command_line_mark() const override { return uuid_; }
     [[nodiscard]] std::string uuid() const override { return uuid_; }
 

@@ -1,13 +1,16 @@
 #include "backends/qemu/process.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <memory>
 
 namespace exo::qemu {
 namespace {
@@ -94,6 +97,21 @@ std::optional<pid_t> process_of_thread(pid_t tid) {
     const auto pid = number(*group, 10);
     if (!pid || *pid == 0) return std::nullopt;
     return static_cast<pid_t>(*pid);
+}
+
+bool has_thread(pid_t pid, pid_t tid) {
+    const auto directory = proc_path(pid, "task");
+    if (::access((directory + "/" + std::to_string(tid)).c_str(), F_OK) == 0) return true;
+    const std::unique_ptr<DIR, int (*)(DIR*)> entries{::opendir(directory.c_str()), &::closedir};
+    while (const dirent* entry = entries ? ::readdir(entries.get()) : nullptr) {
+        const auto thread = number(entry->d_name, 10);
+        const auto ids = thread ? status_field(static_cast<pid_t>(*thread), "NSpid") : std::nullopt;
+        const auto last = ids ? ids->find_last_of("\t ") : std::string::npos;
+        if (last == std::string::npos) continue;  // one number: no namespace of its own
+        if (number(std::string_view{*ids}.substr(last + 1), 10) == static_cast<std::uint64_t>(tid))
+            return true;
+    }
+    return false;
 }
 
 std::string command_line_of(pid_t pid) {

@@ -35,6 +35,8 @@ private:
 std::optional<std::uint64_t> start_time_of(pid_t pid);
 // The process that the thread `tid` belongs to.
 std::optional<pid_t> process_of_thread(pid_t tid);
+// Whether the process has a thread that is `tid` here or in the process' own pid namespace.
+bool has_thread(pid_t pid, pid_t tid);
 // NULs replaced by blanks; empty if it cannot be read.
 std::string command_line_of(pid_t pid);
 // One field of /proc/PID/status, without the blanks around it.

@@ -102,7 +102,7 @@ Result<void> StubClient::negotiate() {
     CHECK_OK(drop_breakpoints());
     CHECK_OK(read_description());
     CHECK_OK(read_threads());
-    // Qqemu.PhyMemMode: QEMU 4.1 and later. Without it, memory is written into QEMU's process.
+    // Qqemu.PhyMemMode: QEMU 4.1 and later. Without it, write_physical() fails.
     physical_mode_ = TRY(exchange("Qqemu.PhyMemMode:1")) == "OK";
     return {};
 }

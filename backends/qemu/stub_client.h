@@ -19,7 +19,7 @@
 
 namespace exo::qemu {
 
-class StubClient final : public PhysicalWriter {
+class StubClient {
 public:
     // Connects, which stops the guest, and negotiates. `process` outlives the client.
     static Result<std::unique_ptr<StubClient>> connect(const std::string& path, const Process& process);
@@ -38,7 +38,8 @@ public:
     Result<void> drop_breakpoints();
     Result<RegisterSet> read_registers(VcpuId vcpu, const RegisterLayout& layout);
     Result<void> write_register(VcpuId vcpu, RegisterNumber number, ConstBytes value);
-    Result<void> write_physical(PhysicalAddress address, ConstBytes in) override;
+    // Into RAM, by QEMU itself.
+    Result<void> write_physical(PhysicalAddress address, ConstBytes in);
     // The vCPU through whose page tables KVM looks for a software breakpoint.
     Result<void> select_for_breakpoints(VcpuId vcpu);
 
