@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <span>
+#include <tuple>
 #include <vector>
 
 namespace exo::os {
@@ -227,6 +228,17 @@ Result<void> PageTables::for_each_leaf(VirtualAddress start, std::uint64_t size,
     return walk.table(format->levels, raw(root_), 0, {});
 }
 
+std::optional<VirtualAddress> PageTables::next_mapped(VirtualAddress address) {
+    std::optional<VirtualAddress> found;
+    const auto visit = [&](const Leaf& leaf) {
+        found = std::max(address, leaf.start);
+        return false;
+    };
+    // An error only cuts the search short; what was found before it counts.
+    std::ignore = for_each_leaf(address, ~std::uint64_t{0} - raw(address), visit);
+    return found;
+}
+
 SplitAddressSpace::SplitAddressSpace(AddressSpace& kernel, std::unique_ptr<AddressSpace> user)
     : kernel_(&kernel), user_(std::move(user)) {}
 
@@ -234,6 +246,16 @@ Result<Translation> SplitAddressSpace::translate(VirtualAddress address) {
     if (raw(address) >> 63 != 0) return kernel_->translate(address);
     if (!user_) return fail(Errc::bad_address, hex(address) + " is a user address, and this task has none");
     return user_->translate(address);
+}
+
+std::optional<VirtualAddress> SplitAddressSpace::next_mapped(VirtualAddress address) {
+    constexpr VirtualAddress kernel_half{std::uint64_t{1} << 63};
+    if (address < kernel_half) {
+        const auto found = user_ ? user_->next_mapped(address) : std::nullopt;
+        if (found && *found < kernel_half) return found;
+        address = kernel_half;
+    }
+    return kernel_->next_mapped(address);
 }
 
 }  // namespace exo::os

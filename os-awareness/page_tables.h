@@ -22,6 +22,7 @@ public:
     // bad_address: not canonical, not present, or a table that is not in RAM; the message names the level.
     Result<Translation> translate(VirtualAddress address) override;
     [[nodiscard]] PhysicalMemory& physical() override { return *memory_; }
+    std::optional<VirtualAddress> next_mapped(VirtualAddress address) override;
 
     [[nodiscard]] PhysicalAddress root() const { return root_; }
     [[nodiscard]] x86::PagingMode mode() const { return mode_; }
@@ -69,6 +70,7 @@ public:
 
     Result<Translation> translate(VirtualAddress address) override;
     [[nodiscard]] PhysicalMemory& physical() override { return kernel_->physical(); }
+    std::optional<VirtualAddress> next_mapped(VirtualAddress address) override;
 
 private:
     AddressSpace* kernel_;

@@ -17,7 +17,7 @@ struct Frame {
         ack,           // +
         nack,          // -
         interrupt,     // 0x03, or a telnet BREAK (ff f3), outside a packet
-        bad_checksum,  // to be answered with `-` while acks are on
+        bad_checksum,  // or a run that makes no sense; to be answered with `-` while acks are on
         too_long,      // the packet exceeded the limit; its bytes were dropped to the closing #cs
     };
     Kind kind = Kind::packet;
@@ -31,7 +31,8 @@ public:
 
     void feed(std::string_view bytes);
     // The next event, nothing when more bytes are needed. Never fails: what makes no sense between
-    // packets is dropped, as gdb does. A `$` inside a packet starts it anew (gdb/remote.c read_frame).
+    // packets is dropped, as gdb does; so is a notification that is broken or too long, since none is
+    // answered. A `$` inside a packet starts it anew (gdb/remote.c read_frame).
     std::optional<Frame> next();
     // Checksums are not looked at after QStartNoAckMode (gdb sends them all the same).
     void ignore_checksums(bool ignore) { ignore_checksums_ = ignore; }
@@ -41,6 +42,15 @@ public:
 
 private:
     enum class State : std::uint8_t { idle, telnet, body, escape, run, checksum1, checksum2 };
+    void take_run_of_data();
+    std::optional<Frame> take_byte(char c);
+    std::optional<Frame> take_idle(char c);
+    void take_body(char c);
+    std::optional<Frame> take_checksum(char c);
+    void start(Frame::Kind kind);
+    std::optional<Frame> finish();
+    void keep(std::string_view data);
+
     std::size_t limit_;
     std::string input_;
     std::size_t position_ = 0;
@@ -50,11 +60,15 @@ private:
     std::uint8_t expected_ = 0;
     bool checksum_valid_ = true;
     bool overflow_ = false;
+    bool garbled_ = false;
+    bool has_raw_ = false;  // whether there is a byte that a run can repeat
+    char last_raw_ = 0;
     bool ignore_checksums_ = false;
     bool expand_runs_ = false;
 };
 
-// Appends $payload#cs. Bytes that frame a packet (# $ } *) are escaped, so a payload may be binary.
+// Appends $payload#cs; `payload` is not part of `out`. Bytes that frame a packet (# $ } *) are escaped, so a
+// payload may be binary.
 void append_packet(std::string& out, std::string_view payload);
 void append_notification(std::string& out, std::string_view payload);
 

@@ -47,7 +47,7 @@ struct WriteRegisters {
     static std::optional<WriteRegisters> parse(std::string_view arguments);
 };
 
-struct Breakpoint {  // Z TYPE,ADDR,KIND[;cond…]   z TYPE,ADDR,KIND
+struct Breakpoint {         // Z TYPE,ADDR,KIND[;cond…]   z TYPE,ADDR,KIND
     std::uint8_t type = 0;  // 0 … 4
     std::uint64_t address = 0;
     std::uint64_t kind = 0;
@@ -73,7 +73,7 @@ struct Resume {  // vCont;ACTION[:THREAD]…   The first action that matches a t
                                            std::optional<std::uint64_t>& from);
 };
 
-struct SelectThread {  // H OP THREAD
+struct SelectThread {      // H OP THREAD
     char operation = 'g';  // 'g' for registers and memory, 'c' for c and s
     ThreadId thread;
     static std::optional<SelectThread> parse(std::string_view arguments);
@@ -105,8 +105,8 @@ struct ClientFeatures {
     bool multiprocess = false;
     bool swbreak = false;
     bool hwbreak = false;
-    bool error_message = false;   // gdb 16: E.text is understood everywhere
-    bool binary_upload = false;   // the client knows `x` in gdb's form
+    bool error_message = false;  // gdb 16: E.text is understood everywhere
+    bool binary_upload = false;  // the client knows `x` in gdb's form
     bool no_resumed = false;
     bool vcont_supported = false;
     static ClientFeatures parse(std::string_view arguments);  // from qSupported's ':' on; never fails

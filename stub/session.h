@@ -1,19 +1,15 @@
 // What one client can see and change. No I/O: packets in, replies out, so transcripts need no socket.
 //
-// All calls come from the target thread, one at a time. While the guest runs (dispatch() answered
-// Reply::Kind::resumed) the caller loops over poll_stop() until it gives the stop reply; a packet that
-// arrives meanwhile goes to dispatch() too, and the packet table says which are allowed.
+// All calls come from the target thread, one at a time, but for interrupt(). While the guest runs (dispatch()
+// answered Reply::Kind::resumed) the caller loops over poll_stop() until it gives the stop reply.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
-#include "backends/api/target.h"
 #include "rsp/requests.h"
 #include "stub/machine.h"
 #include "stub/reply.h"
@@ -23,13 +19,14 @@
 namespace exo::stub {
 
 struct SessionOptions {
-    bool threads_are_vcpus = false;  // --threads vcpus
-    std::size_t packet_size = 1U << 20U;
+    bool threads_are_vcpus = false;      // --threads vcpus
+    std::size_t packet_size = 1U << 20U;  // bytes of payload, told in qSupported
 };
 
 class Session {
 public:
-    Session(Machine& machine, SessionOptions options);
+    Session(Machine& machine_, SessionOptions options_)
+        : machine(machine_), options(options_), run_control(machine_, options_.threads_are_vcpus) {}
 
     // Stops the guest: a client is there.
     Result<void> open();
@@ -38,28 +35,38 @@ public:
 
     // `payload` is unescaped. Never fails: every packet has a reply, if only the empty one.
     Reply dispatch(std::string_view payload);
+    // Whether `payload` has to wait until the guest stops.
+    [[nodiscard]] static bool waits_for_stop(std::string_view payload);
     // The stop reply once the guest has stopped, nothing within `limit`.
     std::optional<Reply> poll_stop(std::chrono::milliseconds limit);
-    [[nodiscard]] bool running() const { return running_; }
+    // Any thread.
+    void interrupt() noexcept { run_control.interrupt(); }
 
-    // State that handlers (stub/handlers/*.cpp) read and write.
+    // The thread that `id` names; the current one for "any"; an error that says which is not there.
+    Result<const Thread*> thread(const std::optional<rsp::ThreadId>& id);
+    // The one that Hg selected, or that stopped last.
+    Result<const Thread*> general();
+    Result<RegisterSet> registers(const Thread& thread);
+    Result<AddressSpace*> space(const Thread& thread);
+
+    // State that handlers (stub/handlers/) read and write.
     Machine& machine;
     SessionOptions options;
     RunControl run_control;
     rsp::ClientFeatures client;
-    bool extended = false;
-    bool thread_suffix = false;            // QThreadSuffixSupported: g, G, p, P carry the thread
-    bool list_threads_in_stop = false;     // QListThreadsInStopReply
-    bool error_strings = false;            // QEnableErrorStrings (lldb)
-    bool physical_memory_mode = false;     // Qqemu.PhyMemMode
-    bool is_lldb = false;
-    std::optional<ThreadKey> general_thread;  // Hg
-    std::optional<ThreadKey> continue_thread;  // Hc; nothing is all
-    std::string threads_xml;  // kept while a client reads it in slices
-
-private:
-    bool running_ = false;
-    bool open_ = false;
+    bool extended = false;              // `!`
+    bool attached = false;
+    bool running = false;
+    bool thread_suffix = false;         // QThreadSuffixSupported: g, G, p, P name their thread
+    bool list_threads_in_stop = false;  // QListThreadsInStopReply
+    bool error_strings = false;         // QEnableErrorStrings
+    bool physical_addresses = false;    // Qqemu.PhyMemMode
+    std::optional<Error> open_error;  // why no guest is attached: the client learns it from `?`
+    RunControl::Stop last_stop;
+    std::optional<ThreadKey> general_thread;      // Hg
+    std::optional<rsp::ThreadId> continue_thread;  // Hc
+    std::string threads_xml;  // kept while the client reads it slice by slice
+    std::string osdata_xml;
 };
 
 }  // namespace exo::stub

@@ -124,4 +124,32 @@ Result<std::string> AddressSpace::read_string(VirtualAddress address, std::size_
     return text;
 }
 
+std::optional<VirtualAddress> AddressSpace::next_mapped(VirtualAddress address) {
+    if (translate(address)) return address;
+    return std::nullopt;
+}
+
+MappedRange mapped_range(AddressSpace& space, VirtualAddress address) {
+    constexpr std::uint64_t page = 4096;
+    constexpr int most_leaves = 512;
+    const auto first = space.translate(address);
+    if (!first) {
+        const VirtualAddress start{raw(address) & ~(page - 1)};
+        const auto next = space.next_mapped(start);
+        // To the end of the address space; 2^64 itself has no 64-bit name.
+        return {start, (next ? raw(*next) : ~(page - 1)) - raw(start), std::nullopt};
+    }
+    const VirtualAddress start{raw(address) & ~(first->page_size - 1)};
+    MappedRange range{start, first->page_size, *first};
+    for (int leaf = 1; leaf < most_leaves; ++leaf) {
+        const auto next = space.translate(start + range.size);
+        if (!next || next->writable != first->writable || next->executable != first->executable ||
+            next->user != first->user) {
+            break;
+        }
+        range.size += next->left_in_page();
+    }
+    return range;
+}
+
 }  // namespace exo

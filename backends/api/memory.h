@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -84,6 +85,10 @@ public:
     virtual Result<Translation> translate(VirtualAddress address) = 0;
     [[nodiscard]] virtual PhysicalMemory& physical() = 0;
 
+    // The lowest mapped address at or above `address`; nothing if there is none, or none near enough to be
+    // found in bounded time.
+    virtual std::optional<VirtualAddress> next_mapped(VirtualAddress address);
+
     // Same contract as PhysicalMemory::read_some / write_some, across page borders.
     Result<std::size_t> read_some(VirtualAddress address, MutableBytes out);
     Result<std::size_t> write_some(VirtualAddress address, ConstBytes in);
@@ -102,6 +107,16 @@ public:
     // with an error only if nothing was read.
     Result<std::string> read_string(VirtualAddress address, std::size_t limit);
 };
+
+// A run of addresses that are all mapped with the same permissions, or all unmapped.
+struct MappedRange {
+    VirtualAddress start{};
+    std::uint64_t size = 0;              // bytes, never 0
+    std::optional<Translation> mapping;  // of `start`; nothing where the range is unmapped
+};
+
+// The range that holds `address`, from its page's start on; longer ranges may be given in parts.
+MappedRange mapped_range(AddressSpace& space, VirtualAddress address);
 
 // "0xffffffff81000000": how addresses look in every message.
 std::string hex(std::uint64_t value);

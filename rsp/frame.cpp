@@ -1,0 +1,215 @@
+#include "rsp/frame.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "rsp/hex.h"
+#include "rsp/scan.h"
+
+namespace exo::rsp {
+namespace {
+
+constexpr char escape_mark = '}';
+constexpr char escape_flip = 0x20;
+constexpr char interrupt_byte = 0x03;
+constexpr char telnet_command = '\xff';  // IAC
+constexpr char telnet_break = '\xf3';    // BRK
+// A run's count byte is the count plus this (GDB manual, "Overview"): 3 repeats are ' '.
+constexpr int run_bias = 29;
+constexpr int longest_run = '~' - run_bias;
+
+// Writes `payload` escaped, returns how many bytes that took; `out` has room for twice its size.
+std::size_t escape(std::string_view payload, char* out) {
+    char* const start = out;
+    const char* in = payload.data();
+    const char* const end = in + payload.size();
+    while (static_cast<std::size_t>(end - in) >= scan_width) {
+        // The whole block is copied; what follows a framing byte in it is overwritten in the next turn.
+        std::memcpy(out, in, scan_width);
+        const std::size_t clean = clean_bytes(in);
+        if (clean == scan_width) {  // constants: adding `clean` would make each turn wait for the one before
+            in += scan_width;
+            out += scan_width;
+            continue;
+        }
+        in += clean;
+        out += clean;
+        *out++ = escape_mark;
+        *out++ = static_cast<char>(*in++ ^ escape_flip);
+    }
+    for (; in != end; ++in) {
+        if (frames_packet(*in)) {
+            *out++ = escape_mark;
+            *out++ = static_cast<char>(*in ^ escape_flip);
+        } else {
+            *out++ = *in;
+        }
+    }
+    return static_cast<std::size_t>(out - start);
+}
+
+void append_frame(std::string& out, char start, std::string_view payload) {
+    // Through a block on the stack: growing a string by the worst case first would clear all of it.
+    constexpr std::size_t block = 4096;
+    std::array<char, 2 * block> escaped;
+    out.reserve(out.size() + payload.size() + payload.size() / 32 + 4);
+    out.push_back(start);
+    std::uint8_t sum = 0;
+    while (!payload.empty()) {
+        const std::string_view chunk = payload.substr(0, block);
+        payload.remove_prefix(chunk.size());
+        const std::size_t length = escape(chunk, escaped.data());
+        out.append(escaped.data(), length);
+        // Each escape adds the mark, and takes 0x20 away: all four framing bytes have that bit set.
+        const auto escapes = static_cast<std::uint8_t>(length - chunk.size());
+        sum = static_cast<std::uint8_t>(sum + sum_bytes(chunk) + escapes * (escape_mark - escape_flip));
+    }
+    out.push_back('#');
+    append_hex(out, std::string_view(reinterpret_cast<const char*>(&sum), 1));
+}
+
+}  // namespace
+
+void append_packet(std::string& out, std::string_view payload) { append_frame(out, '$', payload); }
+void append_notification(std::string& out, std::string_view payload) { append_frame(out, '%', payload); }
+
+void FrameDecoder::feed(std::string_view bytes) {
+    // Only what was consumed is moved away, and only when that is the larger part: linear over all.
+    if (position_ > input_.size() / 2) {
+        input_.erase(0, position_);
+        position_ = 0;
+    }
+    input_.append(bytes);
+}
+
+std::optional<Frame> FrameDecoder::next() {
+    while (position_ < input_.size()) {
+        if (state_ == State::body) take_run_of_data();
+        if (position_ == input_.size()) break;
+        if (std::optional<Frame> event = take_byte(input_[position_])) return event;
+    }
+    input_.clear();
+    position_ = 0;
+    return std::nullopt;
+}
+
+void FrameDecoder::take_run_of_data() {
+    const std::string_view rest = std::string_view(input_).substr(position_);
+    const std::string_view data = rest.substr(0, find_framing(rest));
+    position_ += data.size();
+    sum_ = static_cast<std::uint8_t>(sum_ + sum_bytes(data));
+    if (data.empty()) return;
+    last_raw_ = data.back();
+    keep(data);
+}
+
+// Takes `c`, which is at position_, unless what it ends must see it again.
+std::optional<Frame> FrameDecoder::take_byte(char c) {
+    if (state_ == State::checksum1 || state_ == State::checksum2) return take_checksum(c);
+    ++position_;
+    if (state_ == State::idle) return take_idle(c);
+    if (state_ == State::telnet) {
+        state_ = State::idle;
+        if (c == telnet_break) return Frame{Frame::Kind::interrupt, {}};
+        return take_idle(c);
+    }
+    take_body(c);
+    return std::nullopt;
+}
+
+std::optional<Frame> FrameDecoder::take_idle(char c) {
+    switch (c) {
+        case '+': return Frame{Frame::Kind::ack, {}};
+        case '-': return Frame{Frame::Kind::nack, {}};
+        case interrupt_byte: return Frame{Frame::Kind::interrupt, {}};
+        case telnet_command: state_ = State::telnet; break;
+        case '$': start(Frame::Kind::packet); break;
+        case '%': start(Frame::Kind::notification); break;
+        default: break;
+    }
+    return std::nullopt;
+}
+
+void FrameDecoder::take_body(char c) {
+    // Framing goes before escapes and runs, as in gdb: neither can hide a '#' or a '$'.
+    if (c == '$') return start(Frame::Kind::packet);
+    if (c == '#') {
+        if (state_ == State::escape) keep(std::string_view(&escape_mark, 1));  // it escapes nothing
+        if (state_ == State::run) garbled_ = true;
+        state_ = State::checksum1;
+        return;
+    }
+    sum_ = static_cast<std::uint8_t>(sum_ + static_cast<std::uint8_t>(c));
+    if (state_ == State::run) {
+        state_ = State::body;
+        const int count = static_cast<unsigned char>(c) - run_bias;
+        if (count <= 0 || count > longest_run || !has_raw_) {
+            garbled_ = true;
+            return;
+        }
+        std::array<char, longest_run> run;
+        run.fill(last_raw_);
+        keep(std::string_view(run.data(), static_cast<std::size_t>(count)));
+        return;
+    }
+    if (state_ == State::body && c == escape_mark) {
+        state_ = State::escape;
+        return;
+    }
+    if (state_ == State::body && c == '*' && expand_runs_) {
+        state_ = State::run;
+        return;
+    }
+    // A run repeats the byte on the wire, not what it was an escape for: gdb expands runs first.
+    last_raw_ = c;
+    if (state_ == State::escape) c = static_cast<char>(c ^ escape_flip);
+    state_ = State::body;
+    keep(std::string_view(&c, 1));
+}
+
+std::optional<Frame> FrameDecoder::take_checksum(char c) {
+    // A packet that starts here cuts the checksum short, and is not lost with it.
+    const bool cut_short = c == '$';
+    if (!cut_short) ++position_;
+    const std::optional<std::uint64_t> digit = parse_hex_number(std::string_view(&c, 1));
+    if (!digit) checksum_valid_ = false;
+    expected_ = static_cast<std::uint8_t>(expected_ * 16 + digit.value_or(0));
+    if (state_ == State::checksum1 && !cut_short) {
+        state_ = State::checksum2;
+        return std::nullopt;
+    }
+    return finish();
+}
+
+void FrameDecoder::start(Frame::Kind kind) {
+    state_ = State::body;
+    frame_.kind = kind;
+    frame_.payload.clear();
+    sum_ = expected_ = 0;
+    checksum_valid_ = true;
+    overflow_ = garbled_ = has_raw_ = false;
+}
+
+std::optional<Frame> FrameDecoder::finish() {
+    state_ = State::idle;
+    const bool good = !garbled_ && (ignore_checksums_ || (checksum_valid_ && sum_ == expected_));
+    Frame frame = std::exchange(frame_, Frame{});
+    if (good && !overflow_) return frame;
+    // Notifications are not answered, so a bad one is dropped, as gdb does.
+    if (frame.kind == Frame::Kind::notification) return std::nullopt;
+    return Frame{overflow_ ? Frame::Kind::too_long : Frame::Kind::bad_checksum, {}};
+}
+
+void FrameDecoder::keep(std::string_view data) {
+    has_raw_ = true;
+    if (overflow_) return;
+    if (data.size() > limit_ - frame_.payload.size()) {
+        overflow_ = true;
+        frame_.payload = std::string();
+        return;
+    }
+    frame_.payload.append(data);
+}
+
+}  // namespace exo::rsp

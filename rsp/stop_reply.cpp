@@ -1,0 +1,107 @@
+#include "rsp/stop_reply.h"
+
+#include <algorithm>
+#include <array>
+
+#include "rsp/hex.h"
+
+namespace exo::rsp {
+namespace {
+
+void append_two_digits(std::string& out, std::uint64_t number) {
+    if (number < 0x10) out += '0';
+    append_hex_number(out, number);
+}
+
+std::string_view name_of(StopReply::Reason reason) {
+    using Reason = StopReply::Reason;
+    switch (reason) {
+        case Reason::none: return "";
+        case Reason::swbreak: return "swbreak";
+        case Reason::hwbreak: return "hwbreak";
+        case Reason::watch: return "watch";
+        case Reason::rwatch: return "rwatch";
+        case Reason::awatch: return "awatch";
+        case Reason::library: return "library";
+    }
+    return "";
+}
+
+void append_reason(std::string& out, const StopReply& reply) {
+    using Reason = StopReply::Reason;
+    const std::string_view name = name_of(reply.reason);
+    if (name.empty()) return;
+    out += name;
+    out += ':';
+    if (reply.reason == Reason::watch || reply.reason == Reason::rwatch || reply.reason == Reason::awatch) {
+        append_hex_number(out, reply.watch_address);
+    }
+    out += ';';
+}
+
+std::string stopped(const StopReply& reply, bool multiprocess) {
+    std::string out = "T";
+    append_two_digits(out, static_cast<std::uint8_t>(reply.signal));
+    if (reply.thread.tid > 0) {  // "any" and "all" are no thread
+        out += "thread:";
+        append_thread_id(out, reply.thread, multiprocess);
+        out += ';';
+    }
+    if (reply.core) {
+        out += "core:";
+        append_hex_number(out, *reply.core);
+        out += ';';
+    }
+    for (const auto& [number, value] : reply.registers) {
+        append_two_digits(out, number);
+        out += ':';
+        out += value;
+        out += ';';
+    }
+    append_reason(out, reply);
+    out += reply.extra;
+    return out;
+}
+
+// Of each value of the top byte, what eight shifts of it out to the left leave.
+constexpr std::array<std::uint32_t, 256> crc_table = [] {
+    constexpr std::uint32_t polynomial = 0x04c11db7;
+    std::array<std::uint32_t, 256> table{};
+    for (std::uint32_t byte = 0; byte < table.size(); ++byte) {
+        std::uint32_t crc = byte << 24;
+        for (int bit = 0; bit < 8; ++bit) crc = crc << 1 ^ ((crc >> 31) != 0 ? polynomial : 0);
+        table[byte] = crc;
+    }
+    return table;
+}();
+
+}  // namespace
+
+std::string to_string(const StopReply& reply, bool multiprocess) {
+    if (reply.kind == StopReply::Kind::no_resumed) return "N";
+    if (reply.kind == StopReply::Kind::stopped) return stopped(reply, multiprocess);
+    std::string out = "W";
+    append_two_digits(out, reply.exit_status);
+    if (multiprocess) {
+        out += ";process:";
+        append_hex_number(out, static_cast<std::uint64_t>(std::max<std::int64_t>(reply.thread.pid, 0)));
+    }
+    return out;
+}
+
+std::string xfer_slice(std::string_view object, std::uint64_t offset, std::uint64_t length) {
+    if (offset >= object.size()) return "l";
+    const std::string_view rest = object.substr(offset);
+    // `m` with no data is a protocol error to gdb, so a length of 0 (which Transfer refuses) is taken as 1.
+    const std::string_view slice = rest.substr(0, std::max<std::uint64_t>(length, 1));
+    std::string out(1, slice.size() < rest.size() ? 'm' : 'l');
+    out += slice;
+    return out;
+}
+
+std::uint32_t crc32(std::uint32_t crc, std::string_view bytes) {
+    for (const char c : bytes) crc = crc << 8 ^ crc_table[crc >> 24 ^ static_cast<unsigned char>(c)];
+    return crc;
+}
+
+}  // namespace exo::rsp

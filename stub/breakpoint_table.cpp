@@ -1,0 +1,173 @@
+#include "stub/breakpoint_table.h"
+
+#include <algorithm>
+
+namespace exo::stub {
+namespace {
+
+bool is_execution(BreakpointKind kind) {
+    return kind == BreakpointKind::software || kind == BreakpointKind::hardware;
+}
+
+}  // namespace
+
+bool BreakpointTable::supports(BreakpointKind kind) const {
+    auto* breakpoints = machine_.target().breakpoints();
+    return breakpoints != nullptr && breakpoints->supports(kind);
+}
+
+Result<void> BreakpointTable::insert(const BreakpointKey& key) {
+    BreakpointState& state = table_[key];
+    if (state.by_client) return {};
+    if (!state.armed) {
+        if (auto armed = arm(key, state); !armed) {
+            // Any execution breakpoint that is merely not possible yet is kept; a watchpoint is refused.
+            if (key.kind != BreakpointKind::software || armed.error().code == Errc::target_gone) {
+                if (state.wanted == 0) table_.erase(key);
+                return armed;
+            }
+            state.pending_reason = armed.error().message;
+        }
+    }
+    state.by_client = true;
+    ++state.wanted;
+    return {};
+}
+
+void BreakpointTable::remove(const BreakpointKey& key) {
+    const auto it = table_.find(key);
+    if (it == table_.end() || !it->second.by_client) return;
+    it->second.by_client = false;
+    --it->second.wanted;
+}
+
+void BreakpointTable::remove_all() {
+    for (auto& [key, state] : table_) {
+        if (!state.by_client) continue;
+        state.by_client = false;
+        --state.wanted;
+    }
+}
+
+Result<void> BreakpointTable::insert_internal(VirtualAddress address) {
+    const BreakpointKey key{BreakpointKind::software, address, 1};
+    BreakpointState& state = table_[key];
+    if (!state.armed) {
+        if (auto armed = arm(key, state); !armed) {
+            if (state.wanted == 0) table_.erase(key);
+            return armed;
+        }
+    }
+    ++state.wanted;
+    return {};
+}
+
+void BreakpointTable::remove_internal(VirtualAddress address) {
+    const auto it = table_.find({BreakpointKind::software, address, 1});
+    if (it != table_.end() && it->second.wanted > 0) --it->second.wanted;
+}
+
+Result<void> BreakpointTable::settle() {
+    for (auto it = table_.begin(); it != table_.end();) {
+        auto& [key, state] = *it;
+        if (state.wanted == 0) {
+            CHECK_OK(disarm(key, state));
+            it = table_.erase(it);
+            continue;
+        }
+        if (!state.armed) {
+            auto armed = arm(key, state);
+            if (!armed) state.pending_reason = armed.error().message;
+        }
+        ++it;
+    }
+    return {};
+}
+
+Result<void> BreakpointTable::lift(VirtualAddress address) {
+    for (auto& [key, state] : table_) {
+        if (key.address == address && is_execution(key.kind)) CHECK_OK(disarm(key, state));
+    }
+    return {};
+}
+
+Result<void> BreakpointTable::put_back(VirtualAddress address) {
+    for (auto& [key, state] : table_) {
+        if (key.address != address || !is_execution(key.kind) || state.wanted == 0 || state.armed) continue;
+        CHECK_OK(arm(key, state));
+    }
+    return {};
+}
+
+std::optional<BreakpointKind> BreakpointTable::client_breakpoint_at(VirtualAddress address) const {
+    for (const auto& [key, state] : table_) {
+        if (key.address == address && is_execution(key.kind) && state.by_client) return key.kind;
+    }
+    return std::nullopt;
+}
+
+bool BreakpointTable::any_at(VirtualAddress address) const {
+    return std::ranges::any_of(table_, [&](const auto& entry) {
+        return entry.first.address == address && is_execution(entry.first.kind) && entry.second.armed;
+    });
+}
+
+void BreakpointTable::forget() {
+    for (auto& [key, state] : table_) {
+        if (state.hidden) machine_.memory().reveal(*state.hidden);
+    }
+    table_.clear();
+}
+
+Result<void> BreakpointTable::arm(const BreakpointKey& key, BreakpointState& state) {
+    auto* breakpoints = machine_.target().breakpoints();
+    if (breakpoints == nullptr) return fail(Errc::unsupported, "this target has no breakpoints");
+    if (key.kind != BreakpointKind::software) {
+        CHECK_OK(breakpoints->insert(key.kind, key.address, key.length));
+        state.armed = key.kind;
+        return {};
+    }
+    // Without a kernel whatever runs now may load code over an int3: a debug register stays.
+    const bool hardware_first =
+        machine_.os() == nullptr && breakpoints->supports(BreakpointKind::hardware);
+    const auto first = hardware_first ? BreakpointKind::hardware : BreakpointKind::software;
+    const auto second = hardware_first ? BreakpointKind::software : BreakpointKind::hardware;
+    if (first == BreakpointKind::software) hide(key, state);
+    auto armed = breakpoints->insert(first, key.address, key.length);
+    if (armed) {
+        state.armed = first;
+        return {};
+    }
+    if (armed.error().code == Errc::target_gone || !breakpoints->supports(second)) return armed;
+    if (second == BreakpointKind::software) hide(key, state);
+    if (breakpoints->insert(second, key.address, key.length)) {
+        state.armed = second;
+        return {};
+    }
+    return armed;
+}
+
+Result<void> BreakpointTable::disarm(const BreakpointKey& key, BreakpointState& state) {
+    if (state.armed) {
+        CHECK_OK(machine_.target().breakpoints()->remove(*state.armed, key.address, key.length));
+        state.armed.reset();
+    }
+    if (state.hidden) {
+        machine_.memory().reveal(*state.hidden);
+        state.hidden.reset();
+    }
+    return {};
+}
+
+void BreakpointTable::hide(const BreakpointKey& key, BreakpointState& state) {
+    if (machine_.os() == nullptr || state.hidden) return;
+    const auto where = machine_.os()->kernel_space().translate(key.address);
+    std::byte original{};
+    if (!where || !machine_.memory().read(where->physical, MutableBytes{&original, 1})) return;
+    // An int3 of the guest's own needs no hiding.
+    if (original == CleanMemory::int3) return;
+    machine_.memory().hide(where->physical, original);
+    state.hidden = where->physical;
+}
+
+}  // namespace exo::stub

@@ -1,0 +1,79 @@
+// The client's breakpoints (Z0…Z4) against what is in the machine.
+//
+// Clients remove all their breakpoints at every stop and insert them again before they resume (gdb's
+// `breakpoint always-inserted off`), so a removal only takes effect at the next resume: a breakpoint that
+// comes back before costs the machine nothing. An insertion takes effect at once, since its error has to
+// reach the user.
+//
+// A software breakpoint that the machine refuses (its page is not mapped yet, or there is no kernel yet that
+// would not overwrite it) becomes a hardware one; with no debug register free it stays pending, is tried
+// again at each resume, and `monitor breakpoints` says so.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "stub/machine.h"
+
+namespace exo::stub {
+
+struct BreakpointKey {
+    BreakpointKind kind{};
+    VirtualAddress address{};
+    std::uint32_t length = 1;
+    friend auto operator<=>(const BreakpointKey&, const BreakpointKey&) = default;
+};
+
+struct BreakpointState {
+    std::uint32_t wanted = 0;               // by how many: the client, and run control's own
+    std::optional<BreakpointKind> armed;    // what it is in the machine, nothing while pending
+    std::optional<PhysicalAddress> hidden;  // its byte in CleanMemory
+    std::string pending_reason;
+    bool by_client = false;
+};
+
+class BreakpointTable {
+public:
+    explicit BreakpointTable(Machine& machine) : machine_(machine) {}
+
+    [[nodiscard]] bool supports(BreakpointKind kind) const;
+
+    // The client's own. Idempotent: gdb inserts the same one again from a second inferior.
+    Result<void> insert(const BreakpointKey& key);
+    void remove(const BreakpointKey& key);
+    void remove_all();
+
+    // Run control's own, on top of the client's.
+    Result<void> insert_internal(VirtualAddress address);
+    void remove_internal(VirtualAddress address);
+
+    // Before the guest runs: what is no longer wanted goes, what is pending is tried again.
+    Result<void> settle();
+    // Takes the execution breakpoints at `address` out of the machine, and puts them back: around a step over
+    // them.
+    Result<void> lift(VirtualAddress address);
+    Result<void> put_back(VirtualAddress address);
+
+    // The client's execution breakpoint at `address`, and as what it counts: software or hardware.
+    [[nodiscard]] std::optional<BreakpointKind> client_breakpoint_at(VirtualAddress address) const;
+    [[nodiscard]] bool any_at(VirtualAddress address) const;
+
+    // After detach: the machine has none of them any more.
+    void forget();
+
+    [[nodiscard]] const std::map<BreakpointKey, BreakpointState>& all() const { return table_; }
+
+private:
+    Result<void> arm(const BreakpointKey& key, BreakpointState& state);
+    Result<void> disarm(const BreakpointKey& key, BreakpointState& state);
+    void hide(const BreakpointKey& key, BreakpointState& state);
+
+    Machine& machine_;
+    std::map<BreakpointKey, BreakpointState> table_;
+};
+
+}  // namespace exo::stub

@@ -1,0 +1,32 @@
+// Guest memory with our software breakpoints hidden: who reads sees the guest's own bytes. Where a hypervisor
+// keeps breakpoints out of guest memory (QEMU's TCG) there is nothing to hide, and nothing is changed.
+#pragma once
+
+#include <cstdint>
+#include <map>
+
+#include "backends/api/memory.h"
+
+namespace exo::stub {
+
+class CleanMemory final : public PhysicalMemory {
+public:
+    explicit CleanMemory(PhysicalMemory& below) : below_(below) {}
+
+    Result<std::size_t> read_some(PhysicalAddress address, MutableBytes out) override;
+    Result<std::size_t> write_some(PhysicalAddress address, ConstBytes in) override;
+    [[nodiscard]] std::span<const MemoryRegion> regions() const override { return below_.regions(); }
+
+    // From now on `address` reads as `original`. Writes there change what is hidden, not the breakpoint.
+    void hide(PhysicalAddress address, std::byte original) { hidden_[address] = original; }
+    void reveal(PhysicalAddress address) { hidden_.erase(address); }
+    [[nodiscard]] bool hides(PhysicalAddress address) const { return hidden_.contains(address); }
+    // A software breakpoint's byte, as it is in the guest.
+    static constexpr std::byte int3{0xcc};
+
+private:
+    PhysicalMemory& below_;
+    std::map<PhysicalAddress, std::byte> hidden_;
+};
+
+}  // namespace exo::stub

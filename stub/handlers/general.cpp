@@ -1,0 +1,135 @@
+// The connection: features, modes, attach and detach.
+#include <spdlog/spdlog.h>
+
+#include "rsp/hex.h"
+#include "stub/handlers/handlers.h"
+#include "stub/packet.h"
+
+namespace exo::stub::handlers {
+namespace {
+
+constexpr std::string_view triple = "x86_64-unknown-linux-gnu";
+
+// lldb gives up on a packet after 5 s unless told otherwise; a first look at a large guest may take longer.
+constexpr int lldb_timeout_seconds = 30;
+
+}  // namespace
+
+// qSupported:FEATURE;…   Each row's own feature, and those that are nobody's packet. Never a qXfer object
+// that would be answered by an empty packet: gdb then refuses all memory reads (`memory-map`) or does not
+// connect at all (`auxv`).
+Result<Reply> supported(Session& session, std::string_view arguments) {
+    session.client = rsp::ClientFeatures::parse(arguments);
+    std::string reply = "PacketSize=";
+    rsp::append_hex_number(reply, session.options.packet_size);
+    if (session.client.multiprocess) reply += ";multiprocess+";
+    // gdb 16 reads with `x` when told so. Not told to lldb, which then probes for its own older form.
+    if (session.client.binary_upload) reply += ";binary-upload+";
+    if (session.client.error_message) reply += ";error-message+";
+    for (const Packet& packet : packet_table()) {
+        if (packet.feature.empty() || (packet.available != nullptr && !packet.available(session))) continue;
+        reply.append(";").append(packet.feature);
+    }
+    return text(std::move(reply));
+}
+
+Result<Reply> start_no_ack(Session& /*session*/, std::string_view /*arguments*/) {
+    Reply reply = ok();
+    reply.ends_acks = true;
+    return reply;
+}
+
+Result<Reply> extended_mode(Session& session, std::string_view /*arguments*/) {
+    session.extended = true;
+    return ok();
+}
+
+Result<Reply> empty(Session& /*session*/, std::string_view /*arguments*/) { return unknown_packet(); }
+
+Result<Reply> just_ok(Session& /*session*/, std::string_view /*arguments*/) { return ok(); }
+
+// 1: attached, not created. gdb then detaches on quit; at 0 it kills.
+Result<Reply> is_attached(Session& /*session*/, std::string_view /*arguments*/) { return text("1"); }
+
+// gdb relocates all of a vmlinux by this at connect. Text, Data and Bss must be equal here: a kernel moves as
+// a whole.
+Result<Reply> offsets(Session& session, std::string_view /*arguments*/) {
+    std::string slide;
+    rsp::append_hex_number(slide, session.machine.os()->slide());
+    return text("Text=" + slide + ";Data=" + slide + ";Bss=" + slide);
+}
+
+Result<Reply> thread_suffix_supported(Session& session, std::string_view /*arguments*/) {
+    session.thread_suffix = true;
+    return ok();
+}
+
+Result<Reply> list_threads_in_stop_reply(Session& session, std::string_view /*arguments*/) {
+    session.list_threads_in_stop = true;
+    return ok();
+}
+
+Result<Reply> enable_error_strings(Session& session, std::string_view /*arguments*/) {
+    session.error_strings = true;
+    return ok();
+}
+
+Result<Reply> host_info(Session& /*session*/, std::string_view /*arguments*/) {
+    return text("triple:" + rsp::to_hex(triple) +
+                ";ptrsize:8;endian:little;watchpoint_exceptions_received:after;default_packet_timeout:" +
+                std::to_string(lldb_timeout_seconds) + ";vm-page-size:4096;");
+}
+
+// lldb looks a pid up on its own host and loads that program: ours is none that a host can have.
+Result<Reply> process_info(Session& /*session*/, std::string_view /*arguments*/) {
+    std::string reply = "pid:";
+    rsp::append_hex_number(reply, kernel_pid);
+    return text(reply + ";triple:" + rsp::to_hex(triple) + ";ostype:linux;endian:little;ptrsize:8;");
+}
+
+Result<Reply> server_version(Session& /*session*/, std::string_view /*arguments*/) {
+    return text("name:exogdb;version:" EXOGDB_VERSION ";");
+}
+
+// D   D;PID   lldb's D1 (stay stopped) is not offered.
+Result<Reply> detach(Session& session, std::string_view arguments) {
+    if (!arguments.empty()) {
+        const auto pid = arguments.front() == ';' ? rsp::parse_hex_number(arguments.substr(1)) : std::nullopt;
+        if (!pid) return fail(Errc::bad_request, "malformed detach request");
+        if (*pid != kernel_pid) return fail(Errc::no_such_thread, "process " + std::to_string(*pid) + " is not attached");
+    }
+    CHECK_OK(session.close());
+    return ok();
+}
+
+// k: the guest is the user's; a debugger's kill leaves it running.
+Result<Reply> kill(Session& session, std::string_view /*arguments*/) {
+    if (auto closed = session.close(); !closed) spdlog::warn("detaching: {}", closed.error().message);
+    return Reply{.kind = Reply::Kind::silent, .closes = true};
+}
+
+// vKill;PID
+Result<Reply> kill_process(Session& session, std::string_view /*arguments*/) {
+    CHECK_OK(session.close());
+    return ok();
+}
+
+// vAttach;PID
+Result<Reply> attach(Session& session, std::string_view arguments) {
+    const auto pid = rsp::parse_hex_number(arguments);
+    if (!pid) return fail(Errc::bad_request, "malformed process id");
+    if (*pid != kernel_pid) {
+        return fail(Errc::unsupported,
+                    "cannot attach to guest process " + std::to_string(*pid) +
+                        ": this version debugs the kernel and its tasks only; use `thread` on a task instead");
+    }
+    if (session.attached) return fail(Errc::busy, "the kernel is attached already");
+    CHECK_OK(session.open());
+    return text(stop_reply(session));
+}
+
+Result<Reply> run_program(Session& /*session*/, std::string_view /*arguments*/) {
+    return fail(Errc::unsupported, "programs are started inside the guest, not by the debugger");
+}
+
+}  // namespace exo::stub::handlers

@@ -1,0 +1,93 @@
+// Handlers of packets: plain functions, one group a file, listed in stub/packet_table.cpp. Arguments are what
+// follows the packet's wire name.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "rsp/requests.h"
+#include "rsp/stop_reply.h"
+#include "stub/reply.h"
+#include "stub/session.h"
+
+namespace exo::stub::handlers {
+
+// general.cpp
+Result<Reply> supported(Session& session, std::string_view arguments);
+Result<Reply> start_no_ack(Session& session, std::string_view arguments);
+Result<Reply> extended_mode(Session& session, std::string_view arguments);
+Result<Reply> empty(Session& session, std::string_view arguments);
+Result<Reply> just_ok(Session& session, std::string_view arguments);
+Result<Reply> is_attached(Session& session, std::string_view arguments);
+Result<Reply> offsets(Session& session, std::string_view arguments);
+Result<Reply> thread_suffix_supported(Session& session, std::string_view arguments);
+Result<Reply> list_threads_in_stop_reply(Session& session, std::string_view arguments);
+Result<Reply> enable_error_strings(Session& session, std::string_view arguments);
+Result<Reply> host_info(Session& session, std::string_view arguments);
+Result<Reply> process_info(Session& session, std::string_view arguments);
+Result<Reply> server_version(Session& session, std::string_view arguments);
+Result<Reply> detach(Session& session, std::string_view arguments);
+Result<Reply> kill(Session& session, std::string_view arguments);
+Result<Reply> kill_process(Session& session, std::string_view arguments);
+Result<Reply> attach(Session& session, std::string_view arguments);
+Result<Reply> run_program(Session& session, std::string_view arguments);
+
+// threads.cpp
+Result<Reply> current_thread(Session& session, std::string_view arguments);
+Result<Reply> first_threads(Session& session, std::string_view arguments);
+Result<Reply> more_threads(Session& session, std::string_view arguments);
+Result<Reply> thread_extra_info(Session& session, std::string_view arguments);
+Result<Reply> thread_alive(Session& session, std::string_view arguments);
+Result<Reply> select_thread(Session& session, const rsp::SelectThread& request);
+Result<Reply> transfer_threads(Session& session, std::string_view arguments);
+Result<Reply> transfer_osdata(Session& session, std::string_view arguments);
+
+// lldb.cpp
+Result<Reply> threads_info(Session& session, std::string_view arguments);
+Result<Reply> thread_stop_info(Session& session, std::string_view arguments);
+Result<Reply> memory_region_info(Session& session, std::string_view arguments);
+// The keys of a stop reply that spare lldb one qThreadStopInfo a thread.
+std::string lldb_stop_keys(Session& session);
+
+// registers.cpp
+Result<Reply> read_registers(Session& session, std::string_view arguments);
+Result<Reply> write_registers(Session& session, std::string_view arguments);
+Result<Reply> read_register(Session& session, std::string_view arguments);
+Result<Reply> write_register(Session& session, std::string_view arguments);
+Result<Reply> transfer_features(Session& session, std::string_view arguments);
+// One register's value in hex, "xx…" while it is unavailable.
+void append_register(std::string& out, const RegisterSet& registers, RegisterNumber number);
+
+// memory.cpp
+Result<Reply> read_memory(Session& session, const rsp::ReadMemory& request);
+Result<Reply> read_memory_binary(Session& session, const rsp::ReadMemory& request);
+Result<Reply> write_memory(Session& session, std::string_view arguments);
+Result<Reply> write_memory_binary(Session& session, std::string_view arguments);
+Result<Reply> search_memory(Session& session, const rsp::SearchMemory& request);
+Result<Reply> checksum(Session& session, const rsp::Checksum& request);
+Result<Reply> set_physical_mode(Session& session, std::string_view arguments);
+Result<Reply> query_physical_mode(Session& session, std::string_view arguments);
+
+// breakpoints.cpp
+Result<Reply> insert_breakpoint_of_type(Session& session, char type, std::string_view arguments);
+template <char type>  // a row for each type, since each has its own capability
+Result<Reply> insert_breakpoint(Session& session, std::string_view arguments) {
+    return insert_breakpoint_of_type(session, type, arguments);
+}
+Result<Reply> remove_breakpoint(Session& session, const rsp::Breakpoint& request);
+
+// resume.cpp
+Result<Reply> halt_reason(Session& session, std::string_view arguments);
+Result<Reply> resume_actions(Session& session, std::string_view arguments);
+Result<Reply> resume(Session& session, const rsp::Resume& request);
+Result<Reply> go_on(Session& session, std::string_view arguments);
+Result<Reply> go_on_with_signal(Session& session, std::string_view arguments);
+Result<Reply> step(Session& session, std::string_view arguments);
+Result<Reply> step_with_signal(Session& session, std::string_view arguments);
+// Session::last_stop as a stop reply.
+std::string stop_reply(Session& session);
+
+// monitor.cpp
+Result<Reply> monitor(Session& session, std::string_view arguments);
+
+}  // namespace exo::stub::handlers

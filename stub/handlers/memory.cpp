@@ -1,0 +1,132 @@
+// Memory, in the address space of the selected thread.
+#include <algorithm>
+#include <array>
+
+#include "rsp/hex.h"
+#include "rsp/stop_reply.h"
+#include "stub/handlers/handlers.h"
+
+namespace exo::stub::handlers {
+namespace {
+
+// qSearch and qCRC read in pieces of this.
+constexpr std::size_t chunk_size = 1U << 20U;
+
+Result<std::size_t> read_some(Session& session, std::uint64_t address, MutableBytes out) {
+    if (session.physical_addresses) {
+        return session.machine.memory().read_some(PhysicalAddress{address}, out);
+    }
+    AddressSpace* space = TRY(session.space(*TRY(session.general())));
+    return space->read_some(VirtualAddress{address}, out);
+}
+
+Result<Reply> write(Session& session, const rsp::WriteMemory& request) {
+    if (request.bytes.empty()) return ok();  // gdb's probe of X
+    if (session.physical_addresses) {
+        CHECK_OK(session.machine.memory().write(PhysicalAddress{request.address}, request.bytes));
+    } else {
+        AddressSpace* space = TRY(session.space(*TRY(session.general())));
+        CHECK_OK(space->write(VirtualAddress{request.address}, request.bytes));
+    }
+    // What is written may be page tables or task lists.
+    session.machine.forget_memory();
+    return ok();
+}
+
+}  // namespace
+
+// As much as can be read, up to half a packet; an error only if the first byte cannot.
+Result<Reply> read_memory(Session& session, const rsp::ReadMemory& request) {
+    const std::size_t length = std::min<std::uint64_t>(request.length, session.options.packet_size / 2);
+    std::vector<std::byte> bytes(length);
+    const std::size_t count = TRY(read_some(session, request.address, bytes));
+    std::string reply;
+    rsp::append_hex(reply, ConstBytes{bytes}.first(count));
+    return text(std::move(reply));
+}
+
+// x ADDR,LENGTH. Two dialects: gdb 16 wants `b` before the bytes; lldb to 20 probes with `x0,0`, wants OK,
+// and then bare bytes. gdb is who announces swbreak.
+Result<Reply> read_memory_binary(Session& session, const rsp::ReadMemory& request) {
+    const bool prefixed = session.client.binary_upload || session.client.swbreak;
+    if (request.length == 0 && !prefixed) return ok();
+    Reply reply;
+    const std::size_t length = std::min<std::uint64_t>(request.length, session.options.packet_size - 1);
+    const std::size_t start = prefixed ? 1 : 0;
+    reply.payload.resize(start + length);
+    if (prefixed) reply.payload[0] = 'b';
+    const auto out = std::as_writable_bytes(std::span{reply.payload}).subspan(start);
+    const std::size_t count = TRY(read_some(session, request.address, out));
+    reply.payload.resize(start + count);
+    return reply;
+}
+
+Result<Reply> write_memory(Session& session, std::string_view arguments) {
+    const auto request = rsp::WriteMemory::parse_hex(arguments);
+    if (!request) return fail(Errc::bad_request, "malformed memory write");
+    return write(session, *request);
+}
+
+Result<Reply> write_memory_binary(Session& session, std::string_view arguments) {
+    const auto request = rsp::WriteMemory::parse_binary(arguments);
+    if (!request) return fail(Errc::bad_request, "malformed memory write");
+    return write(session, *request);
+}
+
+// qSearch:memory:ADDR;LENGTH;PATTERN   `1,ADDR` or `0`. Memory that cannot be read ends the search, as gdb's
+// own search does (gdb/target.c simple_search_memory).
+Result<Reply> search_memory(Session& session, const rsp::SearchMemory& request) {
+    if (request.pattern.empty()) return fail(Errc::bad_request, "empty search pattern");
+    std::string window;
+    std::uint64_t base = request.address;  // address of window[0]
+    std::uint64_t left = request.length;
+    std::vector<std::byte> chunk(chunk_size);
+    while (left > 0) {
+        const std::size_t want = std::min<std::uint64_t>(left, chunk_size);
+        const auto count = read_some(session, base + window.size(), MutableBytes{chunk}.first(want));
+        if (!count) {
+            if (base == request.address && window.empty()) return fail(count.error());
+            break;
+        }
+        window.append(reinterpret_cast<const char*>(chunk.data()), *count);
+        if (const auto at = window.find(request.pattern); at != std::string::npos) {
+            std::string reply = "1,";
+            rsp::append_hex_number(reply, base + at);
+            return text(std::move(reply));
+        }
+        left -= *count;
+        const std::size_t keep = std::min(window.size(), request.pattern.size() - 1);
+        base += window.size() - keep;
+        window.erase(0, window.size() - keep);
+    }
+    return text("0");
+}
+
+// qCRC:ADDR,LENGTH   for compare-sections.
+Result<Reply> checksum(Session& session, const rsp::Checksum& request) {
+    std::uint32_t crc = 0xffffffff;
+    std::vector<std::byte> chunk(chunk_size);
+    for (std::uint64_t done = 0; done < request.length;) {
+        const std::size_t want = std::min<std::uint64_t>(request.length - done, chunk_size);
+        const std::size_t count =
+            TRY(read_some(session, request.address + done, MutableBytes{chunk}.first(want)));
+        crc = rsp::crc32(crc, {reinterpret_cast<const char*>(chunk.data()), count});
+        done += count;
+    }
+    std::string reply = "C";
+    rsp::append_hex_number(reply, crc);
+    return text(std::move(reply));
+}
+
+// QEMU's extension, which pwndbg and gdb-pt-dump use to walk page tables.
+Result<Reply> set_physical_mode(Session& session, std::string_view arguments) {
+    if (arguments != "0" && arguments != "1") return fail(Errc::bad_request, "PhyMemMode is 0 or 1");
+    session.physical_addresses = arguments == "1";
+    return ok();
+}
+
+Result<Reply> query_physical_mode(Session& session, std::string_view /*arguments*/) {
+    return text(session.physical_addresses ? "1" : "0");
+}
+
+}  // namespace exo::stub::handlers

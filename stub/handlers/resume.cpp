@@ -1,0 +1,93 @@
+// Resuming, and the stop reply.
+#include "rsp/hex.h"
+#include "stub/handlers/handlers.h"
+
+namespace exo::stub::handlers {
+namespace {
+
+Result<Reply> start(Session& session, const rsp::Resume& request) {
+    CHECK_OK(session.run_control.resume(request));
+    session.running = true;
+    return Reply{.kind = Reply::Kind::resumed};
+}
+
+// c, C, s, S: of the thread that Hc selected. A step is of one thread and the rest runs on, as gdb's own
+// default for vCont.
+Result<Reply> old_style(Session& session, char letter, std::string_view arguments) {
+    std::optional<std::uint64_t> from;
+    auto request = rsp::Resume::parse_old(letter, arguments, from);
+    if (!request || request->actions.empty()) return fail(Errc::bad_request, "malformed resume request");
+    const Thread* thread = TRY(session.thread(session.continue_thread));
+    if (from) {
+        if (!thread->vcpu) return fail(Errc::unsupported, "a task that runs on no vCPU cannot resume elsewhere");
+        RegisterSet registers = TRY(session.registers(*thread));
+        const RegisterNumber pc = session.machine.layout().pc;
+        registers.set(pc, *from);
+        CHECK_OK(session.machine.write_vcpu_registers(*thread->vcpu, registers, std::span{&pc, 1}));
+    }
+    if (letter == 's' || letter == 'S') {
+        request->actions.front().thread = thread->id();
+        request->actions.push_back({});
+    }
+    return start(session, *request);
+}
+
+rsp::StopReply to_reply(Session& session) {
+    const RunControl::Stop& stop = session.last_stop;
+    rsp::StopReply reply{.signal = stop.signal, .thread = {kernel_pid, stop.thread}};
+    if (stop.exited) {
+        reply.kind = rsp::StopReply::Kind::exited;
+        return reply;
+    }
+    using Reason = rsp::StopReply::Reason;
+    const bool told = (stop.reason != Reason::swbreak || session.client.swbreak) &&
+                      (stop.reason != Reason::hwbreak || session.client.hwbreak);
+    if (told) reply.reason = stop.reason;
+    reply.watch_address = raw(stop.watch_address);
+    const Thread* thread = session.run_control.threads().find(stop.thread);
+    if (thread == nullptr) return reply;
+    if (thread->task) reply.core = thread->task->cpu;
+    if (!thread->task && thread->vcpu) reply.core = *thread->vcpu;
+    if (const auto registers = session.registers(*thread)) {
+        for (const RegisterNumber number : session.machine.layout().expedited) {
+            std::string value;
+            append_register(value, *registers, number);
+            reply.registers.emplace_back(number, std::move(value));
+        }
+    }
+    if (session.list_threads_in_stop) reply.extra = lldb_stop_keys(session);
+    return reply;
+}
+
+}  // namespace
+
+std::string stop_reply(Session& session) {
+    return rsp::to_string(to_reply(session), session.client.multiprocess);
+}
+
+// `?` with nothing attached: W00, which extended-remote takes for "attach something".
+Result<Reply> halt_reason(Session& session, std::string_view /*arguments*/) {
+    if (!session.attached && session.open_error) return fail(*session.open_error);
+    if (!session.attached) return text("W00");
+    return text(stop_reply(session));
+}
+
+// gdb drops vCont altogether unless c, C, s and S are all there. `t` is for non-stop, harmless here.
+Result<Reply> resume_actions(Session& /*session*/, std::string_view /*arguments*/) {
+    return text("vCont;c;C;s;S;t;r");
+}
+
+Result<Reply> resume(Session& session, const rsp::Resume& request) { return start(session, request); }
+
+Result<Reply> go_on(Session& session, std::string_view arguments) {
+    return old_style(session, 'c', arguments);
+}
+Result<Reply> go_on_with_signal(Session& session, std::string_view arguments) {
+    return old_style(session, 'C', arguments);
+}
+Result<Reply> step(Session& session, std::string_view arguments) { return old_style(session, 's', arguments); }
+Result<Reply> step_with_signal(Session& session, std::string_view arguments) {
+    return old_style(session, 'S', arguments);
+}
+
+}  // namespace exo::stub::handlers

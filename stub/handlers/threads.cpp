@@ -1,0 +1,157 @@
+// Threads: lists, names, selection.
+#include <algorithm>
+
+#include "rsp/hex.h"
+#include "rsp/stop_reply.h"
+#include "stub/handlers/handlers.h"
+
+namespace exo::stub::handlers {
+namespace {
+
+// ANNEX:OFFSET,LENGTH of a qXfer read, sliced out of `object`.
+Result<Reply> slice(const std::string& object, std::string_view arguments) {
+    const auto request = rsp::Transfer::parse("object:read:" + std::string{arguments});
+    if (!request) return fail(Errc::bad_request, "malformed qXfer request");
+    return text(rsp::xfer_slice(object, request->offset, request->length));
+}
+
+bool starts_at_zero(std::string_view arguments) {
+    const auto request = rsp::Transfer::parse("object:read:" + std::string{arguments});
+    return request && request->offset == 0;
+}
+
+// Terse: gdb reads it in slices of 4096 bytes at every stop.
+std::string threads_xml(Session& session) {
+    std::string xml = "<threads>";
+    for (const Thread& thread : session.run_control.threads().threads()) {
+        xml += "<thread id=\"";
+        rsp::append_thread_id(xml, thread.id(), session.client.multiprocess);
+        xml += "\" name=\"";
+        rsp::append_xml(xml, thread.name);
+        xml += "\"";
+        if (thread.task || thread.vcpu) {
+            xml += " core=\"" + std::to_string(thread.task ? thread.task->cpu : *thread.vcpu) + "\"";
+        }
+        xml += ">";
+        rsp::append_xml(xml, extra_info(thread, session.machine.os()));
+        xml += "</thread>";
+    }
+    return xml += "</threads>";
+}
+
+void append_column(std::string& xml, std::string_view name, std::string_view value) {
+    xml.append("<column name=\"").append(name).append("\">");
+    rsp::append_xml(xml, value);
+    xml += "</column>";
+}
+
+constexpr std::string_view osdata_head =
+    "<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"osdata.dtd\"><osdata type=\"";
+
+std::string osdata_types() {
+    std::string xml{osdata_head};
+    xml += "types\">";
+    for (const auto& [type, description, title] :
+         {std::tuple{"processes", "Processes of the guest", "Processes"},
+          std::tuple{"threads", "Threads of the guest", "Threads"}}) {
+        xml += "<item>";
+        append_column(xml, "Type", type);
+        append_column(xml, "Description", description);
+        append_column(xml, "Title", title);
+        xml += "</item>";
+    }
+    return xml += "</osdata>";
+}
+
+// The columns that IDEs' process pickers look for.
+std::string osdata_tasks(Session& session, bool processes) {
+    std::string xml{osdata_head};
+    xml += processes ? "processes\">" : "threads\">";
+    for (const Thread& thread : session.run_control.threads().threads()) {
+        if (!thread.task || thread.task->idle) continue;
+        const os::Task& task = *thread.task;
+        if (processes && task.tid != task.tgid) continue;
+        xml += "<item>";
+        append_column(xml, "pid", std::to_string(task.tgid));
+        if (processes) append_column(xml, "user", "");
+        append_column(xml, "command", task.kernel_thread ? "[" + task.comm + "]" : task.comm);
+        if (!processes) append_column(xml, "tid", std::to_string(task.tid));
+        append_column(xml, processes ? "cores" : "core", std::to_string(task.cpu));
+        xml += "</item>";
+    }
+    return xml += "</osdata>";
+}
+
+}  // namespace
+
+// qC: follows the last stop or attach; gdb believes it after vAttach, whatever the stop reply said.
+Result<Reply> current_thread(Session& session, std::string_view /*arguments*/) {
+    std::string reply = "QC";
+    rsp::append_thread_id(reply, TRY(session.general())->id(), session.client.multiprocess);
+    return text(std::move(reply));
+}
+
+Result<Reply> first_threads(Session& session, std::string_view /*arguments*/) {
+    std::string reply = "m";
+    for (const Thread& thread : session.run_control.threads().threads()) {
+        if (reply.size() > 1) reply += ',';
+        rsp::append_thread_id(reply, thread.id(), session.client.multiprocess);
+    }
+    return text(reply.size() > 1 ? std::move(reply) : "l");
+}
+
+// The first packet had them all: 1 MiB holds 60,000 ids.
+Result<Reply> more_threads(Session& /*session*/, std::string_view /*arguments*/) { return text("l"); }
+
+Result<Reply> thread_extra_info(Session& session, std::string_view arguments) {
+    const auto id = rsp::parse_thread_id(arguments);
+    if (!id) return fail(Errc::bad_request, "malformed thread-id");
+    const Thread* thread = TRY(session.thread(*id));
+    std::string info = thread->name;
+    if (const std::string extra = extra_info(*thread, session.machine.os()); !extra.empty()) {
+        info += ": " + extra;
+    }
+    return text(rsp::to_hex(info));
+}
+
+Result<Reply> thread_alive(Session& session, std::string_view arguments) {
+    const auto id = rsp::parse_thread_id(arguments);
+    if (!id) return fail(Errc::bad_request, "malformed thread-id");
+    CHECK_OK(session.thread(*id));
+    return ok();
+}
+
+// Hg selects the registers and the address space of g, m and Z too; O(1), since gdb sends one before nearly
+// every packet.
+Result<Reply> select_thread(Session& session, const rsp::SelectThread& request) {
+    if (request.operation == 'c') {
+        if (request.thread.tid > 0) CHECK_OK(session.thread(request.thread));
+        session.continue_thread = request.thread;
+        return ok();
+    }
+    if (request.operation != 'g') return fail(Errc::bad_request, "H selects for g or c only");
+    session.general_thread = TRY(session.thread(request.thread))->tid;
+    return ok();
+}
+
+Result<Reply> transfer_threads(Session& session, std::string_view arguments) {
+    if (starts_at_zero(arguments)) session.threads_xml = threads_xml(session);
+    return slice(session.threads_xml, arguments);
+}
+
+// Annex "" is the list of types.
+Result<Reply> transfer_osdata(Session& session, std::string_view arguments) {
+    if (starts_at_zero(arguments)) {
+        const std::string_view annex = arguments.substr(0, arguments.find(':'));
+        if (annex.empty() || annex == "types") {
+            session.osdata_xml = osdata_types();
+        } else if (annex == "processes" || annex == "threads") {
+            session.osdata_xml = osdata_tasks(session, annex == "processes");
+        } else {
+            return text("l");
+        }
+    }
+    return slice(session.osdata_xml, arguments);
+}
+
+}  // namespace exo::stub::handlers

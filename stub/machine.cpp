@@ -1,0 +1,103 @@
+#include "stub/machine.h"
+
+#include <spdlog/spdlog.h>
+
+#include "backends/arch/x86_64.h"
+#include "os-awareness/page_tables.h"
+
+namespace exo::stub {
+
+Machine::Machine(std::unique_ptr<Target> target, os::Choice choice, os::Progress progress)
+    : target_(std::move(target)), memory_(target_->memory()), choice_(choice), progress_(std::move(progress)) {}
+
+Machine::~Machine() = default;
+
+Result<std::vector<RegisterSet>> Machine::all_registers() {
+    std::vector<RegisterSet> all;
+    const std::uint32_t count = target_->vcpu_count();
+    all.reserve(count);
+    for (VcpuId vcpu = 0; vcpu < count; ++vcpu) all.push_back(*TRY(vcpu_registers(vcpu)));
+    return all;
+}
+
+Result<void> Machine::look() {
+    forget();
+    const auto vcpus = TRY(all_registers());
+    if (os_) {
+        if (auto refreshed = os_->refresh(vcpus); !refreshed) {
+            spdlog::info("{} is not there any more: {}", os_->version(), refreshed.error().message);
+            os_.reset();
+            ++os_generation_;
+        }
+    }
+    if (!os_) probe(vcpus);
+    fresh_ = true;
+    return {};
+}
+
+void Machine::probe(std::span<const RegisterSet> vcpus) {
+    if (choice_ == os::Choice::none) return;
+    failure_ = {};
+    auto found = os::probe({.memory = memory_, .vcpus = vcpus, .progress = progress_}, choice_, failure_);
+    if (!found) return;
+    if (auto refreshed = found->refresh(vcpus); !refreshed) {
+        failure_.steps.push_back("listing the tasks: " + refreshed.error().message);
+        return;
+    }
+    os_ = std::move(found);
+    ++os_generation_;
+    spdlog::info("{} {}", os_->name(), os_->version());
+}
+
+Result<void> Machine::look_once() { return fresh_ ? Result<void>{} : look(); }
+
+void Machine::forget() {
+    fresh_ = false;
+    registers_.clear();
+    forget_memory();
+}
+
+void Machine::forget_memory() {
+    task_spaces_.clear();
+    vcpu_spaces_.clear();
+}
+
+Result<const RegisterSet*> Machine::vcpu_registers(VcpuId vcpu) {
+    if (vcpu >= target_->vcpu_count()) return fail(Errc::no_such_thread, "no vCPU " + std::to_string(vcpu));
+    auto it = registers_.find(vcpu);
+    if (it == registers_.end()) it = registers_.emplace(vcpu, TRY(target_->read_registers(vcpu))).first;
+    return &it->second;
+}
+
+Result<void> Machine::write_vcpu_registers(VcpuId vcpu, const RegisterSet& values,
+                                           std::span<const RegisterNumber> numbers) {
+    registers_.erase(vcpu);
+    vcpu_spaces_.erase(vcpu);
+    return target_->write_registers(vcpu, values, numbers);
+}
+
+Result<AddressSpace*> Machine::task_space(const os::Task& task) {
+    auto& space = task_spaces_[task.address];
+    if (!space) space = TRY(os_->task_space(task));
+    return space.get();
+}
+
+Result<AddressSpace*> Machine::vcpu_space(VcpuId vcpu) {
+    auto& space = vcpu_spaces_[vcpu];
+    if (space) return space.get();
+    const RegisterSet& registers = *TRY(vcpu_registers(vcpu));
+    const auto mode = x86::paging_mode(registers);
+    const auto root = registers.get(x86::cr3);
+    if (!mode || !root) {
+        return fail(Errc::unsupported, "vCPU " + std::to_string(vcpu) + " has no known paging mode");
+    }
+    auto tables = std::make_unique<os::PageTables>(memory_, PhysicalAddress{*root}, *mode);
+    if (os_ == nullptr) {
+        space = std::move(tables);
+    } else {
+        space = std::make_unique<os::SplitAddressSpace>(os_->kernel_space(), std::move(tables));
+    }
+    return space.get();
+}
+
+}  // namespace exo::stub

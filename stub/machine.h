@@ -1,0 +1,69 @@
+// One virtual machine as the stub sees it: the target, the operating system in it, and what is known since
+// the last stop. The only place where backends/ and os-awareness/ meet.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backends/api/target.h"
+#include "os-awareness/os.h"
+#include "stub/clean_memory.h"
+
+namespace exo::stub {
+
+class Machine {
+public:
+    Machine(std::unique_ptr<Target> target, os::Choice choice, os::Progress progress = {});
+    ~Machine();
+
+    [[nodiscard]] Target& target() { return *target_; }
+    // Guest memory as it is without our breakpoints in it.
+    [[nodiscard]] CleanMemory& memory() { return memory_; }
+    [[nodiscard]] const RegisterLayout& layout() const { return target_->layout(); }
+
+    // Looks at the guest as it is now, running or stopped: drops what was cached, refreshes the OS, probes for
+    // one where there is none or where it is gone. Errors only if the target is.
+    Result<void> look();
+    // look(), once, at the first question after a stop: steps that nobody asks about cost nothing.
+    Result<void> look_once();
+    void forget();         // the guest runs on: nothing that was read is true any more
+    void forget_memory();  // guest memory was written: page tables may have changed
+
+    // Null while none is recognised; `probe_failure` then says what was tried.
+    [[nodiscard]] os::OsAwareness* os() { return os_.get(); }
+    [[nodiscard]] const os::ProbeFailure& probe_failure() const { return failure_; }
+    // Counts up whenever the OS appeared, went away or was replaced.
+    [[nodiscard]] std::uint64_t os_generation() const { return os_generation_; }
+
+    // Cached until forget().
+    Result<const RegisterSet*> vcpu_registers(VcpuId vcpu);
+    Result<void> write_vcpu_registers(VcpuId vcpu, const RegisterSet& values,
+                                      std::span<const RegisterNumber> numbers);
+
+    // Addresses as the given task sees them; as the vCPU's own page tables say without one.
+    Result<AddressSpace*> task_space(const os::Task& task);
+    Result<AddressSpace*> vcpu_space(VcpuId vcpu);
+
+private:
+    Result<std::vector<RegisterSet>> all_registers();
+    void probe(std::span<const RegisterSet> vcpus);
+
+    std::unique_ptr<Target> target_;
+    CleanMemory memory_;
+    os::Choice choice_;
+    os::Progress progress_;
+    std::unique_ptr<os::OsAwareness> os_;
+    os::ProbeFailure failure_;
+    std::uint64_t os_generation_ = 0;
+    bool fresh_ = false;  // look() since forget()
+    std::map<VcpuId, RegisterSet> registers_;
+    std::map<VirtualAddress, std::unique_ptr<AddressSpace>> task_spaces_;
+    std::map<VcpuId, std::unique_ptr<AddressSpace>> vcpu_spaces_;
+};
+
+}  // namespace exo::stub

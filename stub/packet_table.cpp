@@ -1,0 +1,172 @@
+#include <array>
+
+#include "stub/handlers/handlers.h"
+#include "stub/packet.h"
+
+namespace exo::stub {
+namespace {
+
+bool can_run(const Session& session) { return session.machine.target().execution() != nullptr; }
+
+bool has_breakpoints(const Session& session) {
+    return can_run(session) && session.machine.target().breakpoints() != nullptr;
+}
+
+template <BreakpointKind kind>
+bool has(const Session& session) {
+    return has_breakpoints(session) && session.run_control.breakpoints.supports(kind);
+}
+
+bool has_os(const Session& session) { return session.machine.os() != nullptr; }
+
+using namespace handlers;  // NOLINT: the table is a list of them
+
+// clang-format off
+constexpr auto table = std::to_array<Packet>({
+    // The connection
+    {.name = "qSupported", .while_running = true, .when_detached = true,
+     .summary = "features of both sides", .handle = handle_with<supported>},
+    {.name = "QStartNoAckMode", .match = Match::exact, .when_detached = true, .feature = "QStartNoAckMode+",
+     .summary = "no more + and -", .handle = handle_with<start_no_ack>},
+    {.name = "!", .match = Match::exact, .when_detached = true,
+     .summary = "extended mode", .handle = handle_with<extended_mode>},
+    {.name = "vMustReplyEmpty", .match = Match::exact, .when_detached = true,
+     .summary = "what an unknown packet gets", .handle = handle_with<empty>},
+    {.name = "qAttached", .when_detached = true,
+     .summary = "always 1: quitting the debugger detaches", .handle = handle_with<is_attached>},
+    {.name = "D", .text_errors = true, .while_running = true, .when_detached = true,
+     .summary = "detach: breakpoints out, the guest as it was found", .handle = handle_with<detach>},
+    {.name = "k", .match = Match::exact, .while_running = true, .when_detached = true,
+     .summary = "detaches; a guest is not killed", .handle = handle_with<kill>},
+    {.name = "vKill;", .while_running = true, .when_detached = true,
+     .summary = "detaches; a guest is not killed", .handle = handle_with<kill_process>},
+    {.name = "vAttach;", .text_errors = true, .when_detached = true,
+     .summary = "attach the kernel again after a detach", .handle = handle_with<attach>},
+    {.name = "vRun;", .text_errors = true, .when_detached = true,
+     .summary = "refused: programs are started inside the guest", .handle = handle_with<run_program>},
+    {.name = "QPassSignals:", .when_detached = true, .feature = "QPassSignals+",
+     .summary = "accepted: a kernel gets no signals", .handle = handle_with<just_ok>},
+    {.name = "QProgramSignals:", .when_detached = true, .feature = "QProgramSignals+",
+     .summary = "accepted: a kernel gets no signals", .handle = handle_with<just_ok>},
+    {.name = "qSymbol:", .when_detached = true,
+     .summary = "no symbols are wanted of the client", .handle = handle_with<just_ok>},
+    {.name = "qOffsets", .match = Match::exact, .available = has_os,
+     .summary = "the KASLR slide", .handle = handle_with<offsets>},
+
+    // Threads
+    {.name = "?", .match = Match::exact, .text_errors = true, .when_detached = true,
+     .summary = "why the guest stands", .handle = handle_with<halt_reason>},
+    {.name = "qC", .match = Match::exact, .summary = "current thread", .handle = handle_with<current_thread>},
+    {.name = "qfThreadInfo", .match = Match::exact, .summary = "all threads",
+     .handle = handle_with<first_threads>},
+    {.name = "qsThreadInfo", .match = Match::exact, .summary = "no more threads",
+     .handle = handle_with<more_threads>},
+    {.name = "qThreadExtraInfo,", .summary = "state, CPU, process, wchan of a task",
+     .handle = handle_with<thread_extra_info>},
+    {.name = "T", .summary = "whether a thread is alive", .handle = handle_with<thread_alive>},
+    {.name = "H", .summary = "select a thread for g, m (Hg) or c, s (Hc)", .handle = handle_with<select_thread>},
+    {.name = "qXfer:threads:read:", .feature = "qXfer:threads:read+",
+     .summary = "all threads with name, CPU and state", .handle = handle_with<transfer_threads>},
+    {.name = "qXfer:osdata:read:", .feature = "qXfer:osdata:read+",
+     .summary = "`info os`: guest processes and threads", .handle = handle_with<transfer_osdata>},
+
+    // Registers
+    {.name = "g", .summary = "all registers", .handle = handle_with<read_registers>},
+    {.name = "G", .summary = "write all registers", .handle = handle_with<write_registers>},
+    {.name = "p", .summary = "one register", .handle = handle_with<read_register>},
+    {.name = "P", .summary = "write one register", .handle = handle_with<write_register>},
+    {.name = "qXfer:features:read:", .feature = "qXfer:features:read+",
+     .summary = "target.xml", .handle = handle_with<transfer_features>},
+
+    // Memory
+    {.name = "m", .summary = "read memory, hex", .handle = handle_with<read_memory>},
+    {.name = "M", .summary = "write memory, hex", .handle = handle_with<write_memory>},
+    {.name = "x", .summary = "read memory, binary", .handle = handle_with<read_memory_binary>},
+    {.name = "X", .summary = "write memory, binary", .handle = handle_with<write_memory_binary>},
+    {.name = "qSearch:memory:", .summary = "search memory", .handle = handle_with<search_memory>},
+    {.name = "qCRC:", .summary = "CRC-32 of memory", .handle = handle_with<checksum>},
+    {.name = "Qqemu.PhyMemMode:", .summary = "m, M, x, X take physical addresses",
+     .handle = handle_with<set_physical_mode>},
+    {.name = "qqemu.PhyMemMode", .match = Match::exact, .summary = "whether they do",
+     .handle = handle_with<query_physical_mode>},
+
+    // Breakpoints
+    {.name = "Z0,", .available = has<BreakpointKind::software>, .text_errors = true,
+     .feature = "swbreak+", .summary = "software breakpoint", .handle = handle_with<insert_breakpoint<'0'>>},
+    {.name = "Z1,", .available = has<BreakpointKind::hardware>, .text_errors = true,
+     .feature = "hwbreak+", .summary = "hardware breakpoint", .handle = handle_with<insert_breakpoint<'1'>>},
+    {.name = "Z2,", .available = has<BreakpointKind::write_watch>, .text_errors = true,
+     .summary = "write watchpoint", .handle = handle_with<insert_breakpoint<'2'>>},
+    {.name = "Z3,", .available = has<BreakpointKind::read_watch>, .text_errors = true,
+     .summary = "read watchpoint", .handle = handle_with<insert_breakpoint<'3'>>},
+    {.name = "Z4,", .available = has<BreakpointKind::access_watch>, .text_errors = true,
+     .summary = "access watchpoint", .handle = handle_with<insert_breakpoint<'4'>>},
+    {.name = "z", .available = has_breakpoints, .summary = "remove a breakpoint",
+     .handle = handle_with<remove_breakpoint>},
+
+    // Running
+    {.name = "vCont?", .match = Match::exact, .available = can_run, .when_detached = true,
+     .feature = "vContSupported+", .summary = "which actions vCont has", .handle = handle_with<resume_actions>},
+    {.name = "vCont;", .available = can_run, .summary = "resume by thread", .handle = handle_with<resume>},
+    {.name = "c", .available = can_run, .summary = "continue", .handle = handle_with<go_on>},
+    {.name = "C", .available = can_run, .summary = "continue", .handle = handle_with<go_on_with_signal>},
+    {.name = "s", .available = can_run, .summary = "step", .handle = handle_with<step>},
+    {.name = "S", .available = can_run, .summary = "step", .handle = handle_with<step_with_signal>},
+
+    // monitor
+    {.name = "qRcmd,", .while_running = true, .summary = "monitor commands", .handle = handle_with<monitor>},
+
+    // lldb
+    {.name = "QThreadSuffixSupported", .match = Match::exact, .when_detached = true,
+     .summary = "g, G, p, P name their thread", .handle = handle_with<thread_suffix_supported>},
+    {.name = "QListThreadsInStopReply", .match = Match::exact, .when_detached = true,
+     .summary = "stop replies list all threads", .handle = handle_with<list_threads_in_stop_reply>},
+    {.name = "QEnableErrorStrings", .match = Match::exact, .when_detached = true,
+     .summary = "errors with text", .handle = handle_with<enable_error_strings>},
+    {.name = "qHostInfo", .match = Match::exact, .when_detached = true,
+     .summary = "triple, pointer size, time-out", .handle = handle_with<host_info>},
+    {.name = "qProcessInfo", .match = Match::exact, .summary = "pid and triple",
+     .handle = handle_with<process_info>},
+    {.name = "qGDBServerVersion", .match = Match::exact, .when_detached = true,
+     .summary = "name and version", .handle = handle_with<server_version>},
+    {.name = "jThreadsInfo", .match = Match::exact, .summary = "all threads with registers, JSON",
+     .handle = handle_with<threads_info>},
+    {.name = "qThreadStopInfo", .summary = "one thread's stop reply", .handle = handle_with<thread_stop_info>},
+    {.name = "qMemoryRegionInfo", .summary = "mapping and permissions at an address",
+     .handle = handle_with<memory_region_info>},
+});
+// clang-format on
+
+// Longest match wins, so no row can hide another by its place; two rows of one name could.
+consteval bool names_are_unique() {
+    for (std::size_t i = 0; i < table.size(); ++i) {
+        for (std::size_t j = i + 1; j < table.size(); ++j) {
+            if (table[i].name == table[j].name) return false;
+        }
+    }
+    return true;
+}
+static_assert(names_are_unique());
+
+// Packets of one letter take arguments of any shape, but none that could be another packet's name: `qC` is
+// exact for that reason. A prefix that ends in a letter needs an end of the word after it.
+bool name_matches(const Packet& packet, std::string_view payload) {
+    if (packet.match == Match::exact) return payload == packet.name;
+    return payload.starts_with(packet.name);
+}
+
+}  // namespace
+
+std::span<const Packet> packet_table() { return table; }
+
+const Packet* find_packet(std::string_view payload) {
+    const Packet* best = nullptr;
+    for (const Packet& packet : table) {
+        if (name_matches(packet, payload) && (best == nullptr || packet.name.size() > best->name.size())) {
+            best = &packet;
+        }
+    }
+    return best;
+}
+
+}  // namespace exo::stub

@@ -1,0 +1,39 @@
+// What a handler answers, and the one place where errors become replies.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "backends/api/error.h"
+#include "rsp/requests.h"
+
+namespace exo::stub {
+
+struct Reply {
+    enum class Kind : std::uint8_t {
+        packet,   // send `payload`
+        resumed,  // the guest runs; the reply is the stop reply, later
+        silent,   // no reply at all (k)
+    };
+    Kind kind = Kind::packet;
+    std::string payload;                 // unescaped; empty is the "unknown packet" reply
+    std::vector<std::string> before;     // packets to send first: O console output
+    bool closes = false;                 // the session ends after this
+    bool ends_acks = false;              // QStartNoAckMode: no + and - after this reply
+};
+
+inline Reply ok() { return {.payload = "OK"}; }
+inline Reply unknown_packet() { return {}; }
+inline Reply text(std::string payload) { return {.payload = std::move(payload)}; }
+
+// How a client wants errors spelled.
+struct ErrorStyle {
+    bool text_allowed = false;   // E.text: the packet's row allows it or the client said error-message+
+    bool lldb_strings = false;   // Exx;hex-text after QEnableErrorStrings
+};
+
+// Numbers are errno values in two hex digits (GDB manual, "Standard Replies"): E16 is EINVAL.
+std::string render_error(const Error& error, ErrorStyle style);
+
+}  // namespace exo::stub

@@ -1,0 +1,90 @@
+// Resuming and stopping, by thread. A client resumes guest tasks; the machine resumes vCPUs. What lies
+// between is decided here: which stop is the client's, which is stepped over and goes on unseen.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "rsp/requests.h"
+#include "rsp/stop_reply.h"
+#include "stub/breakpoint_table.h"
+#include "stub/machine.h"
+#include "stub/thread_map.h"
+
+namespace exo::stub {
+
+class RunControl {
+public:
+    struct Stop {
+        bool exited = false;  // the guest is gone
+        ThreadKey thread = 0;
+        rsp::Signal signal = rsp::Signal::trap;
+        rsp::StopReply::Reason reason = rsp::StopReply::Reason::none;
+        VirtualAddress watch_address{};
+    };
+
+    RunControl(Machine& machine, bool vcpus_only)
+        : breakpoints(machine), machine_(machine), vcpus_only_(vcpus_only) {}
+
+    // Only threads that an action of `request` names run, are stepped, and can be named in the stop.
+    Result<void> resume(const rsp::Resume& request);
+    // The stop to report, nothing within `limit`. Stops that are not the client's are dealt with here.
+    Result<std::optional<Stop>> poll(std::chrono::milliseconds limit);
+    // Any thread. The next stop is reported as SIGINT, whatever else happens.
+    void interrupt() noexcept;
+
+    // Of the last look at the machine. The guest must be stopped, or the list is of what it was.
+    ThreadMap& threads();
+    // After somebody else stopped or changed the guest: attach, a register written.
+    ThreadMap& fresh_threads() {
+        ++epoch_;
+        return threads();
+    }
+
+    BreakpointTable breakpoints;
+
+private:
+    // A step that a task has begun and not ended (design: a step belongs to the task).
+    struct Step {
+        ThreadKey thread = 0;
+        VcpuId vcpu = 0;
+        std::uint64_t stack = 0;        // of the task, to notice cheaply that another task runs
+        std::uint64_t range_start = 0;  // range step; empty range: one instruction
+        std::uint64_t range_end = 0;
+    };
+    // A stepped task that has been switched away: it goes on here, with this stack pointer.
+    struct Wakeup {
+        ThreadKey thread = 0;
+        VirtualAddress address{};
+        std::uint64_t stack_pointer = 0;
+    };
+
+    Result<void> plan();
+    Result<void> run();
+    Result<std::optional<Stop>> handle(const StopEvent& event);
+    Result<std::optional<Stop>> handle_step(const StopEvent& event);
+    Result<std::optional<Stop>> handle_wakeup(const StopEvent& event);
+    Result<std::optional<Stop>> handle_breakpoint(const StopEvent& event);
+    Result<std::optional<Stop>> report(const StopEvent& event, Stop stop);
+    Result<void> wait_for_task(ThreadKey thread);
+    Result<void> step_over(VcpuId vcpu, VirtualAddress pc);
+    [[nodiscard]] const rsp::ResumeAction* action_for(const Thread& thread) const;
+    [[nodiscard]] ThreadKey any_resumed(VcpuId preferred);
+    void end();
+
+    Machine& machine_;
+    bool vcpus_only_;
+    ThreadMap threads_;
+    std::uint64_t threads_epoch_ = 0;
+    std::uint64_t epoch_ = 1;
+    rsp::Resume request_;
+    std::vector<VcpuAction> actions_;
+    std::optional<Step> step_;
+    std::optional<Wakeup> wakeup_;
+    std::atomic<bool> interrupted_{false};
+};
+
+}  // namespace exo::stub

@@ -1,0 +1,113 @@
+#include "stub/session.h"
+
+#include <spdlog/spdlog.h>
+
+#include "stub/handlers/handlers.h"
+#include "stub/packet.h"
+
+namespace exo::stub {
+
+Result<void> Session::open() {
+    auto* execution = machine.target().execution();
+    if (execution != nullptr) CHECK_OK(execution->attach());
+    attached = true;
+    machine.forget();
+    run_control.breakpoints.forget();
+    CHECK_OK(machine.look());
+    ThreadMap& map = run_control.fresh_threads();
+    last_stop = {};
+    if (const Thread* first = map.on_vcpu(0)) last_stop.thread = first->tid;
+    map.put_first(last_stop.thread);
+    return {};
+}
+
+Result<void> Session::close() {
+    running = false;
+    if (!attached) return {};
+    attached = false;
+    general_thread.reset();
+    auto* execution = machine.target().execution();
+    auto detached = execution != nullptr ? execution->detach() : Result<void>{};
+    run_control.breakpoints.forget();
+    machine.forget();
+    return detached;
+}
+
+bool Session::waits_for_stop(std::string_view payload) {
+    const Packet* packet = find_packet(payload);
+    return packet != nullptr && !packet->while_running;
+}
+
+Reply Session::dispatch(std::string_view payload) {
+    const Packet* packet = find_packet(payload);
+    if (packet == nullptr || (packet->available != nullptr && !packet->available(*this))) return unknown_packet();
+    const ErrorStyle style{.text_allowed = packet->text_errors || client.error_message,
+                           .lldb_strings = error_strings};
+    if (!attached && !packet->when_detached) {
+        return text(render_error({Errc::no_such_thread, "no guest is attached; `attach " +
+                                                            std::to_string(kernel_pid) + "` attaches it again"},
+                                 style));
+    }
+    auto reply = packet->handle(*this, payload.substr(packet->name.size()));
+    if (reply) return *std::move(reply);
+    spdlog::debug("{}: {}", packet->name, reply.error().message);
+    Reply error = text(render_error(reply.error(), style));
+    error.closes = reply.error().code == Errc::target_gone;
+    return error;
+}
+
+std::optional<Reply> Session::poll_stop(std::chrono::milliseconds limit) {
+    auto stop = run_control.poll(limit);
+    if (stop && !*stop) return std::nullopt;
+    running = false;
+    if (!stop) {
+        spdlog::error("waiting for the guest to stop: {}", stop.error().message);
+        if (stop.error().code == Errc::target_gone) {
+            last_stop = {.exited = true};
+        } else {
+            last_stop = {.thread = last_stop.thread, .signal = rsp::Signal::trap};
+        }
+    } else {
+        last_stop = **stop;
+    }
+    general_thread.reset();
+    run_control.threads().put_first(last_stop.thread);
+    Reply reply = text(handlers::stop_reply(*this));
+    if (last_stop.exited) {
+        attached = false;
+        reply.closes = true;
+    }
+    return reply;
+}
+
+Result<const Thread*> Session::thread(const std::optional<rsp::ThreadId>& id) {
+    ThreadMap& map = run_control.threads();
+    const bool current = !id || id->tid == rsp::ThreadId::any || id->tid == rsp::ThreadId::all;
+    const Thread* found = current ? map.find(last_stop.thread) : map.match(*id);
+    if (found == nullptr && current && !map.threads().empty()) found = &map.threads().front();
+    if (found == nullptr || (id && map.match({id->pid, found->tid}) == nullptr)) {
+        return fail(Errc::no_such_thread, "no such thread: " + std::to_string(id ? id->tid : 0));
+    }
+    return found;
+}
+
+Result<const Thread*> Session::general() {
+    if (general_thread) {
+        if (const Thread* found = run_control.threads().find(*general_thread)) return found;
+    }
+    return thread(std::nullopt);
+}
+
+Result<RegisterSet> Session::registers(const Thread& thread) {
+    if (thread.vcpu) return *TRY(machine.vcpu_registers(*thread.vcpu));
+    if (thread.task && machine.os() != nullptr) return machine.os()->saved_registers(*thread.task);
+    return fail(Errc::no_such_thread, "thread " + std::to_string(thread.tid) + " has no registers");
+}
+
+Result<AddressSpace*> Session::space(const Thread& thread) {
+    if (thread.task && machine.os() != nullptr) return machine.task_space(*thread.task);
+    if (thread.vcpu) return machine.vcpu_space(*thread.vcpu);
+    return fail(Errc::no_such_thread, "thread " + std::to_string(thread.tid) + " has no address space");
+}
+
+}  // namespace exo::stub

@@ -1,0 +1,20 @@
+// What `exogdb info` and `ps` print, for people; `monitor info` and `monitor ps` are the same.
+#pragma once
+
+#include <string>
+
+#include "os-awareness/os.h"
+#include "stub/machine.h"
+
+namespace exo::stub {
+
+// One line a task: TID TGID STATE CPU COMM, kernel threads in brackets, idle tasks last.
+std::string tasks_table(const os::OsAwareness& os);
+// One line a finding; what was looked for and what failed where no OS is recognised.
+std::string info_text(Machine& machine);
+
+// The same as JSON.
+std::string tasks_json(const os::OsAwareness& os);
+std::string info_json(Machine& machine);
+
+}  // namespace exo::stub
