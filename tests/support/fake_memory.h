@@ -1,11 +1,13 @@
 // Guest RAM of tests: a few regions with holes between them, backed by ordinary memory.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backends/api/memory.h"
