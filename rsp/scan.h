@@ -16,25 +16,8 @@ namespace exo::rsp {
 
 constexpr bool frames_packet(char c) { return c == '#' || c == '$' || c == '}' || c == '*'; }
 
-#if defined(__SSE2__)
-
-constexpr std::size_t scan_width = 16;
-
-// How many of the scan_width bytes at `from` stand before the first one that frames a packet.
-inline std::size_t clean_bytes(const char* from) {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-    const auto equal = [bytes](char c) { return _mm_cmpeq_epi8(bytes, _mm_set1_epi8(c)); };
-    const __m128i found =
-        _mm_or_si128(_mm_or_si128(equal('#'), equal('$')), _mm_or_si128(equal('}'), equal('*')));
-    const auto mask = static_cast<unsigned>(_mm_movemask_epi8(found));
-    return static_cast<std::size_t>(std::countr_zero(mask | 1U << scan_width));
-}
-
-#else
-
-constexpr std::size_t scan_width = 8;
-
-inline std::size_t clean_bytes(const char* from) {
+// How many of the eight bytes at `from` stand before the first one that frames a packet.
+inline std::size_t clean_bytes_of_word(const char* from) {
     constexpr std::uint64_t ones = 0x0101010101010101;
     std::uint64_t word = 0;
     std::memcpy(&word, from, sizeof word);
@@ -47,6 +30,20 @@ inline std::size_t clean_bytes(const char* from) {
     return static_cast<std::size_t>(std::countr_zero(found)) / 8;  // 64 zero bits where there is none
 }
 
+// The same for scan_width bytes, what this machine does at once.
+#if defined(__SSE2__)
+constexpr std::size_t scan_width = 16;
+inline std::size_t clean_bytes(const char* from) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    const auto equal = [bytes](char c) { return _mm_cmpeq_epi8(bytes, _mm_set1_epi8(c)); };
+    const __m128i found =
+        _mm_or_si128(_mm_or_si128(equal('#'), equal('$')), _mm_or_si128(equal('}'), equal('*')));
+    const auto mask = static_cast<unsigned>(_mm_movemask_epi8(found));
+    return static_cast<std::size_t>(std::countr_zero(mask | 1U << scan_width));
+}
+#else
+constexpr std::size_t scan_width = 8;
+inline std::size_t clean_bytes(const char* from) { return clean_bytes_of_word(from); }
 #endif
 
 // Index of the first byte of # $ } * in `bytes`, its size when there is none.
