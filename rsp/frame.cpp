@@ -21,20 +21,18 @@ constexpr int longest_run = '~' - run_bias;
 
 // Writes `payload` escaped, returns how many bytes that took; `out` has room for twice its size.
 std::size_t escape(std::string_view payload, char* out) {
-    constexpr std::size_t width = sizeof(std::uint64_t);
     char* const start = out;
     const char* in = payload.data();
     const char* const end = in + payload.size();
-    while (static_cast<std::size_t>(end - in) >= width) {
-        // The whole word is copied, and what follows a framing byte overwritten in the next turn.
-        std::memcpy(out, in, width);
-        const std::uint64_t found = framing_bytes(load_word(in));
-        if (found == 0) {
-            in += width;
-            out += width;
+    while (static_cast<std::size_t>(end - in) >= scan_width) {
+        // The whole block is copied; what follows a framing byte in it is overwritten in the next turn.
+        std::memcpy(out, in, scan_width);
+        const std::size_t clean = clean_bytes(in);
+        if (clean == scan_width) {  // constants: adding `clean` would make each turn wait for the one before
+            in += scan_width;
+            out += scan_width;
             continue;
         }
-        const auto clean = std::countr_zero(found) / 8;
         in += clean;
         out += clean;
         *out++ = escape_mark;

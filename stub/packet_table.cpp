@@ -54,7 +54,7 @@ constexpr auto table = std::to_array<Packet>({
      .summary = "the KASLR slide", .handle = handle_with<offsets>},
 
     // Threads
-    {.name = "?", .match = Match::exact, .when_detached = true,
+    {.name = "?", .match = Match::exact, .text_errors = true, .when_detached = true,
      .summary = "why the guest stands", .handle = handle_with<halt_reason>},
     {.name = "qC", .match = Match::exact, .summary = "current thread", .handle = handle_with<current_thread>},
     {.name = "qfThreadInfo", .match = Match::exact, .summary = "all threads",

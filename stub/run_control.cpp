@@ -50,7 +50,8 @@ ThreadMap& RunControl::threads() {
 }
 
 Result<void> RunControl::resume(const rsp::Resume& request) {
-    threads();  // as they are now: what the actions name
+    interrupted_ = false;  // one that came after the last stop
+    threads();             // as they are now: what the actions name
     request_ = request;
     step_.reset();
     CHECK_OK(plan());

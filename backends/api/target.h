@@ -109,6 +109,13 @@ public:
     // efer, gs_base and k_gs_base, taken without stopping the guest for longer than the hypervisor's own
     // tools do; unsupported if there is none. Registers it cannot tell stay unavailable.
     virtual Result<RegisterSet> read_registers(VcpuId vcpu) = 0;
+    // Fills in what read_registers() of the same stop left unavailable because it is slow to get. For those
+    // who show or dump registers; not for each step.
+    virtual Result<void> complete_registers(VcpuId vcpu, RegisterSet& registers) {
+        static_cast<void>(vcpu);
+        static_cast<void>(registers);
+        return {};
+    }
     // Stopped only. Writes the listed registers; unsupported for one that cannot be written.
     virtual Result<void> write_registers(VcpuId vcpu, const RegisterSet& values,
                                          std::span<const RegisterNumber> numbers) = 0;

@@ -67,6 +67,7 @@ std::string stop_reply(Session& session) {
 
 // `?` with nothing attached: W00, which extended-remote takes for "attach something".
 Result<Reply> halt_reason(Session& session, std::string_view /*arguments*/) {
+    if (!session.attached && session.open_error) return fail(*session.open_error);
     if (!session.attached) return text("W00");
     return text(stop_reply(session));
 }

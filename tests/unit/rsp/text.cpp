@@ -46,7 +46,10 @@ TEST_CASE("well-formed UTF-8 stays") {
 }
 
 TEST_CASE("each ill-formed byte becomes a question mark, and eats nothing that follows") {
-    const std::pair<std::string_view, std::string_view> cases[] = {
+    struct Case {
+        std::string_view text, marks;
+    };
+    const Case cases[] = {
         {"\x80<", "?"},                           // continuation alone
         {"\xc0\xaf<", "??"},                      // overlong
         {"\xe0\x9f\xbf<", "???"},                 // overlong
@@ -59,10 +62,10 @@ TEST_CASE("each ill-formed byte becomes a question mark, and eats nothing that f
         {"\xf0\x90\x80<", "???"},                 // cut short
         {"\xef\xbf\xbe\xef\xbf\xbf<", "??????"},  // U+FFFE, U+FFFF: none of XML's characters
     };
-    for (const auto& [text, marks] : cases) {
-        CAPTURE(marks);
-        CHECK(xml(text) == std::string(marks) + "&lt;");
-        CHECK(json(text) == std::string(marks) + "<");
+    for (const Case& one : cases) {
+        CAPTURE(one.marks);
+        CHECK(xml(one.text) == std::string(one.marks) + "&lt;");
+        CHECK(json(one.text) == std::string(one.marks) + "<");
     }
     CHECK(xml("\xe2") == "?");
     CHECK(xml("\xe2\x82") == "??");

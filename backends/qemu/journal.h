@@ -1,0 +1,46 @@
+// What has to be undone in a guest if this process dies: one file a guest, written before QEMU's stub is
+// started and removed after a clean detach.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "backends/api/result.h"
+
+namespace exo::qemu {
+
+struct JournalEntry {
+    std::string target;   // "libvirt:debian", "qemu:/run/vm/qmp.sock"
+    std::string connect;  // libvirt URI, empty for the default one
+    std::string uuid;     // of the guest, empty if it has none
+    pid_t qemu_pid = 0;
+    std::uint64_t qemu_start = 0;  // Process::start_time()
+    pid_t owner_pid = 0;           // the exogdb that attached
+    std::uint64_t owner_start = 0;
+    bool was_running = false;    // before attach()
+    std::string stub_path;       // socket of the stub that we start
+    std::string stub_directory;  // to be removed with it; empty if it is not ours
+    std::string user_stub;       // gdbserver device that the user had open, empty if none
+
+    // Whether the process that wrote it still runs; a zombie does not.
+    [[nodiscard]] bool owner_alive() const;
+    [[nodiscard]] bool qemu_alive() const;
+};
+
+// /run/exogdb for root, $XDG_RUNTIME_DIR/exogdb or /tmp/exogdb-UID for others; made if it is missing, with
+// mode 0700. denied if it belongs to somebody else.
+Result<std::string> runtime_directory();
+
+Result<void> write_journal(const JournalEntry& entry);
+// All that are there; what cannot be read or makes no sense is left out and its path put into `broken`.
+std::vector<JournalEntry> read_journals(std::vector<std::string>* broken = nullptr);
+void remove_journal(pid_t qemu_pid);
+
+// For the tests.
+std::string to_text(const JournalEntry& entry);
+Result<JournalEntry> parse_journal(const std::string& text);
+
+}  // namespace exo::qemu

@@ -1,0 +1,43 @@
+#include "backends/qemu/recover.h"
+
+#include "backends/qemu/stub_client.h"
+#include "backends/qemu/stub_control.h"
+
+namespace exo::qemu {
+namespace {
+
+// Through the stub that is still open: it listens again once its client has died.
+Result<void> clean_through_stub(const Process& process, const JournalEntry& entry,
+                                std::vector<std::string>& done) {
+    const auto client = TRY(StubClient::connect(entry.stub_path, process));  // its `?` drops the breakpoints
+    done.emplace_back("took out the breakpoints");
+    if (!entry.was_running) return {};
+    CHECK_OK(client->command("D", Errc::backend, "detaching"));
+    done.emplace_back("let the guest run");
+    return {};
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> recover_guest(Monitor& monitor, const Process& process,
+                                               const JournalEntry& entry) {
+    std::vector<std::string> done;
+    const auto chardevs = TRY(query_chardevs(monitor));
+    const bool ours = chardevs.stub && !entry.stub_path.empty() &&
+                      chardevs.stub->device.starts_with("unix:" + entry.stub_path);
+    if (ours && chardevs.stub->connected)
+        return fail(Errc::busy, "QEMU's gdb stub at " + entry.stub_path + " has a client");
+    if (ours) {
+        CHECK_OK(clean_through_stub(process, entry, done));
+        CHECK_OK(stop_stub(monitor, entry.stub_path, entry.stub_directory));
+        done.emplace_back("closed QEMU's gdb stub");
+    }
+    if (!entry.user_stub.empty() && (ours || !chardevs.stub)) {
+        CHECK_OK(restore_user_stub(monitor, entry.user_stub));
+        done.emplace_back("opened the user's own gdb stub again");
+    }
+    remove_journal(entry.qemu_pid);
+    return done;
+}
+
+}  // namespace exo::qemu

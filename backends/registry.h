@@ -1,0 +1,46 @@
+// Which backend serves which kind of target: one explicit table.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backends/api/discovery.h"
+#include "backends/api/target.h"
+
+namespace exo {
+
+// "libvirt:debian" as {"libvirt", "debian"}.
+struct TargetUri {
+    std::string scheme;
+    std::string rest;
+
+    // A word without a known scheme's "NAME:" is a libvirt domain. bad_request, with the list of schemes, for
+    // "word:rest" of an unknown scheme, and for an empty rest.
+    static Result<TargetUri> parse(std::string_view text);
+    [[nodiscard]] std::string text() const { return scheme + ":" + rest; }
+};
+
+struct OpenOptions {
+    std::string connect;  // libvirt URI, empty for libvirt's default
+};
+
+struct BackendInfo {
+    std::string_view scheme;  // "libvirt"
+    std::string_view form;    // "libvirt:NAME", for messages and --help
+    bool built = true;        // false: its library was absent when this program was built
+};
+std::vector<BackendInfo> backends();
+
+// Does not stop the guest.
+Result<std::unique_ptr<Target>> open_target(const TargetUri& uri, const OpenOptions& options);
+// Undoes what a killed exogdb left behind in the guest; idempotent.
+Result<RecoverReport> recover_target(const TargetUri& uri, const OpenOptions& options);
+// What stands in the way of open_target() and of attaching. Never fails: what fails is a check that is not
+// ok.
+std::vector<Check> diagnose_target(const TargetUri& uri, const OpenOptions& options);
+// All guests that the backends can see. A backend that cannot look adds its error to `errors`.
+std::vector<GuestSummary> list_targets(const OpenOptions& options, std::vector<Error>& errors);
+
+}  // namespace exo

@@ -1,0 +1,292 @@
+#include "os-awareness/linux/linux.h"
+
+#include <algorithm>
+
+#include "os-awareness/linux/btf.h"
+#include "os-awareness/linux/kernel_image.h"
+#include "os-awareness/linux/percpu.h"
+#include "os-awareness/linux/saved_frame.h"
+#include "os-awareness/linux/struct_layout.h"
+#include "os-awareness/linux/tasks.h"
+
+namespace exo::os {
+namespace {
+
+constexpr std::uint64_t cr3_address = 0x000ffffffffff000;
+constexpr std::uint64_t user_half_of_pti = 0x1000;
+
+Result<Btf> read_btf(KernelImage& image) {
+    // 90ceddcb4950 (5.7) gave the linker script these names; objcopy's before.
+    for (const auto& [begin, end] :
+         {std::pair{"__start_BTF", "__stop_BTF"},
+          std::pair{"_binary__btf_vmlinux_bin_start", "_binary__btf_vmlinux_bin_end"}}) {
+        const auto from = image.symbols.find(begin);
+        if (!from) continue;
+        std::array<std::byte, Btf::header_bytes> header{};
+        CHECK_OK(image.space->read(*from, header));
+        std::vector<std::byte> blob(TRY(Btf::blob_size(header)));
+        const auto to = image.symbols.find(end);
+        if (to && (*to < *from || raw(*to) - raw(*from) < blob.size())) {
+            return fail(Errc::bad_data, "BTF at " + hex(*from) + " is longer than its section");
+        }
+        CHECK_OK(image.space->read(*from, blob));
+        return Btf::parse(std::move(blob));
+    }
+    return fail(Errc::not_found, "no symbol __start_BTF: a kernel without CONFIG_DEBUG_INFO_BTF");
+}
+
+std::string release_of(const std::string& banner) {
+    constexpr std::string_view prefix = "Linux version ";
+    if (!banner.starts_with(prefix)) return {};
+    return banner.substr(prefix.size(), banner.find(' ', prefix.size()) - prefix.size());
+}
+
+class Linux final : public OsAwareness {
+public:
+    Linux(const ProbeContext& context, KernelImage image)
+        : memory_(&context.memory), image_(std::move(image)) {
+        read_types();
+        add_findings();
+    }
+
+    [[nodiscard]] std::string_view name() const override { return "linux"; }
+    [[nodiscard]] std::string version() const override { return release_of(image_.banner); }
+    [[nodiscard]] std::span<const Finding> findings() const override { return image_.findings; }
+    [[nodiscard]] std::span<const Task> tasks() const override { return tasks_; }
+    [[nodiscard]] std::span<const std::string> problems() const override { return problems_; }
+    [[nodiscard]] AddressSpace& kernel_space() override { return *image_.space; }
+    [[nodiscard]] const SymbolTable& symbols() const override { return image_.symbols; }
+    [[nodiscard]] std::uint64_t slide() const override { return image_.slide; }
+
+    Result<void> refresh(std::span<const RegisterSet> vcpus) override;
+    Result<RegisterSet> saved_registers(const Task& task) override;
+    Result<std::unique_ptr<AddressSpace>> task_space(const Task& task) override;
+
+private:
+    void read_types();
+    void add_findings();
+    void find(std::string what, std::string value, std::string how);
+    [[nodiscard]] Result<void> check_still_there(std::span<const RegisterSet> vcpus);
+    [[nodiscard]] bool maps_banner(const RegisterSet& registers);
+    void find_current(std::span<const RegisterSet> vcpus);
+    void publish();
+    [[nodiscard]] Result<PhysicalAddress> root_of(std::uint64_t mm);
+
+    PhysicalMemory* memory_;
+    KernelImage image_;
+    std::optional<Btf> btf_;
+    std::string no_btf_;  // why there is none
+    StructLayout layout_;
+    std::optional<PerCpu> per_cpu_;
+    std::optional<TaskList> list_;
+    std::optional<SavedFrames> frames_;
+    std::vector<VcpuTask> current_;  // by vCPU
+    const RegisterLayout* register_layout_ = &x86::layout();
+
+    std::vector<Task> tasks_;
+    std::vector<std::string> problems_;
+};
+
+void Linux::read_types() {
+    auto btf = read_btf(image_);
+    if (!btf) {
+        no_btf_ = btf.error().message;
+        return;
+    }
+    btf_ = std::move(*btf);
+    layout_ = layout_from_btf(*btf_);
+    const auto init_task = image_.symbols.find("init_task");
+    if (!init_task) layout_.missing.emplace_back("no symbol init_task");
+    if (!layout_.usable()) return;
+    per_cpu_.emplace(image_, &*btf_, layout_);
+    list_.emplace(image_, layout_, raw(*init_task));
+    frames_.emplace(image_, layout_);
+}
+
+// What the image's own findings do not say already.
+void Linux::find(std::string what, std::string value, std::string how) {
+    if (std::ranges::find(image_.findings, what, &Finding::what) != image_.findings.end()) return;
+    image_.findings.push_back({std::move(what), std::move(value), std::move(how)});
+}
+
+void Linux::add_findings() {
+    find("os", "linux", "linux_banner");
+    find("version", version(), "linux_banner");
+    find("slide", hex(image_.slide), "start of the image");
+    find("linux_banner", hex(image_.banner_address), "symbol, and its text read through the kernel's tables");
+    find("paging_levels", image_.mode == x86::PagingMode::levels5 ? "5" : "4", "CR4.LA57");
+    find("kallsyms", std::to_string(image_.symbols.by_address().size()) + " symbols", "tables in the image");
+    if (btf_) {
+        find(
+            "btf", std::to_string(btf_->last_id()) + " types",
+            btf_->incomplete().empty() ? "__start_BTF" : "__start_BTF, not all of it: " + btf_->incomplete());
+    } else {
+        find("btf", "none", no_btf_);
+    }
+    if (list_) {
+        std::string how = "init_task, structures by " + layout_.source;
+        for (const auto& line : per_cpu_->missing()) how += "; " + line;
+        find("tasks", "known", std::move(how));
+    } else {
+        std::string why = btf_ ? "" : "no BTF to tell where task_struct has its fields";
+        for (const auto& line : layout_.missing) why += (why.empty() ? "" : "; ") + line;
+        find("tasks", "unknown", std::move(why));
+    }
+}
+
+bool Linux::maps_banner(const RegisterSet& registers) {
+    const auto mode = x86::paging_mode(registers);
+    const auto cr3 = registers.get(x86::cr3);
+    const auto own = image_.space->translate(image_.banner_address);
+    if (!own || !mode || !cr3 || *mode != image_.mode) return false;
+    // The second: the kernel's half of the tables, which KPTI takes away from user mode.
+    for (const auto root : {*cr3 & cr3_address, *cr3 & cr3_address & ~user_half_of_pti}) {
+        PageTables tables{*memory_, PhysicalAddress{root}, *mode, image_.encryption_mask};
+        const auto theirs = tables.translate(image_.banner_address);
+        if (theirs && theirs->physical == own->physical) return true;
+    }
+    return false;
+}
+
+Result<void> Linux::check_still_there(std::span<const RegisterSet> vcpus) {
+    image_.space->invalidate();
+    if (!still_there(image_)) {
+        return fail(Errc::not_found, "the banner of " + version() + " is gone from " +
+                                         hex(image_.banner_address) + ": reset or replaced");
+    }
+    // A reset leaves RAM as it was: the vCPUs must use the kernel, too. One is enough, others may be
+    // parked in firmware.
+    const auto known = [](const RegisterSet& r) { return r.available(x86::cr3); };
+    if (std::ranges::any_of(vcpus, known) &&
+        std::ranges::none_of(vcpus, [&](const RegisterSet& r) { return maps_banner(r); })) {
+        return fail(Errc::not_found, "no vCPU has " + version() + " mapped any more: reset or replaced");
+    }
+    return {};
+}
+
+Result<void> Linux::refresh(std::span<const RegisterSet> vcpus) {
+    problems_.clear();
+    tasks_.clear();
+    current_.clear();
+    CHECK_OK(check_still_there(vcpus));
+    if (!vcpus.empty()) register_layout_ = &vcpus.front().layout();
+    if (!list_) return {};
+    per_cpu_->refresh(problems_);
+    list_->refresh(*per_cpu_, problems_);
+    find_current(vcpus);
+    publish();
+    return {};
+}
+
+void Linux::find_current(std::span<const RegisterSet> vcpus) {
+    const auto size = per_cpu_->stack_size();
+    const StackLookup lookup{
+        .stack_of = [&](std::uint64_t task) -> std::uint64_t {
+            const auto* record = list_->add_unlisted(task);
+            return record != nullptr ? record->stack : 0;
+        },
+        .owner_of = [&](std::uint64_t rsp) -> std::uint64_t {
+            const auto holds = [&](const TaskRecord& t) {
+                return t.stack != 0 && rsp > t.stack && rsp - t.stack <= size;
+            };
+            const auto it = std::ranges::find_if(list_->records(), holds);
+            return it != list_->records().end() ? it->address : 0;
+        },
+        .root_of = [&](std::uint64_t task) -> std::optional<std::uint64_t> {
+            const auto* record = list_->add_unlisted(task);
+            if (record == nullptr || record->mm == 0) return std::nullopt;
+            const auto root = root_of(record->mm);
+            return root ? std::optional{raw(*root)} : std::nullopt;
+        },
+        .stack_size = size,
+    };
+    for (std::uint32_t i = 0; i < vcpus.size(); ++i) {
+        auto found = current_on_vcpu(vcpus[i], i, per_cpu_->cpus(), lookup, *image_.space);
+        const auto same = [&](const VcpuTask& other) { return other.task == found.task; };
+        if (found.task == 0) {
+            problems_.push_back("vCPU " + std::to_string(i) + ": " + found.why_not);
+        } else if (list_->add_unlisted(found.task) == nullptr) {
+            problems_.push_back("vCPU " + std::to_string(i) + ": its current task at " + hex(found.task) +
+                                " cannot be read");
+            found.task = 0;
+        } else if (std::ranges::any_of(current_, same)) {
+            problems_.push_back("vCPU " + std::to_string(i) + ": its current task at " + hex(found.task) +
+                                " is another vCPU's");
+            found.task = 0;
+        }
+        current_.push_back(std::move(found));
+    }
+}
+
+void Linux::publish() {
+    const auto size = per_cpu_->stack_size();
+    tasks_.reserve(list_->records().size());
+    for (const auto& record : list_->records()) {
+        Task task{.address = VirtualAddress{record.address},
+                  .tid = record.tid,
+                  .tgid = record.tgid,
+                  .cpu = record.cpu,
+                  .comm = record.comm,
+                  .process = record.comm,
+                  .state = record.state_letter(),
+                  .idle = record.idle,
+                  .kernel_thread = record.kernel_thread(),
+                  .vcpu = std::nullopt};
+        if (const auto* leader = list_->find(record.leader)) task.process = leader->comm;
+        const auto it = std::ranges::find(current_, record.address, &VcpuTask::task);
+        if (it != current_.end()) task.vcpu = static_cast<VcpuId>(it - current_.begin());
+        if (!task.vcpu && task.state != 'R') task.wchan = VirtualAddress{frames_->wchan(record, size)};
+        tasks_.push_back(std::move(task));
+    }
+}
+
+Result<RegisterSet> Linux::saved_registers(const Task& task) {
+    const auto* record = list_ ? list_->find(raw(task.address)) : nullptr;
+    if (record == nullptr) {
+        return fail(Errc::no_such_thread, "no task at " + hex(task.address) + " any more");
+    }
+    const auto running = [&](const VcpuTask& v) { return v.task == record->address; };
+    if (std::ranges::any_of(current_, running)) {
+        return fail(Errc::bad_request,
+                    "task " + std::to_string(task.tid) + " runs: a vCPU has its registers");
+    }
+    const auto known = [&](const Cpu& cpu) {
+        return cpu.current == record->address &&
+               std::ranges::none_of(current_, [&](const VcpuTask& v) { return v.cpu == cpu.number; });
+    };
+    if (record->on_cpu && std::ranges::any_of(per_cpu_->cpus(), known)) {
+        return fail(Errc::bad_data, "task " + std::to_string(task.tid) + " runs on CPU " +
+                                        std::to_string(record->cpu) +
+                                        ", and which vCPU that is could not be told");
+    }
+    return frames_->registers(*record, per_cpu_->stack_size(), *register_layout_);
+}
+
+Result<PhysicalAddress> Linux::root_of(std::uint64_t mm) {
+    if (!layout_.mm.pgd) return fail(Errc::unsupported, "BTF has no mm_struct.pgd");
+    const auto pgd = TRY(image_.space->read_value<std::uint64_t>(VirtualAddress{mm + layout_.mm.pgd.offset}));
+    return TRY(image_.space->translate(VirtualAddress{pgd})).physical;
+}
+
+Result<std::unique_ptr<AddressSpace>> Linux::task_space(const Task& task) {
+    const auto* record = list_ ? list_->find(raw(task.address)) : nullptr;
+    if (record == nullptr) {
+        return fail(Errc::no_such_thread, "no task at " + hex(task.address) + " any more");
+    }
+    std::unique_ptr<AddressSpace> user;
+    if (record->mm != 0) {
+        user = std::make_unique<PageTables>(*memory_, TRY(root_of(record->mm)), image_.mode,
+                                            image_.encryption_mask);
+    }
+    return std::make_unique<SplitAddressSpace>(*image_.space, std::move(user));
+}
+
+}  // namespace
+
+std::unique_ptr<OsAwareness> linux_probe(const ProbeContext& context, ProbeFailure& failure) {
+    auto image = find_kernel_image(context, failure);
+    if (!image) return nullptr;
+    return std::make_unique<Linux>(context, std::move(*image));
+}
+
+}  // namespace exo::os

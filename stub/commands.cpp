@@ -1,0 +1,150 @@
+#include "stub/commands.h"
+
+#include <iostream>
+
+#include <boost/json.hpp>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include "stub/guardian.h"
+#include "stub/tables.h"
+#include "stub/target_thread.h"
+
+namespace exo::stub {
+namespace {
+
+namespace json = boost::json;
+
+int failed(const Error& error) {
+    std::cerr << "exogdb: " << error.message << '\n';
+    return error.code == Errc::bad_request ? exit_usage : exit_failed;
+}
+
+// What takes long is told on stderr, where somebody watches.
+os::Progress progress() {
+    if (::isatty(STDERR_FILENO) == 0) return {};
+    return [](std::string_view what) { std::cerr << "exogdb: " << what << '\n'; };
+}
+
+Result<std::unique_ptr<Machine>> open_machine(const Options& options) {
+    const TargetUri uri = TRY(TargetUri::parse(options.target));
+    auto machine = std::make_unique<Machine>(TRY(open_target(uri, options.open)), options.os, progress());
+    CHECK_OK(machine->look());
+    return machine;
+}
+
+std::string no_os(Machine& machine) {
+    const auto& steps = machine.probe_failure().steps;
+    return "no operating system was recognised" + (steps.empty() ? "" : ": " + steps.back()) +
+           "; `exogdb info` says what was tried";
+}
+
+std::string pad(std::string text, std::size_t width) {
+    if (text.size() < width) text.append(width - text.size(), ' ');
+    return text + ' ';
+}
+
+void print_guests(const std::vector<GuestSummary>& guests) {
+    std::cout << pad("TARGET", 32) << pad("STATE", 12) << pad("ACCEL", 6) << pad("VCPUS", 6) << "PID\n";
+    for (const GuestSummary& guest : guests) {
+        std::cout << pad(guest.target, 32) << pad(guest.state, 12) << pad(guest.accelerator, 6)
+                  << pad(std::to_string(guest.vcpus), 6) << (guest.pid ? std::to_string(*guest.pid) : "-") << '\n';
+    }
+}
+
+void print_guests_json(const std::vector<GuestSummary>& guests) {
+    json::array array;
+    for (const GuestSummary& guest : guests) {
+        json::object object{{"target", guest.target},
+                            {"name", guest.name},
+                            {"state", guest.state},
+                            {"accelerator", guest.accelerator},
+                            {"vcpus", guest.vcpus}};
+        object["pid"] = guest.pid ? json::value(*guest.pid) : json::value(nullptr);
+        array.push_back(std::move(object));
+    }
+    std::cout << json::serialize(array) << '\n';
+}
+
+}  // namespace
+
+int run_list(const Options& options) {
+    std::vector<Error> errors;
+    const auto guests = list_targets(options.open, errors);
+    if (options.json) {
+        print_guests_json(guests);
+    } else {
+        print_guests(guests);
+    }
+    for (const Error& error : errors) std::cerr << "exogdb: " << error.message << '\n';
+    return errors.empty() || !guests.empty() ? exit_done : exit_failed;
+}
+
+int run_serve(const Options& options) {
+    const auto uri = TargetUri::parse(options.target);
+    if (!uri) return failed(uri.error());
+    auto guardian = Guardian::start(*uri, options.open);  // before any thread is started
+    if (!guardian) return failed(guardian.error());
+    TargetThread target_thread;
+    auto machine = target_thread.call([&] { return open_machine(options); });
+    if (!machine) return failed(machine.error());
+    const auto served = serve(**machine, target_thread, options.server);
+    // The target is closed by the thread that opened it, and before the guardian is told that all is well.
+    target_thread.call([&] { machine->reset(); });
+    return served ? exit_done : failed(served.error());
+}
+
+int run_info(const Options& options) {
+    const auto machine = open_machine(options);
+    if (!machine) return failed(machine.error());
+    std::cout << (options.json ? info_json(**machine) : info_text(**machine));
+    return exit_done;
+}
+
+int run_ps(const Options& options) {
+    const auto machine = open_machine(options);
+    if (!machine) return failed(machine.error());
+    const auto* os = (*machine)->os();
+    if (os == nullptr) return failed({Errc::not_found, no_os(**machine)});
+    std::cout << (options.json ? tasks_json(*os) : tasks_table(*os));
+    return exit_done;
+}
+
+int run_doctor(const Options& options) {
+    const auto uri = TargetUri::parse(options.target);
+    if (!uri) return failed(uri.error());
+    bool all_ok = true;
+    json::array array;
+    for (const Check& check : diagnose_target(*uri, options.open)) {
+        all_ok = all_ok && check.ok;
+        if (options.json) {
+            array.push_back(json::object{{"check", check.name},
+                                         {"ok", check.ok},
+                                         {"detail", check.detail},
+                                         {"remedy", check.remedy}});
+            continue;
+        }
+        std::cout << (check.ok ? "ok    " : "FAIL  ") << pad(check.name, 24) << check.detail << '\n';
+        if (!check.ok && !check.remedy.empty()) std::cout << "      " << pad("", 24) << "remedy: " << check.remedy << '\n';
+    }
+    if (options.json) std::cout << json::serialize(array) << '\n';
+    return all_ok ? exit_done : exit_failed;
+}
+
+int run_recover(const Options& options) {
+    const auto uri = TargetUri::parse(options.target);
+    if (!uri) return failed(uri.error());
+    const auto report = recover_target(*uri, options.open);
+    if (!report) return failed(report.error());
+    if (options.json) {
+        json::array actions;
+        for (const std::string& action : report->actions) actions.push_back(json::string{action});
+        std::cout << json::serialize(json::object{{"actions", std::move(actions)}}) << '\n';
+        return exit_done;
+    }
+    for (const std::string& action : report->actions) std::cout << action << '\n';
+    if (report->actions.empty()) std::cout << "nothing to undo\n";
+    return exit_done;
+}
+
+}  // namespace exo::stub

@@ -1,0 +1,45 @@
+// Reads top to bottom: options, log, command.
+#include <csignal>
+#include <memory>
+
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include "stub/commands.h"
+#include "stub/guardian.h"
+
+namespace {
+
+// stdout belongs to output, and to the debugger under --stdio.
+void set_up_log(const std::string& level) {
+    auto logger = std::make_shared<spdlog::logger>("exogdb", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+    logger->set_pattern("exogdb: %^%l%$: %v");
+    spdlog::set_default_logger(std::move(logger));
+    spdlog::set_level(spdlog::level::from_str(level));
+}
+
+int run_guard(const exo::stub::Options& options) {
+    const auto uri = exo::TargetUri::parse(options.target);
+    return uri ? exo::stub::run_guardian(*uri, options.open) : exo::stub::exit_usage;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    using exo::stub::Command;
+    exo::stub::Options options;
+    if (const int status = exo::stub::parse_options(argc, argv, options); status >= 0) return status;
+    set_up_log(options.log_level);
+    std::signal(SIGPIPE, SIG_IGN);  // a client or a hypervisor that went away is an error value
+    switch (options.command) {
+        case Command::list: return exo::stub::run_list(options);
+        case Command::serve: return exo::stub::run_serve(options);
+        case Command::info: return exo::stub::run_info(options);
+        case Command::ps: return exo::stub::run_ps(options);
+        case Command::doctor: return exo::stub::run_doctor(options);
+        case Command::recover: return exo::stub::run_recover(options);
+        case Command::guard: return run_guard(options);
+        case Command::none: break;
+    }
+    return exo::stub::exit_usage;
+}

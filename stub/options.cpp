@@ -1,0 +1,128 @@
+#include "stub/options.h"
+
+#include <iostream>
+
+#include <CLI/CLI.hpp>
+
+#include "stub/packet.h"
+
+namespace exo::stub {
+namespace {
+
+constexpr std::string_view default_endpoint = "127.0.0.1:1234";
+
+void print_packets() {
+    for (const Packet& packet : packet_table()) {
+        std::cout << packet.name << '\t' << (packet.match == Match::exact ? "exact" : "prefix") << '\t'
+                  << packet.feature << '\t' << packet.summary << '\n';
+    }
+}
+
+std::string version_text() {
+    std::string text = "exogdb " EXOGDB_VERSION "\nbackends:";
+    for (const BackendInfo& backend : backends()) {
+        text.append(" ").append(backend.scheme);
+        if (!backend.built) text += " (left out: its library was absent at build time)";
+    }
+    return text;
+}
+
+std::string target_help() {
+    std::string text = "the guest: ";
+    for (const BackendInfo& backend : backends()) {
+        if (backend.built) text.append(backend.form).append(", ");
+    }
+    return text + "or just a libvirt domain's NAME";
+}
+
+void add_target(CLI::App& command, Options& options) {
+    command.add_option("TARGET", options.target, target_help())->required();
+    command.add_option("--connect", options.open.connect, "libvirt URI, e.g. qemu:///session");
+}
+
+void add_os(CLI::App& command, Options& options) {
+    const std::map<std::string, os::Choice> choices{
+        {"auto", os::Choice::automatic}, {"linux", os::Choice::linux}, {"none", os::Choice::none}};
+    command.add_option("--os", options.os, "operating system to look for: auto, linux, none")
+        ->transform(CLI::CheckedTransformer(choices));
+}
+
+void add_serve(CLI::App& app, Options& options) {
+    CLI::App* serve = app.add_subcommand("serve", "the GDB server");
+    add_target(*serve, options);
+    add_os(*serve, options);
+    serve->add_option("--listen", options.listen,
+                      "HOST:PORT, :PORT or unix:PATH; may be repeated (default " + std::string{default_endpoint} + ")");
+    serve->add_flag("--stdio", options.server.standard_streams,
+                    "the client is at stdin and stdout, for `target remote | exogdb serve … --stdio`");
+    serve->add_option("--threads", "what the threads are: tasks or vcpus (default tasks)")
+        ->check(CLI::IsMember({"tasks", "vcpus"}))
+        ->each([&options](const std::string& value) {
+            options.server.session.threads_are_vcpus = value == "vcpus";
+        });
+    serve->add_flag("--once", options.server.once, "end when the first client has gone");
+    serve->add_option("--log", options.log_level, "trace, debug, info, warning, error or off")
+        ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error", "off"}));
+    serve->add_option("--record", options.server.record, "write a transcript of all packets to FILE");
+    serve->callback([&options] { options.command = Command::serve; });
+}
+
+void add_query(CLI::App& app, Options& options, const char* name, const char* help, Command which, bool os) {
+    CLI::App* command = app.add_subcommand(name, help);
+    add_target(*command, options);
+    if (os) add_os(*command, options);
+    command->add_flag("--json", options.json, "for programs");
+    command->callback([&options, which] { options.command = which; });
+}
+
+}  // namespace
+
+int parse_options(int argc, char** argv, Options& options) {
+    CLI::App app{"A GDB server for virtual machines, from outside the guest.", "exogdb"};
+    app.require_subcommand(0, 1);
+    app.set_version_flag("--version", version_text());
+    bool list_packets = false;
+    app.add_flag("--list-packets", list_packets, "the packets that are understood");
+
+    CLI::App* list = app.add_subcommand("list", "virtual machines on this host");
+    list->add_option("--connect", options.open.connect, "libvirt URI");
+    list->add_flag("--json", options.json, "for programs");
+    list->callback([&options] { options.command = Command::list; });
+    add_serve(app, options);
+    add_query(app, options, "info", "guest OS, KASLR slide, paging mode, and how each was found", Command::info, true);
+    add_query(app, options, "ps", "guest tasks, without a debugger", Command::ps, true);
+    add_query(app, options, "doctor", "what stands in the way of attaching, and the remedy", Command::doctor, false);
+    add_query(app, options, "recover", "take out what a killed server left behind", Command::recover, false);
+    CLI::App* guard = app.add_subcommand("guard", "")->group("");  // run by serve, for itself
+    add_target(*guard, options);
+    guard->callback([&options] { options.command = Command::guard; });
+
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::Success& done) {  // --help, --version
+        return app.exit(done);
+    } catch (const CLI::Error& error) {
+        std::cerr << "exogdb: " << error.what() << "; see exogdb --help\n";
+        return exit_usage;
+    }
+    if (list_packets) {
+        print_packets();
+        return exit_done;
+    }
+    if (options.command == Command::none) {
+        std::cerr << "exogdb: no command given; see exogdb --help\n";
+        return exit_usage;
+    }
+    if (options.listen.empty() && !options.server.standard_streams) options.listen.emplace_back(default_endpoint);
+    for (const std::string& text : options.listen) {
+        auto endpoint = parse_endpoint(text);
+        if (!endpoint) {
+            std::cerr << "exogdb: " << endpoint.error().message << '\n';
+            return exit_usage;
+        }
+        options.server.listen.push_back(std::move(*endpoint));
+    }
+    return -1;
+}
+
+}  // namespace exo::stub

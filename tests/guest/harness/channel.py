@@ -1,0 +1,88 @@
+"""The host's end of the guest's command channel (see guest_init/main.c)."""
+import socket
+import time
+
+from .errors import HarnessError
+
+
+class GuestSilent(HarnessError):
+    """The guest did not answer in time."""
+
+
+class Channel:
+    def __init__(self, path, still_there=lambda: None):
+        """`still_there` returns why the guest cannot answer any more, or None."""
+        self._path = str(path)
+        self._still_there = still_there
+        self._socket = None
+        self._buffer = b''
+
+    def close(self):
+        if self._socket:
+            self._socket.close()
+            self._socket = None
+
+    def _connect(self, until: float):
+        while not self._socket:
+            candidate = socket.socket(socket.AF_UNIX)
+            try:
+                candidate.connect(self._path)
+                self._socket = candidate
+            except OSError as error:
+                candidate.close()
+                self._check(until, f'no command channel: {error}')
+                time.sleep(0.1)
+
+    def _check(self, until: float, what: str):
+        gone = self._still_there()
+        if gone:
+            raise GuestSilent(f'{what}: {gone}')
+        if time.monotonic() > until:
+            raise GuestSilent(what)
+
+    def _line(self, until: float, what: str) -> str:
+        while b'\n' not in self._buffer:
+            self._socket.settimeout(0.5)
+            try:
+                received = self._socket.recv(1 << 16)
+            except TimeoutError:
+                received = None
+            if received == b'':
+                raise GuestSilent(f'{what}: the channel was closed')
+            self._buffer += received or b''
+            self._check(until, what)
+        line, self._buffer = self._buffer.split(b'\n', 1)
+        return line.decode(errors='surrogateescape')
+
+    def wait_ready(self, limit: float):
+        """Until guest-init answers: a fresh word each time, so that no old answer is taken for it."""
+        until = time.monotonic() + limit
+        attempt = 0
+        while True:
+            attempt += 1
+            word = f'hello {attempt}'
+            self._connect(until)
+            self._socket.sendall(word.encode() + b'\n')
+            pause = min(until, time.monotonic() + 2)
+            try:
+                while self._line(pause, 'no answer') != word:
+                    pass
+                while self._line(pause, 'no answer') != '.ok':
+                    pass
+                return
+            except GuestSilent as error:
+                self._check(until, f'guest-init is not there after {limit:.0f} s ({error})')
+
+    def ask(self, command: str, limit: float = 60) -> list:
+        """The answer's lines. HarnessError when the guest says that it failed."""
+        until = time.monotonic() + limit
+        self._connect(until)
+        self._socket.sendall(command.encode() + b'\n')
+        lines = []
+        while True:
+            line = self._line(until, f'guest: {command!r} not answered in {limit:.0f} s').rstrip('\r')
+            if line == '.ok':
+                return lines
+            if line.startswith('.error '):
+                raise HarnessError(f'guest: {command!r}: {line.removeprefix(".error ")} {lines[-3:]}')
+            lines.append(line)

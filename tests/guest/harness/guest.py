@@ -1,0 +1,141 @@
+"""What a libvirt domain and a plain QEMU guest have in common: files, command channel, readiness."""
+import dataclasses
+import os
+import pathlib
+import shutil
+import tempfile
+
+from . import initramfs
+from .channel import Channel, GuestSilent
+from .errors import HarnessError
+from .kernels import Kernel
+
+# Under TCG on a busy machine a kernel takes a minute to boot; this only bounds a guest that hangs.
+BOOT_LIMIT = float(os.environ.get('EXOGDB_BOOT_LIMIT', '300'))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    kernel: Kernel
+    scenario: str = 'idle'  # see guest_init/main.c
+    memory_mib: int = 512
+    vcpus: int = 2
+    shared_memory: bool = False  # RAM in a memfd that others can map
+    machine: str = 'pc'
+    arguments: tuple = ()  # more of the kernel command line
+
+    def command_line(self) -> str:
+        return ' '.join(['console=ttyS0', f'exo.scenario={self.scenario}', *self.arguments])
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One task as the guest's /proc shows it."""
+    tid: int
+    tgid: int
+    state: str
+    flags: int
+    processor: int
+    comm: bytes
+
+    @property
+    def is_kernel_thread(self) -> bool:
+        return bool(self.flags & 0x00200000)  # PF_KTHREAD, include/linux/sched.h
+
+
+class Guest:
+    """Subclasses start and end the machine; `with` boots it and always cleans up."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.folder = None
+        self.channel = None
+
+    def _start(self):
+        raise NotImplementedError
+
+    def _end(self):
+        """Idempotent; must work after a _start that failed half way."""
+        raise NotImplementedError
+
+    def why_gone(self):
+        """Why the guest cannot answer any more, or None."""
+        raise NotImplementedError
+
+    def pid(self) -> int:
+        """Of the QEMU process."""
+        raise NotImplementedError
+
+    def boot(self, limit: float = BOOT_LIMIT):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix='exogdb-guest-'))
+        # QEMU may run as another user (libvirt's default): it must get at its files.
+        self.folder.chmod(0o711)
+        shutil.copyfile(self.config.kernel.image, self.folder / 'vmlinuz')
+        (self.folder / 'initrd.gz').write_bytes(initramfs.build())
+        for name in ('vmlinuz', 'initrd.gz'):
+            (self.folder / name).chmod(0o644)
+        self.channel = Channel(self.channel_path, self.why_gone)
+        try:
+            self._start()
+            self.channel.wait_ready(limit)
+        except GuestSilent as error:
+            raise HarnessError(f'{self.config.kernel.release} does not boot: {error}; console: {self.console()[-600:]!r}'
+                               ) from error
+
+    @property
+    def channel_path(self) -> pathlib.Path:
+        return self.folder / 'channel'
+
+    @property
+    def console_path(self) -> pathlib.Path:
+        return self.folder / 'console.log'
+
+    def console(self) -> str:
+        try:
+            return self.console_path.read_text(errors='replace')
+        except OSError:
+            return ''
+
+    def destroy(self):
+        if self.channel:
+            self.channel.close()
+        try:
+            self._end()
+        finally:
+            if self.folder:
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self):
+        try:
+            self.boot()
+        except BaseException:
+            self.destroy()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.destroy()
+
+    # The guest's own view.
+
+    def tasks(self) -> list:
+        rows = (line.split(' ') for line in self.channel.ask('tasks'))
+        return [Task(int(tid), int(tgid), state, int(flags), int(processor), bytes.fromhex(comm))
+                for tid, tgid, state, flags, processor, comm in rows]
+
+    def symbols(self, *names: str) -> dict:
+        """NAME: (address, address of the next symbol), from /proc/kallsyms."""
+        rows = (line.split(' ') for line in self.channel.ask('symbol ' + ' '.join(names)))
+        return {name: (int(address, 16), int(following, 16)) for address, following, name in rows}
+
+    def save_text(self):
+        """The guest keeps a copy of its kernel's text, for text_changes()."""
+        self.channel.ask('text save')
+
+    def text_changes(self) -> list:
+        return self.channel.ask('text diff')
+
+    def alive(self, limit: float = 60) -> list:
+        """(cpu, monotonic ms, spinner's count) for each CPU; HarnessError when one does not run."""
+        rows = (line.split(' ') for line in self.channel.ask('alive', limit))
+        return [(int(cpu), int(milliseconds), int(count)) for _, cpu, milliseconds, count in rows]

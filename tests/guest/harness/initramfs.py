@@ -1,0 +1,60 @@
+"""The guest's whole user space: busybox and guest-init in one cpio archive (newc, the format of
+Documentation/driver-api/early-userspace/buffer-format.rst)."""
+import gzip
+import hashlib
+import pathlib
+import shutil
+import subprocess
+
+from . import cache
+from .errors import HarnessError, MissingPrerequisite
+
+SOURCES = sorted((pathlib.Path(__file__).parent.parent / 'guest_init').glob('*.[ch]'))
+COMPILE = ('gcc', '-std=gnu17', '-static', '-pthread', '-O1', '-Wall', '-Wextra', '-Werror')
+
+
+def _entry(name: str, mode: int, content: bytes = b'', device=(0, 0)) -> bytes:
+    encoded = name.encode() + b'\0'
+    fields = (0, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(encoded), 0)
+    header = b'070701' + b''.join(b'%08X' % field for field in fields) + encoded
+    header += b'\0' * (-len(header) % 4)
+    return header + content + b'\0' * (-len(content) % 4)
+
+
+def _busybox() -> bytes:
+    path = shutil.which('busybox')
+    if not path:
+        raise MissingPrerequisite('busybox (package busybox-static)')
+    content = pathlib.Path(path).read_bytes()
+    if b'/ld-linux' in content[:4096]:
+        raise MissingPrerequisite(f'a static busybox (package busybox-static; {path} is dynamic)')
+    return content
+
+
+def _guest_init() -> bytes:
+    digest = hashlib.sha256(' '.join(COMPILE).encode())
+    for path in SOURCES:
+        digest.update(path.read_bytes())
+    binary = cache.root() / 'guest' / f'init-{digest.hexdigest()[:16]}'
+    with cache.lock('guest/init'):
+        if not binary.exists():
+            if not shutil.which(COMPILE[0]):
+                raise MissingPrerequisite(COMPILE[0])
+            with cache.replacing(binary) as partial:
+                command = [*COMPILE, '-o', partial, *(path for path in SOURCES if path.suffix == '.c')]
+                result = subprocess.run(command, capture_output=True, text=True, check=False)
+                if result.returncode:
+                    raise HarnessError(f'guest-init does not compile: {result.stderr}')
+        return binary.read_bytes()
+
+
+def build() -> bytes:
+    directory, device, program = 0o040755, 0o020600, 0o100755
+    archive = b''.join([
+        *(_entry(name, directory) for name in ('bin', 'dev', 'proc', 'sys', 'tmp', 'root')),
+        _entry('dev/console', device, device=(5, 1)),
+        _entry('bin/busybox', program, _busybox()),
+        _entry('init', program, _guest_init()),
+        _entry('TRAILER!!!', 0),
+    ])
+    return gzip.compress(archive, compresslevel=1, mtime=0)
