@@ -12,6 +12,12 @@ namespace {
 using os::AddressEncoding;
 using os::NameLength;
 
+// Appended, not added: of char + string GCC 12 wrongly says that it overlaps (-Wrestrict).
+std::string text_of(const NamedSymbol& symbol) {
+    std::string text(1, symbol.type);
+    return text.append(symbol.name);
+}
+
 struct Tokens {
     std::array<std::string, 256> table;
     std::map<std::string, std::uint8_t, std::less<>> codes;
@@ -25,7 +31,7 @@ Tokens make_tokens(const std::vector<NamedSymbol>& symbols) {
     std::map<std::string, int> counts;
     int looked_at = 0;
     for (const auto& symbol : symbols) {
-        const std::string text = symbol.type + symbol.name;
+        const std::string text = text_of(symbol);
         used.insert(text.begin(), text.end());
         if (++looked_at > 100) continue;  // enough to find what names have in common
         for (std::size_t i = 0; i < text.size(); ++i) {
@@ -46,7 +52,7 @@ Tokens make_tokens(const std::vector<NamedSymbol>& symbols) {
         } else if (next < common.size()) {
             token = common[next++].second;
         } else {
-            token = "~" + std::to_string(code);
+            token = std::string{"~"}.append(std::to_string(code));
         }
         tokens.longest = std::max(tokens.longest, token.size());
         tokens.codes.emplace(token, static_cast<std::uint8_t>(code));
@@ -126,7 +132,7 @@ struct Job {
         std::vector<std::uint64_t> markers;
         for (std::size_t i = 0; i < symbols.size(); ++i) {
             if (i % 256 == 0) markers.push_back(writer.bytes.size() - written.names);
-            const auto codes = compress(tokens, symbols[i].type + symbols[i].name);
+            const auto codes = compress(tokens, text_of(symbols[i]));
             if (shape.length == NameLength::uleb128 && codes.size() > 0x7f) {
                 writer.number((codes.size() & 0x7f) | 0x80, 1);
                 writer.number(codes.size() >> 7, 1);
