@@ -157,41 +157,44 @@ void set_borders(KernelImage& image, const ImageWindow& window) {
                 text ? "page tables and symbols _text, _end" : "page tables");
 }
 
-// The kernel that is seen through `tables`, or why there is none.
-Result<KernelImage> kernel_through(const Search& search, std::unique_ptr<PageTables> tables,
-                                   const std::string& how) {
+// Symbols and where the banner is. Reads little of an image that maps more than it fills, if little suffices.
+Result<void> read_symbols(KernelImage& image, PhysicalMemory& memory, const ImageWindow& window) {
+    Error error;
+    for (const std::uint64_t limit : read_limits) {
+        const auto bytes = read_image(memory, window, limit);
+        auto kallsyms = parse_kallsyms(bytes, window.start);
+        if (kallsyms) {
+            add_finding(image, "symbols", std::to_string(kallsyms->names.count),
+                        "kallsyms: " + kallsyms->description());
+            image.symbols = std::move(kallsyms->symbols);
+            const auto banner = image.symbols.find("linux_banner");
+            image.banner_address =
+                banner ? *banner : search_banner(bytes, window.start).value_or(VirtualAddress{});
+            return {};
+        }
+        error = std::move(kallsyms).error();
+        if (bytes.size() < limit) break;
+    }
+    return fail(std::move(error).with_context(hex(window.start) + "-" + hex(window.end) + " at " +
+                                              hex(window.physical)));
+}
+
+// The kernel that is seen from `candidate`, or why there is none.
+Result<KernelImage> kernel_through(const Search& search, const RootCandidate& candidate,
+                                   std::uint64_t encryption_mask) {
+    PhysicalMemory& memory = search.context.memory;
+    auto tables = std::make_unique<PageTables>(memory, candidate.root, candidate.mode, encryption_mask);
     const auto window = find_image_window(*tables);
     if (!window) return fail(Errc::not_found, "maps nothing at " + hex(kernel_window));
-    PhysicalMemory& memory = search.context.memory;
     KernelImage image;
-    std::optional<Error> error;
-    for (const std::uint64_t limit : read_limits) {
-        const auto bytes = read_image(memory, *window, limit);
-        auto kallsyms = parse_kallsyms(bytes, window->start);
-        if (!kallsyms) {
-            error = std::move(kallsyms).error();
-            if (bytes.size() < limit) break;
-            continue;
-        }
-        error.reset();
-        add_finding(image, "symbols", std::to_string(kallsyms->names.count),
-                    "kallsyms: " + kallsyms->description());
-        image.symbols = std::move(kallsyms->symbols);
-        const auto banner = image.symbols.find("linux_banner");
-        image.banner_address =
-            banner ? *banner : search_banner(bytes, window->start).value_or(VirtualAddress{});
-        break;
-    }
-    if (error) {
-        return fail(std::move(*error).with_context(hex(window->start) + "-" + hex(window->end) + " at " +
-                                                   hex(window->physical)));
-    }
+    image.encryption_mask = encryption_mask;
+    CHECK_OK(read_symbols(image, memory, *window));
     set_borders(image, *window);
     image.banner = read_banner(*tables, image.banner_address);
     if (image.banner.empty())
         return fail(Errc::bad_data, "symbols, but no \"Linux version\" banner in the image");
     add_finding(image, "linux_banner", hex(image.banner_address), "read through the page tables");
-    set_root(image, memory, std::move(tables), how);
+    set_root(image, memory, std::move(tables), candidate.how);
     if (!image.vmcoreinfo) read_vmcoreinfo_of(image, *image.space);
     set_slide(image);
     return image;
@@ -200,13 +203,8 @@ Result<KernelImage> kernel_through(const Search& search, std::unique_ptr<PageTab
 Result<KernelImage> kernel_of(const Search& search, const RootCandidate& candidate) {
     Error first;
     for (const std::uint64_t mask : encryption_masks) {
-        auto tables =
-            std::make_unique<PageTables>(search.context.memory, candidate.root, candidate.mode, mask);
-        auto found = kernel_through(search, std::move(tables), candidate.how);
-        if (found) {
-            found->encryption_mask = mask;
-            return found;
-        }
+        auto found = kernel_through(search, candidate, mask);
+        if (found) return found;
         if (mask == 0) first = std::move(found).error();
         if (first.code != Errc::not_found) break;
     }

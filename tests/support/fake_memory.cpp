@@ -6,6 +6,11 @@
 namespace exo::test {
 
 void FakeMemory::add_ram(PhysicalAddress start, std::uint64_t size) {
+    for (const auto& region : regions_) {
+        if (raw(start) < region.end() && raw(region.start) < raw(start) + size) {
+            throw std::invalid_argument("the test's RAM overlaps at " + hex(start));
+        }
+    }
     content_.emplace(raw(start), std::vector<std::byte>(size));
     regions_.push_back({start, size, MemoryRegion::Kind::ram, "ram"});
     std::ranges::sort(regions_, {}, &MemoryRegion::start);

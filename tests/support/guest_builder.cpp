@@ -21,6 +21,9 @@ constexpr std::uint64_t large = 0x80;
 constexpr std::uint64_t no_execute = 1ULL << 63;
 constexpr std::uint64_t address_mask = 0x000f'ffff'ffff'f000;
 
+constexpr std::uint64_t tables_offset = 0x10'0000;  // from the start of RAM
+constexpr std::uint64_t image_offset = 0x280'0000;
+
 constexpr std::uint64_t align_up(std::uint64_t value, std::uint64_t to) { return (value + to - 1) / to * to; }
 
 bool is_code(char type) { return type == 'T' || type == 't' || type == 'W' || type == 'w'; }
@@ -28,7 +31,8 @@ bool is_code(char type) { return type == 'T' || type == 't' || type == 'W' || ty
 }  // namespace
 
 GuestBuilder::GuestBuilder(GuestOptions options) : options_(std::move(options)) {
-    memory_.add_ram(PhysicalAddress{0}, options_.ram_bytes);
+    memory_.add_ram(options_.ram, options_.ram_bytes);
+    next_table_ = options_.ram + tables_offset;
     symbol(raw(text()), 'T', "_text");
     symbol(raw(text()), 'T', "_stext");
     in_image(page_bytes);
@@ -37,12 +41,17 @@ GuestBuilder::GuestBuilder(GuestOptions options) : options_(std::move(options)) 
     banner_ = in_image(256, 64, "linux_banner");
     put_text(banner_, banner_text() + "\n");
     for (std::uint64_t at = 0; at < options_.image_bytes; at += options_.leaf_bytes) {
-        map(root_, text() + at, options_.physical + at, options_.leaf_bytes);
+        map(root_, text() + at, physical() + at, options_.leaf_bytes);
     }
-    const VirtualAddress direct{options_.mode == x86::PagingMode::levels5 ? direct_map_5 : direct_map_4};
     for (std::uint64_t at = 0; at < options_.ram_bytes; at += large_bytes) {
-        map(root_, direct + at, PhysicalAddress{at}, large_bytes, false, true, false);
+        map(root_, direct_map() + raw(options_.ram) + at, options_.ram + at, large_bytes, false, true, false);
     }
+}
+
+PhysicalAddress GuestBuilder::physical() const { return options_.ram + image_offset; }
+
+VirtualAddress GuestBuilder::direct_map() const {
+    return VirtualAddress{options_.mode == x86::PagingMode::levels5 ? direct_map_5 : direct_map_4};
 }
 
 VirtualAddress GuestBuilder::text() const { return VirtualAddress{link_address + options_.slide}; }
@@ -53,10 +62,9 @@ std::string GuestBuilder::banner_text() const {
 
 PhysicalAddress GuestBuilder::physical_of(VirtualAddress address) const {
     if (raw(address) >= raw(text()) && raw(address) < raw(text()) + options_.image_bytes) {
-        return options_.physical + (raw(address) - raw(text()));
+        return physical() + (raw(address) - raw(text()));
     }
-    return PhysicalAddress{raw(address) -
-                           (options_.mode == x86::PagingMode::levels5 ? direct_map_5 : direct_map_4)};
+    return PhysicalAddress{raw(address) - raw(direct_map())};
 }
 
 VirtualAddress GuestBuilder::in_image(std::uint64_t size, std::uint64_t alignment, std::string_view name,
@@ -69,18 +77,18 @@ VirtualAddress GuestBuilder::in_image(std::uint64_t size, std::uint64_t alignmen
 }
 
 VirtualAddress GuestBuilder::in_heap(std::uint64_t size, std::uint64_t alignment) {
-    const std::uint64_t first = raw(options_.physical) + options_.image_bytes;
+    const std::uint64_t first = raw(physical()) + options_.image_bytes;
     const std::uint64_t at = align_up(first + heap_used_, alignment);
     heap_used_ = at + size - first;
-    if (at + size > options_.ram_bytes) throw std::length_error("the test's heap is full");
-    return VirtualAddress{(options_.mode == x86::PagingMode::levels5 ? direct_map_5 : direct_map_4) + at};
+    if (at + size > raw(options_.ram) + options_.ram_bytes)
+        throw std::length_error("the test's heap is full");
+    return direct_map() + at;
 }
 
 PhysicalAddress GuestBuilder::table() {
     const auto at = next_table_;
     next_table_ = next_table_ + page_bytes;
-    if (raw(at) + page_bytes > raw(options_.physical))
-        throw std::length_error("the test's page tables are full");
+    if (raw(at) + page_bytes > raw(physical())) throw std::length_error("the test's page tables are full");
     return at;
 }
 
@@ -99,17 +107,26 @@ std::uint64_t GuestBuilder::slot(PhysicalAddress in, unsigned shift, VirtualAddr
 
 void GuestBuilder::map(PhysicalAddress root, VirtualAddress address, PhysicalAddress physical,
                        std::uint64_t size, bool user, bool writable, bool executable) {
+    std::uint64_t entry = raw(physical) | present | accessed_dirty | options_.encryption_mask;
+    if (size != page_bytes) entry |= large;
+    if (writable) entry |= writable_bit;
+    if (user) entry |= user_bit;
+    if (!executable) entry |= no_execute;
+    set_leaf(root, address, size, user, entry);
+}
+
+void GuestBuilder::unmap(PhysicalAddress root, VirtualAddress address, std::uint64_t size) {
+    set_leaf(root, address, size, false, 0);
+}
+
+void GuestBuilder::set_leaf(PhysicalAddress root, VirtualAddress address, std::uint64_t size, bool user,
+                            std::uint64_t entry) {
     const unsigned leaf_shift = size == page_bytes ? 12 : size == large_bytes ? 21 : 30;
     PhysicalAddress in = root;
     for (unsigned shift = options_.mode == x86::PagingMode::levels5 ? 48 : 39; shift > leaf_shift;
          shift -= 9) {
         in = PhysicalAddress{slot(in, shift, address, user)};
     }
-    std::uint64_t entry = raw(physical) | present | accessed_dirty | options_.encryption_mask;
-    if (leaf_shift != 12) entry |= large;
-    if (writable) entry |= writable_bit;
-    if (user) entry |= user_bit;
-    if (!executable) entry |= no_execute;
     memory_.put(in + (raw(address) >> leaf_shift & 511) * 8, entry);
 }
 
@@ -119,7 +136,7 @@ PhysicalAddress GuestBuilder::new_process() {
     const PhysicalAddress user = table();
     std::ranges::copy(memory_.bytes(root_ + page_bytes / 2, page_bytes / 2),
                       memory_.bytes(kernel + page_bytes / 2, page_bytes / 2).begin());
-    map(user, text() + large_bytes, options_.physical + large_bytes, page_bytes);
+    map(user, text() + large_bytes, physical() + large_bytes, page_bytes);
     return kernel;
 }
 

@@ -19,10 +19,11 @@ namespace exo::test {
 struct GuestOptions {
     x86::PagingMode mode = x86::PagingMode::levels4;
     std::uint64_t slide = 0x1c00'0000;       // of _text against 0xffffffff81000000
-    PhysicalAddress physical{0x280'0000};    // of _text, a multiple of 2 MiB
     std::uint64_t image_bytes = 8ULL << 20;  // a multiple of 2 MiB
     std::uint64_t leaf_bytes = 2ULL << 20;   // of the image's mapping: 4 KiB or 2 MiB
-    std::uint64_t ram_bytes = 64ULL << 20;   // from 0 on
+    // RAM; page tables are at its start, then the image, then the heap.
+    PhysicalAddress ram{0};  // a multiple of 1 GiB
+    std::uint64_t ram_bytes = 64ULL << 20;
     KallsymsShape kallsyms = kallsyms_of::v6_4;
     std::string release = "6.12.1-test";
     bool data_symbols = true;  // false: as without CONFIG_KALLSYMS_ALL, only those of types T, t, W and w
@@ -36,7 +37,8 @@ public:
 
     [[nodiscard]] FakeMemory& memory() { return memory_; }
     [[nodiscard]] const GuestOptions& options() const { return options_; }
-    [[nodiscard]] VirtualAddress text() const;  // _text
+    [[nodiscard]] PhysicalAddress physical() const;  // of _text
+    [[nodiscard]] VirtualAddress text() const;       // _text
     [[nodiscard]] VirtualAddress banner() const { return banner_; }
     [[nodiscard]] PhysicalAddress kernel_root() const { return root_; }
     [[nodiscard]] std::string banner_text() const;  // without the line feed
@@ -66,8 +68,10 @@ public:
     // A page in any top table. `size` is 4 KiB, 2 MiB or 1 GiB. Tables are made as needed.
     void map(PhysicalAddress root, VirtualAddress address, PhysicalAddress physical, std::uint64_t size,
              bool user = false, bool writable = true, bool executable = true);
+    // The same leaf, not present.
+    void unmap(PhysicalAddress root, VirtualAddress address, std::uint64_t size);
     // The kernel's half of a process: shares the kernel's tables. The page after it is the user's half under
-    // KPTI, with nothing of the kernel in it but `entry_text`, one page.
+    // KPTI, with nothing of the kernel in it but one page of entry text.
     PhysicalAddress new_process();
 
     // Writes VMCOREINFO where vmcoreinfo_data points at; before finish(). `text` as the kernel has it.
@@ -85,12 +89,15 @@ public:
     [[nodiscard]] RegisterSet vcpu_in_firmware() const;  // real mode, as after a reset
 
 private:
-    PhysicalAddress table();  // a new page-table page
+    [[nodiscard]] VirtualAddress direct_map() const;  // of physical address 0
+    PhysicalAddress table();                          // a new page-table page
+    void set_leaf(PhysicalAddress root, VirtualAddress address, std::uint64_t size, bool user,
+                  std::uint64_t entry);
     std::uint64_t slot(PhysicalAddress table, unsigned shift, VirtualAddress address, bool user);
 
     GuestOptions options_;
     FakeMemory memory_;
-    PhysicalAddress next_table_{0x10'0000};
+    PhysicalAddress next_table_{};
     std::uint64_t image_used_ = 0;
     std::uint64_t heap_used_ = 0;
     PhysicalAddress root_{};

@@ -1,0 +1,269 @@
+#include "os-awareness/page_tables.h"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/support/fake_memory.h"
+
+using namespace exo;
+using namespace exo::os;
+using exo::test::FakeMemory;
+
+namespace {
+
+constexpr std::uint64_t p = 1;
+constexpr std::uint64_t w = 2;
+constexpr std::uint64_t u = 4;
+constexpr std::uint64_t large = 0x80;
+constexpr std::uint64_t nx = 1ULL << 63;
+constexpr VirtualAddress kernel{0xffff'ffff'8000'0000};
+
+struct Guest {
+    FakeMemory memory;
+    Guest() { memory.add_ram(PhysicalAddress{0}, 1 << 20); }
+    void entry(std::uint64_t table, std::uint64_t index, std::uint64_t value) {
+        memory.put(PhysicalAddress{table + index * 8}, value);
+    }
+    void entry32(std::uint64_t table, std::uint64_t index, std::uint32_t value) {
+        memory.put(PhysicalAddress{table + index * 4}, value);
+    }
+};
+
+std::string physical(PageTables& tables, std::uint64_t address) {
+    const auto found = tables.translate(VirtualAddress{address});
+    return found ? hex(found->physical) : found.error().message;
+}
+
+}  // namespace
+
+TEST_CASE("page tables: 4 levels, leaves of 4 KiB, 2 MiB and 1 GiB") {
+    Guest guest;
+    guest.entry(0x1000, 511, 0x2000 | p | w | u);
+    guest.entry(0x2000, 510, 0x3000 | p | w);
+    guest.entry(0x2000, 511, 0x4'4000'0000 | p | large | nx);
+    guest.entry(0x3000, 8, 0x4000 | p | w);
+    guest.entry(0x3000, 9, 0x1'2340'0000 | p | large);
+    guest.entry(0x4000, 3, 0x5'5555'5000 | p | w);
+    PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
+
+    const auto small = tables.translate(VirtualAddress{0xffff'ffff'8100'3abc});
+    REQUIRE(small);
+    CHECK(hex(small->physical) == "0x555555abc");
+    CHECK(small->page_size == 4096);
+    CHECK(small->left_in_page() == 4096 - 0xabc);
+    CHECK(small->writable);
+    CHECK(!small->user);
+    CHECK(small->executable);
+
+    const auto middle = tables.translate(VirtualAddress{0xffff'ffff'8125'6789});
+    REQUIRE(middle);
+    CHECK(hex(middle->physical) == "0x123456789");
+    CHECK(middle->page_size == 2 << 20);
+    CHECK(middle->left_in_page() == (2 << 20) - 0x5'6789);
+    CHECK(!middle->writable);
+
+    const auto huge = tables.translate(VirtualAddress{0xffff'ffff'c123'4567});
+    REQUIRE(huge);
+    CHECK(hex(huge->physical) == "0x441234567");
+    CHECK(huge->page_size == 1 << 30);
+    CHECK(!huge->executable);
+}
+
+TEST_CASE("page tables: a miss names the level and where its entry is") {
+    Guest guest;
+    guest.entry(0x1000, 511, 0x2000 | p | w);
+    guest.entry(0x2000, 510, 0xdead'0000 | p | w);
+    PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
+    CHECK(physical(tables, 0x1000) == "0x1000 is not mapped: PML4 entry at 0x1000 is not present");
+    CHECK(physical(tables, 0xffff'ffff'4000'0000) ==
+          "0xffffffff40000000 is not mapped: PDPT entry at 0x2fe8 is not present");
+    CHECK(
+        physical(tables, 0xffff'ffff'8000'0000).starts_with("PD entry of 0xffffffff80000000 is not in RAM"));
+    CHECK(physical(tables, 0x8000'0000'0000) == "0x800000000000 is not canonical");
+    CHECK(physical(tables, 0xffff'7fff'ffff'ffff) == "0xffff7fffffffffff is not canonical");
+    CHECK(tables.translate(VirtualAddress{0x1000}).error().code == Errc::bad_address);
+}
+
+TEST_CASE("page tables: 5 levels; the same tables seen with 4 lead nowhere") {
+    Guest guest;
+    guest.entry(0x1000, 511, 0x2000 | p | w);
+    guest.entry(0x2000, 511, 0x3000 | p | w);
+    guest.entry(0x3000, 510, 0x4000 | p | w);
+    guest.entry(0x4000, 8, 0x60'0000 | p | large);
+    guest.entry(0x1000, 1, 0x5000 | p | u);
+    guest.entry(0x5000, 0, 0x6000 | p | u);
+    guest.entry(0x6000, 0, 0x8000'0000 | p | large | u);
+    PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels5};
+    CHECK(physical(tables, 0xffff'ffff'8100'0010) == "0x600010");
+    CHECK(physical(tables, 0x0001'0000'0000'1234) == "0x80001234");
+    CHECK(physical(tables, 0x0100'0000'0000'0000) == "0x100000000000000 is not canonical");
+    PageTables four{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
+    CHECK(!four.translate(VirtualAddress{0xffff'ffff'8100'0010}));
+}
+
+TEST_CASE("page tables: PCID, no-flush and LAM bits of CR3 are not address") {
+    Guest guest;
+    guest.entry(0x1000, 0, 0x2000 | p);
+    guest.entry(0x2000, 0, 0x4000'0000 | p | large);
+    PageTables tables{guest.memory, PhysicalAddress{0xe000'0000'0000'1803}, x86::PagingMode::levels4};
+    CHECK(hex(tables.root()) == "0x1000");
+    CHECK(physical(tables, 5) == "0x40000005");
+}
+
+TEST_CASE("page tables: the C-bit of AMD's memory encryption is taken out of every entry") {
+    Guest guest;
+    const std::uint64_t c = 1ULL << 47;
+    guest.entry(0x1000, 0, 0x2000 | p | c);
+    guest.entry(0x2000, 0, 0x3000 | p | c);
+    guest.entry(0x3000, 1, 0x9'9920'0000 | p | large | c);
+    PageTables tables{guest.memory, PhysicalAddress{0x1000 | c}, x86::PagingMode::levels4, c};
+    CHECK(physical(tables, 0x20'0042) == "0x999200042");
+    PageTables blind{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
+    CHECK(!blind.translate(VirtualAddress{0x20'0042}));
+}
+
+TEST_CASE("page tables: PAE and 32-bit") {
+    Guest guest;
+    guest.entry(0x1020, 3, 0x2000 | p);
+    guest.entry(0x2000, 0, 0x3000 | p | w);
+    guest.entry(0x2000, 1, 0x2'0020'0000 | p | large | nx);
+    guest.entry(0x3000, 1, 0x7'7777'7000 | p | w);
+    PageTables pae{guest.memory, PhysicalAddress{0x1020}, x86::PagingMode::pae};
+    CHECK(physical(pae, 0xc000'1004) == "0x777777004");
+    CHECK(pae.translate(VirtualAddress{0xc000'1004})->writable);  // a PDPT entry has no such bit
+    CHECK(physical(pae, 0xc020'0004) == "0x200200004");
+    CHECK(physical(pae, 0x1'0000'0000) == "0x100000000 is not canonical");
+
+    guest.entry32(0x8000, 768, 0x9000 | p | w);
+    guest.entry32(0x8000, 769, 0x00c0'0000 | (0x5 << 13) | p | large);
+    guest.entry32(0x9000, 2, 0x000a'b000 | p);
+    PageTables old{guest.memory, PhysicalAddress{0x8018}, x86::PagingMode::bits32};
+    CHECK(physical(old, 0xc000'2fff) == "0xabfff");
+    CHECK(old.translate(VirtualAddress{0xc040'0001})->page_size == 4 << 20);
+    CHECK(physical(old, 0xc050'0001) == "0x500d00001");
+}
+
+TEST_CASE("page tables: without paging an address is itself, below 4 GiB") {
+    Guest guest;
+    PageTables tables{guest.memory, PhysicalAddress{0}, x86::PagingMode::none};
+    CHECK(physical(tables, 0xfff0) == "0xfff0");
+    CHECK(!tables.translate(VirtualAddress{1ULL << 32}));
+}
+
+TEST_CASE("page tables: translations are kept until invalidate()") {
+    Guest guest;
+    guest.entry(0x1000, 0, 0x2000 | p);
+    guest.entry(0x2000, 0, 0x3000 | p);
+    guest.entry(0x3000, 0, 0x4000 | p);
+    guest.entry(0x3000, 1, 0x20'0000 | p | large);
+    guest.entry(0x4000, 1, 0xa000 | p);
+    guest.entry(0x4000, 2, 0xb000 | p);
+    PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
+    CHECK(physical(tables, 0x1001) == "0xa001");
+    CHECK(guest.memory.reads() == 4);
+    CHECK(physical(tables, 0x2001) == "0xb001");
+    CHECK(guest.memory.reads() == 5);  // the last level only
+    CHECK(physical(tables, 0x1002) == "0xa002");
+    CHECK(physical(tables, 0x20'0000) == "0x200000");
+    const auto before = guest.memory.reads();
+    CHECK(physical(tables, 0x3f'ffff) == "0x3fffff");
+    CHECK(guest.memory.reads() == before);
+
+    guest.entry(0x4000, 1, 0xc000 | p);
+    guest.entry(0x3000, 1, 0);
+    CHECK(physical(tables, 0x1001) == "0xa001");
+    tables.invalidate();
+    CHECK(physical(tables, 0x1001) == "0xc001");
+    CHECK(!tables.translate(VirtualAddress{0x20'0000}));
+}
+
+TEST_CASE("page tables: a miss is not kept") {
+    Guest guest;
+    PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
+    CHECK(!tables.translate(VirtualAddress{0}));
+    guest.entry(0x1000, 0, 0x2000 | p);
+    guest.entry(0x2000, 0, 0x4000'0000 | p | large);
+    CHECK(physical(tables, 0) == "0x40000000");
+}
+
+TEST_CASE("page tables: reads cross pages that are apart in physical memory") {
+    Guest guest;
+    guest.entry(0x1000, 0, 0x2000 | p);
+    guest.entry(0x2000, 0, 0x3000 | p);
+    guest.entry(0x3000, 0, 0x4000 | p);
+    guest.entry(0x4000, 0, 0xa000 | p);
+    guest.entry(0x4000, 1, 0x8000 | p);
+    guest.memory.put_text(PhysicalAddress{0xaffe}, "ab");
+    guest.memory.put_text(PhysicalAddress{0x8000}, "cd");
+    PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
+    CHECK(*tables.read_string(VirtualAddress{0xffe}, 10) == "abcd");
+    std::vector<std::byte> two_pages(3 * 4096);
+    CHECK(*tables.read_some(VirtualAddress{0}, two_pages) == 2 * 4096);
+}
+
+TEST_CASE("page tables: leaves of a window, in address order") {
+    Guest guest;
+    guest.entry(0x1000, 511, 0x2000 | p | w);
+    guest.entry(0x1000, 0, 0x2000 | p | w);
+    guest.entry(0x2000, 510, 0x3000 | p | w);
+    guest.entry(0x2000, 511, 0xc000'0000 | p | large);
+    guest.entry(0x3000, 0, 0x4000 | p | nx);
+    guest.entry(0x3000, 511, 0x40'0000 | p | w | large);
+    guest.entry(0x4000, 511, 0x9000 | p);
+    guest.entry(0x3000, 7, 0xffff'f000 | p);  // a table that is not in RAM
+    PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
+    std::vector<std::string> leaves;
+    const auto collect = [&](const PageTables::Leaf& leaf) {
+        leaves.push_back(hex(leaf.start) + " " + hex(leaf.translation.physical) + " " +
+                         hex(leaf.translation.page_size) + (leaf.translation.executable ? " x" : ""));
+        return true;
+    };
+    CHECK(tables.for_each_leaf(kernel, 1 << 30, collect));
+    CHECK(leaves == std::vector<std::string>{"0xffffffff801ff000 0x9000 0x1000",
+                                             "0xffffffffbfe00000 0x400000 0x200000 x"});
+
+    leaves.clear();  // to the top of the address space, from within a leaf
+    CHECK(tables.for_each_leaf(VirtualAddress{0xffff'ffff'bfff'f000}, ~std::uint64_t{0}, collect));
+    CHECK(leaves == std::vector<std::string>{"0xffffffffbfe00000 0x400000 0x200000 x",
+                                             "0xffffffffc0000000 0xc0000000 0x40000000 x"});
+    leaves.clear();
+    CHECK(tables.for_each_leaf(kernel, 4096, collect));
+    CHECK(leaves.empty());
+    leaves.clear();
+    CHECK(tables.for_each_leaf(kernel, 1 << 30, [&](const auto& leaf) { return collect(leaf) && false; }));
+    CHECK(leaves.size() == 1);
+}
+
+TEST_CASE("page tables: a hostile guest cannot make the visit long") {
+    Guest guest;
+    // Every entry of one table points at itself: 512^4 leaves, were it followed.
+    for (std::uint64_t i = 0; i < 512; ++i) guest.entry(0x1000, i, 0x1000 | p | w);
+    PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels5};
+    const auto all = [](const PageTables::Leaf&) { return true; };
+    const auto visited = tables.for_each_leaf(VirtualAddress{0}, ~std::uint64_t{0}, all, 100);
+    REQUIRE(!visited);
+    CHECK(visited.error().code == Errc::bad_data);
+    CHECK(guest.memory.reads() <= 100);
+    CHECK(physical(tables, 0x1234) == "0x1234");
+}
+
+TEST_CASE("split address space: each half through its own tables") {
+    Guest guest;
+    guest.entry(0x1000, 511, 0x2000 | p);
+    guest.entry(0x1000, 0, 0x2000 | p);
+    guest.entry(0x2000, 510, 0x4000'0000 | p | large);
+    guest.entry(0x2000, 0, 0x4000'0000 | p | large);
+    guest.entry(0x5000, 0, 0x6000 | p);
+    guest.entry(0x6000, 0, 0x8000'0000 | p | large | u);
+    PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
+    SplitAddressSpace task{tables, std::make_unique<PageTables>(guest.memory, PhysicalAddress{0x5000},
+                                                                x86::PagingMode::levels4)};
+    CHECK(hex(task.translate(VirtualAddress{0x10})->physical) == "0x80000010");
+    CHECK(hex(task.translate(VirtualAddress{0xffff'ffff'8000'0010})->physical) == "0x40000010");
+    CHECK(&task.physical() == &guest.memory);
+    SplitAddressSpace thread{tables, nullptr};
+    CHECK(thread.translate(kernel));
+    CHECK(thread.translate(VirtualAddress{0x10}).error().code == Errc::bad_address);
+}
