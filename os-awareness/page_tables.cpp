@@ -16,6 +16,8 @@ constexpr std::uint64_t entry_large = 1U << 7;
 constexpr std::uint64_t entry_no_execute = 1ULL << 63;
 
 // Intel SDM vol. 3A 4.3–4.5, tables 4-1 … 4-20.
+constexpr unsigned large_shift = 21;  // the smallest page above 4 KiB, but for 32-bit tables
+
 struct Level {
     const char* name;
     std::uint8_t shift;    // lowest bit of the virtual address that selects the entry
@@ -82,20 +84,6 @@ bool is_leaf(const Level& level, std::uint64_t entry) {
     return level.shift == 12 || (level.can_be_leaf && (entry & entry_large) != 0);
 }
 
-// What the entries on the way down allow together.
-struct Rights {
-    bool writable = true;
-    bool user = true;
-    bool executable = true;
-
-    void restrict(const Format& format, const Level& level, std::uint64_t entry) {
-        if (format.entry_bytes == 8 && (entry & entry_no_execute) != 0) executable = false;
-        if (!level.has_permissions) return;
-        writable = writable && (entry & entry_writable) != 0;
-        user = user && (entry & entry_user) != 0;
-    }
-};
-
 // Start of the page that a leaf maps. A 4 MiB page of 32-bit paging has bits 39:32 in bits 20:13 (PSE-36).
 std::uint64_t leaf_base(const Format& format, const Level& level, std::uint64_t entry) {
     const std::uint64_t page_mask = ~low_bits(level.shift);
@@ -115,7 +103,18 @@ PageTables::PageTables(PhysicalMemory& memory, PhysicalAddress root, x86::Paging
     }
 }
 
-void PageTables::invalidate() { cache_.fill({}); }
+void PageTables::invalidate() {
+    pages_.fill({});
+    large_pages_.fill({});
+    tables_.fill({});
+}
+
+void PageTables::restrict(Rights& rights, std::uint64_t entry, bool has_permissions, bool has_no_execute) {
+    if (has_no_execute && (entry & entry_no_execute) != 0) rights.executable = false;
+    if (!has_permissions) return;
+    rights.writable = rights.writable && (entry & entry_writable) != 0;
+    rights.user = rights.user && (entry & entry_user) != 0;
+}
 
 Result<Translation> PageTables::translate(VirtualAddress address) {
     const Format* format = format_of(mode_);
@@ -124,24 +123,42 @@ Result<Translation> PageTables::translate(VirtualAddress address) {
             return fail(Errc::bad_address, hex(address) + " is above 4 GiB, paging is off");
         return Translation{PhysicalAddress{raw(address)}, 4096, true, true, true};
     }
-    const std::uint64_t page = raw(address) >> 12;
-    CacheLine& line = cache_[page % cache_lines];
-    if (line.page != page) {
-        if (!is_valid(*format, raw(address)))
-            return fail(Errc::bad_address, hex(address) + " is not canonical");
-        line.translation = TRY(walk(VirtualAddress{page << 12}));
-        line.page = page;
-    }
-    Translation result = line.translation;
-    result.physical = result.physical + (raw(address) & 0xfff);
-    return result;
+    const std::uint64_t number = raw(address) >> 12;
+    const std::uint64_t large_number = raw(address) >> large_shift;
+    CachedPage& page = pages_[number % pages_.size()];
+    CachedPage& large = large_pages_[large_number % large_pages_.size()];
+    const auto from = [&](const CachedPage& cached, unsigned shift) {
+        Translation result = cached.translation;
+        result.physical = result.physical + (raw(address) & low_bits(shift));
+        return result;
+    };
+    if (page.number == number) return from(page, 12);
+    if (large.number == large_number) return from(large, large_shift);
+    if (!is_valid(*format, raw(address))) return fail(Errc::bad_address, hex(address) + " is not canonical");
+    const Translation found = TRY(walk(address));
+    const bool is_large = found.page_size >= std::uint64_t{1} << large_shift;
+    CachedPage& line = is_large ? large : page;
+    line.number = is_large ? large_number : number;
+    line.translation = found;
+    const std::uint64_t offset = raw(address) & low_bits(is_large ? large_shift : 12);
+    line.translation.physical = PhysicalAddress{raw(found.physical) - offset};
+    return found;
 }
 
 Result<Translation> PageTables::walk(VirtualAddress address) {
     const Format& format = *format_of(mode_);
-    Rights rights;
+    std::span<const Level> levels = format.levels;
     std::uint64_t table = raw(root_);
-    for (const Level& level : format.levels) {
+    Rights rights;
+    const std::uint64_t region = raw(address) >> large_shift;
+    CachedTable& cached = tables_[region % tables_.size()];
+    if (cached.number == region) {
+        levels = levels.last(1);
+        table = cached.table;
+        rights = cached.rights;
+    }
+    for (const Level& level : levels) {
+        if (level.shift == 12 && format.entry_bytes == 8) cached = {region, table, rights};
         const std::uint64_t index = raw(address) >> level.shift & low_bits(level.bits);
         const PhysicalAddress at{table + index * format.entry_bytes};
         std::uint64_t entry = 0;
@@ -155,7 +172,7 @@ Result<Translation> PageTables::walk(VirtualAddress address) {
             return fail(Errc::bad_address, hex(address) + " is not mapped: " + level.name + " entry at " +
                                                hex(at) + " is not present");
         }
-        rights.restrict(format, level, entry);
+        restrict(rights, entry, level.has_permissions, format.entry_bytes == 8);
         if (is_leaf(level, entry)) {
             const std::uint64_t size = std::uint64_t{1} << level.shift;
             return Translation{PhysicalAddress{leaf_base(format, level, entry) | (raw(address) & (size - 1))},
@@ -199,7 +216,7 @@ struct PageTables::Visit {
             entry &= ~tables.encryption_mask_;
             if ((entry & entry_present) == 0) continue;
             Rights below = rights;
-            below.restrict(format, level, entry);
+            restrict(below, entry, level.has_permissions, format.entry_bytes == 8);
             if (is_leaf(level, entry)) {
                 leaf(level, start, entry, below);
             } else {

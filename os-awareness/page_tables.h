@@ -44,20 +44,36 @@ public:
 private:
     struct Visit;
 
-    Result<Translation> walk(VirtualAddress address);
-
-    // Direct-mapped by virtual page number: 4 KiB granules, so that a hit needs no search.
-    struct CacheLine {
-        std::uint64_t page = ~std::uint64_t{0};  // virtual page number; all ones is never one
-        Translation translation;                 // of the first byte of that page
+    // What the entries on the way down allow together.
+    struct Rights {
+        bool writable = true;
+        bool user = true;
+        bool executable = true;
     };
-    static constexpr std::size_t cache_lines = 256;
+    static constexpr std::uint64_t no_page = ~std::uint64_t{0};  // no virtual page has that number
+    // Direct-mapped by page number, so that a hit needs no search.
+    struct CachedPage {
+        std::uint64_t number = no_page;
+        Translation translation;  // of the first byte of that page
+    };
+    // The table of the last level for 2 MiB of addresses, as a CPU's paging-structure cache has it: what is
+    // left is one read.
+    struct CachedTable {
+        std::uint64_t number = no_page;  // virtual address >> 21
+        std::uint64_t table = 0;
+        Rights rights;
+    };
+
+    static void restrict(Rights& rights, std::uint64_t entry, bool has_permissions, bool has_no_execute);
+    Result<Translation> walk(VirtualAddress address);
 
     PhysicalMemory* memory_;
     PhysicalAddress root_;
     x86::PagingMode mode_;
     std::uint64_t encryption_mask_;
-    std::array<CacheLine, cache_lines> cache_{};
+    std::array<CachedPage, 256> pages_{};        // of 4 KiB
+    std::array<CachedPage, 512> large_pages_{};  // by 2 MiB, of which larger ones have several
+    std::array<CachedTable, 64> tables_{};
 };
 
 // The kernel half of the address space (bit 63 set) through one space, the user half through another: what a

@@ -111,37 +111,48 @@ bool reads(ConstBytes image, std::uint64_t offset, std::string_view text) {
     return std::memcmp(image.data() + offset, text.data(), text.size()) == 0;
 }
 
-// The anchors that hold, by name; empty if none does or one fails outright.
-std::string verified_by(ConstBytes image, VirtualAddress start, const Hypothesis& how,
-                        const Anchors& anchors) {
-    std::string held;
+// The anchors that hold, by name; none if that of the banner fails.
+std::vector<std::string_view> anchors_held(ConstBytes image, VirtualAddress start, const Hypothesis& how,
+                                           const Anchors& anchors) {
+    std::vector<std::string_view> held;
     const auto address = [&](std::size_t i) { return address_of(image, start, how, i); };
-    const auto hold = [&](std::string_view name) { held.append(held.empty() ? "" : ", ").append(name); };
     if (anchors.banner) {
         if (!reads(image, address(*anchors.banner) - raw(start), banner_text)) return {};
-        hold("linux_banner");
+        held.push_back("linux_banner");
     }
-    if (anchors.text && address(*anchors.text) == raw(start)) hold("_text");
-    if (anchors.stext && address(*anchors.stext) == raw(start)) hold("_stext");
+    if (anchors.text && address(*anchors.text) == raw(start)) held.push_back("_text");
+    if (anchors.stext && address(*anchors.stext) == raw(start)) held.push_back("_stext");
     return held;
+}
+
+std::string joined(std::span<const std::string_view> words) {
+    std::string text;
+    for (const auto word : words) text.append(text.empty() ? "" : ", ").append(word);
+    return text;
 }
 
 std::optional<Kallsyms> with_addresses(ConstBytes image, VirtualAddress start, const TokenTable& tokens,
                                        const NameTable& names, const ExpandedNames& expanded) {
     const Anchors anchors{expanded};
+    // The one with the most: a table read one entry too far may still have one of two names at one address
+    // right.
+    std::optional<Hypothesis> best;
+    std::vector<std::string_view> most;
     for (const Hypothesis& how : hypotheses(image, tokens, names)) {
-        auto verified = verified_by(image, start, how, anchors);
-        if (verified.empty() || !is_sorted(image, start, how, names.count)) continue;
-        Kallsyms result{{}, names, how.encoding, how.addresses_first, std::move(verified)};
-        result.symbols.reserve(names.count, expanded.text.size());
-        for (std::size_t i = 0; i < names.count; ++i) {
-            result.symbols.add(VirtualAddress{address_of(image, start, how, i)}, expanded.names[i].type,
-                               expanded[i]);
-        }
-        result.symbols.finish();
-        return result;
+        auto held = anchors_held(image, start, how, anchors);
+        if (held.size() <= most.size() || !is_sorted(image, start, how, names.count)) continue;
+        best = how;
+        most = std::move(held);
     }
-    return std::nullopt;
+    if (!best) return std::nullopt;
+    Kallsyms result{{}, names, best->encoding, best->addresses_first, joined(most)};
+    result.symbols.reserve(names.count, expanded.text.size());
+    for (std::size_t i = 0; i < names.count; ++i) {
+        result.symbols.add(VirtualAddress{address_of(image, start, *best, i)}, expanded.names[i].type,
+                           expanded[i]);
+    }
+    result.symbols.finish();
+    return result;
 }
 
 }  // namespace

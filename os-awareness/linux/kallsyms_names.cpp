@@ -12,9 +12,9 @@ constexpr std::size_t index_bytes = token_count * sizeof(std::uint16_t);
 constexpr std::size_t largest_padding = 7;  // tables are aligned to 8 at most
 
 // Hostile data must not cost more than this many looks; a real kernel costs a few thousand.
-constexpr std::size_t digit_rows_limit = 4096;
+constexpr std::size_t digit_rows_limit = 256;
 constexpr std::size_t marker_rows_limit = 4096;
-constexpr std::size_t chain_steps_limit = std::size_t{1} << 24;
+constexpr std::size_t chain_steps_limit = std::size_t{1} << 22;
 
 constexpr std::size_t symbols_per_marker = 256;
 constexpr std::size_t symbols_limit = std::size_t{1} << 22;
@@ -135,9 +135,8 @@ std::optional<NameTable> follow_chain(ConstBytes image, std::size_t begin, const
     return NameTable{begin, at, markers.begin, count, markers.width, length};
 }
 
-std::optional<NameTable> names_before(ConstBytes image, const Markers& markers, std::size_t& steps_left) {
-    const std::size_t plausible = markers.plausible_count();
-    if (plausible < 2) return std::nullopt;
+std::optional<NameTable> names_before(ConstBytes image, const Markers& markers, std::size_t plausible,
+                                      std::size_t& steps_left) {
     // The names are as long as the last marker says and up to 256 symbols longer. What follows the markers
     // may look like one more of them, so the last but one counts too.
     const std::uint64_t most = *markers[plausible - 1] + largest_stride;
@@ -147,7 +146,8 @@ std::optional<NameTable> names_before(ConstBytes image, const Markers& markers, 
     // A number of symbols, 4-byte aligned, stands before the names in all versions.
     for (std::size_t begin = (markers.begin - least) & ~std::size_t{3}; begin + 4 > first + 4; begin -= 4) {
         for (const auto length : {NameLength::uleb128, NameLength::one_byte}) {
-            if (auto found = follow_chain(image, begin, markers, length, steps_left)) return found;
+            const auto found = follow_chain(image, begin, markers, length, steps_left);
+            if (found && found->count > (plausible - 2) * symbols_per_marker) return found;
             if (steps_left == 0) return std::nullopt;
         }
         if (begin < 4) break;
@@ -169,19 +169,28 @@ std::vector<TokenTable> find_token_tables(ConstBytes image, std::size_t limit) {
 }
 
 std::optional<NameTable> find_names(ConstBytes image, const TokenTable& tokens) {
-    std::size_t steps_left = chain_steps_limit;
-    std::size_t rows_left = marker_rows_limit;
+    struct Row {
+        Markers markers;
+        std::size_t count;
+    };
+    std::vector<Row> rows;
     const std::size_t window_begin = tokens.begin > markers_window ? tokens.begin - markers_window : 0;
-    for (std::size_t at = tokens.begin & ~std::size_t{3}; at >= window_begin + 4 && rows_left > 0;) {
+    for (std::size_t at = tokens.begin & ~std::size_t{3}; at >= window_begin + 4;) {
         at -= 4;
         if (value_at<std::uint32_t>(image, at) != 0) continue;
         for (const std::uint8_t width : {std::uint8_t{4}, std::uint8_t{8}}) {
             const Markers markers{image, at, tokens.begin, width};
-            if (markers.plausible_count() < 2) continue;
-            if (auto found = names_before(image, markers, steps_left)) return found;
-            --rows_left;
-            if (steps_left == 0 || rows_left == 0) return std::nullopt;
+            if (const std::size_t count = markers.plausible_count(); count >= 2)
+                rows.push_back({markers, count});
         }
+        if (rows.size() >= marker_rows_limit) break;
+    }
+    // The longest first: a part of 8-byte markers, read as 4-byte ones, looks like a short row.
+    std::ranges::stable_sort(rows, std::greater{}, &Row::count);
+    std::size_t steps_left = chain_steps_limit;
+    for (const Row& row : rows) {
+        if (auto found = names_before(image, row.markers, row.count, steps_left)) return found;
+        if (steps_left == 0) break;
     }
     return std::nullopt;
 }

@@ -23,9 +23,11 @@ struct Tokens {
 Tokens make_tokens(const std::vector<NamedSymbol>& symbols) {
     std::set<char> used{'0', '1', '2', '3', '4', '5', '6', '7', '8', '9'};
     std::map<std::string, int> counts;
+    int looked_at = 0;
     for (const auto& symbol : symbols) {
         const std::string text = symbol.type + symbol.name;
         used.insert(text.begin(), text.end());
+        if (++looked_at > 100) continue;  // enough to find what names have in common
         for (std::size_t i = 0; i < text.size(); ++i) {
             for (std::size_t n = 2; n <= 4 && i + n <= text.size(); ++n) ++counts[text.substr(i, n)];
         }
