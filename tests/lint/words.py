@@ -11,7 +11,7 @@ FORBIDDEN = (
     (r'(^|[^\w.}])/(hom[e]|roo[t])/\w', "a path in somebody's home"),
     (r'\b\w+\.debian\.or[g]\b', "a mirror: take it from the machine's own apt sources"),
     (r'\b(pypi\.or[g]|crates\.i[o]|npmjs\.(or[g]|co[m])|proxy\.golan[g])', 'a registry'),
-    (r'(?i)\b(issue|ticket|task)s? #?\d+\b(?! (thread|task)s?)', 'a number of a tracker'),
+    (r'(?i)\b(issue|ticket)s? #?\d+\b', 'a number of a tracker'),
     (r'\b(FIXM[E]|XX[X]|TOD[O])\b', 'unfinished'),
     (r'(?i)\bnot implemente[d]\b|\bunimplemente[d]\b', 'unfinished: a capability that is absent is unreachable'),
 )

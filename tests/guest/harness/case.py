@@ -41,9 +41,9 @@ class GuestCase(unittest.TestCase):
         self.guest.alive()
         self.assertEqual(self.guest.text_changes(), [], f'kernel text changed ({when})')
 
-    def serve(self, *options: str) -> server.Server:
+    def serve(self, *options: str, listen: str = None) -> server.Server:
         """Started now, stopped at the end of the test."""
-        serving = server.Server(self.guest.target, *options)
+        serving = server.Server(self.guest.target, *options, listen=listen)
         serving.start()
         self.addCleanup(serving.stop)
         return serving
