@@ -131,6 +131,7 @@ void Client::handle(rsp::Frame frame) {
 }
 
 asio::awaitable<void> Client::dispatch_packets() {
+    const auto executor = co_await asio::this_coro::executor;
     while (!packets_.empty() && !closing_) {
         if (running_ && Session::waits_for_stop(packets_.front())) co_return;
         const std::string payload = std::move(packets_.front());
@@ -141,8 +142,7 @@ asio::awaitable<void> Client::dispatch_packets() {
             running_ = true;
             co_await flush();  // the acknowledgement
             const auto self = shared_from_this();
-            asio::co_spawn(co_await asio::this_coro::executor, [self]() { return self->wait_for_stop(); },
-                           asio::detached);
+            asio::co_spawn(executor, [self]() { return self->wait_for_stop(); }, asio::detached);
             continue;
         }
         if (!session_.attached) running_ = false;  // detached while it ran

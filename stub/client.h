@@ -28,7 +28,9 @@ public:
     void stop();
 
 private:
-    // Coroutines take no arguments by value: GCC 12.2 was seen to read a std::string argument 8 bytes off.
+    // An expression with co_await in it has no temporaries with destructors (an argument by value, a lambda
+    // that holds a shared_ptr): GCC 12.2 copies those bit by bit into the coroutine's frame and destroys them
+    // twice.
     asio::awaitable<void> read();
     asio::awaitable<void> wait_for_stop();
     asio::awaitable<void> dispatch_packets();
