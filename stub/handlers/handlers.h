@@ -38,7 +38,8 @@ Result<Reply> first_threads(Session& session, std::string_view arguments);
 Result<Reply> more_threads(Session& session, std::string_view arguments);
 Result<Reply> thread_extra_info(Session& session, std::string_view arguments);
 Result<Reply> thread_alive(Session& session, std::string_view arguments);
-Result<Reply> select_thread(Session& session, const rsp::SelectThread& request);
+Result<Reply> select_general_thread(Session& session, std::string_view arguments);
+Result<Reply> select_resumed_thread(Session& session, std::string_view arguments);
 Result<Reply> transfer_threads(Session& session, std::string_view arguments);
 Result<Reply> transfer_osdata(Session& session, std::string_view arguments);
 

@@ -37,7 +37,8 @@ Result<std::size_t> FakeRam::write_some(PhysicalAddress address, ConstBytes in) 
 FakeTarget::FakeTarget(FakeMachineShape shape) : shape_(std::move(shape)), ram_(shape_.ram) {
     for (VcpuId vcpu = 0; vcpu < shape_.vcpus; ++vcpu) {
         RegisterSet& registers = registers_.emplace_back(layout());
-        for (RegisterNumber number = 0; number < layout().registers.size(); ++number) registers.set(number, 0);
+        for (RegisterNumber number = 0; number < layout().registers.size(); ++number)
+            registers.set(number, 0);
         registers.set(x86::rip, 0x1000 + 0x100 * vcpu);
         registers.set(x86::rsp, 0x8000 + 0x4000 * vcpu);
         registers.set(x86::cr0, x86::cr0_pe);  // no paging: addresses below 4 GiB are physical
