@@ -92,7 +92,7 @@ Result<void> RunControl::plan() {
             CHECK_OK(wait_for_task(thread.tid));
         }
     }
-    if (!any) return fail(Errc::no_such_thread, "no such thread is there to be resumed");
+    if (!any) return fail(Errc::no_such_thread, "none of the threads to be resumed is there");
     // A resumed task that no vCPU runs can only come to run if some vCPU does.
     if (std::ranges::all_of(actions_, [](VcpuAction a) { return a == VcpuAction::hold; })) {
         std::ranges::fill(actions_, VcpuAction::run);

@@ -46,6 +46,7 @@ Result<Reply> transfer_osdata(Session& session, std::string_view arguments);
 // lldb.cpp
 Result<Reply> threads_info(Session& session, std::string_view arguments);
 Result<Reply> thread_stop_info(Session& session, std::string_view arguments);
+Result<Reply> watchpoint_support(Session& session, std::string_view arguments);
 Result<Reply> memory_region_info(Session& session, std::string_view arguments);
 // The keys of a stop reply that spare lldb one qThreadStopInfo a thread.
 std::string lldb_stop_keys(Session& session);

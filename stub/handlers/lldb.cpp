@@ -99,6 +99,11 @@ std::string lldb_stop_keys(Session& session) {
     return keys.append(reason_of(session.last_stop)).append(";");
 }
 
+// The debug registers of an x86 CPU.
+Result<Reply> watchpoint_support(Session& /*session*/, std::string_view /*arguments*/) {
+    return text("num:4;");
+}
+
 // qMemoryRegionInfo   (a probe)   or qMemoryRegionInfo:ADDR
 Result<Reply> memory_region_info(Session& session, std::string_view arguments) {
     if (arguments.empty()) return ok();

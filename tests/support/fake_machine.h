@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include <spdlog/spdlog.h>
+
 #include "stub/machine.h"
 #include "tests/support/fake_os.h"
 #include "tests/support/fake_target.h"
@@ -14,6 +16,7 @@ namespace exo::test {
 
 struct FakeMachine {
     explicit FakeMachine(FakeMachineShape shape = {}) {
+        spdlog::set_level(spdlog::level::off);
         auto made = std::make_unique<FakeTarget>(std::move(shape));
         target = made.get();
         machine = std::make_unique<stub::Machine>(std::move(made), fake_probe(kernel));

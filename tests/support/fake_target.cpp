@@ -94,15 +94,13 @@ Result<void> FakeTarget::write_registers(VcpuId vcpu, const RegisterSet& values,
 
 Result<StopEvent> FakeTarget::attach() {
     CHECK_OK(called("attach"));
-    running_ = false;
-    attached_ = true;
+    running_ = interrupted_ = false;
     return StopEvent{};
 }
 
 Result<void> FakeTarget::detach() {
     CHECK_OK(called("detach"));
     running_ = true;
-    attached_ = false;
     for (const auto& [kind, address, length] : inserted_) {
         if (kind == BreakpointKind::software) poke(address, false);
     }
@@ -127,10 +125,7 @@ Result<std::optional<StopEvent>> FakeTarget::wait_for_stop(std::chrono::millisec
         return exo::fail(failed.error());
     }
     if (!running_) return exo::fail(Errc::backend, "the test waited for a guest that stands");
-    if (in_wait_) {
-        std::exchange(in_wait_, {})();
-        if (absorbed_) interrupted_ = false;
-    }
+    if (in_wait_) std::exchange(in_wait_, {})();
     if (interrupted_.exchange(false)) {
         running_ = false;
         return StopEvent{.cause = StopEvent::Cause::interrupt};

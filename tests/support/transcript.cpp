@@ -235,6 +235,7 @@ private:
     void directive(const std::string& text);
     void connect();
     void keep(const std::string& text) { result_.rewritten += text + "\n"; }
+    void keep_reply(const std::string& text) { keep(text.empty() ? "<-" : "<- " + text); }
     void failed(const std::string& what) {
         result_.failures.push_back("line " + std::to_string(line_number_) + ": " + what);
     }
@@ -319,9 +320,10 @@ const std::vector<Player::Row>& Player::directives() {
         {"unmapped", &Player::unmapped},            // ADDRESS [no]: software breakpoints fail there
         {"fail", &Player::fail_call},               // CALL CODE [times=N]: FakeTarget::fail
         // The dialogue.
-        {"client", &Player::client},        // gdb | lldb: its first packets, replies not shown
-        {"stop", &Player::stop},            // vcpu= cause= [address=] [REGISTER=N…] the next event
-        {"interrupt", &Player::interrupt},  // ^C; with `in-wait` or `absorbed`: during the next wait
+        {"client", &Player::client},  // gdb | lldb: its first packets, replies not shown
+        {"stop", &Player::stop},      // vcpu= cause= [address=] [REGISTER=N…] [task=TID]: the next event;
+                                      // `interrupted`: ^C at that moment, which gives no event more
+        {"interrupt", &Player::interrupt},  // ^C
         {"running", &Player::is_running},   // the events so far passed unseen, the guest runs on
         {"silent", &Player::silent},        // the packet before has no reply
         {"closed", &Player::closed},        // the last reply ended the connection
@@ -359,14 +361,14 @@ void Player::line(const std::string& text) {
     } else if (text.starts_with("<- ") || text == "<-") {
         expected(text.size() > 3 ? text.substr(3) : "");
     } else if (text.starts_with("@log")) {
+        finish_replies();
         check_log(text);
     } else if (text.starts_with('@')) {
-        // Those that look at replies come before finish_replies().
-        if (!text.starts_with("@stop") && !text.starts_with("@interrupt")) finish_replies();
+        finish_replies();
         keep(text);
         directive(text.substr(1));
     } else {
-        if (text.empty()) finish_replies();
+        finish_replies();
         if (!text.empty() && !text.starts_with('#')) throw Mistake("not a line of a transcript");
         keep(text);
     }
@@ -424,17 +426,17 @@ void Player::expected(const std::string& text) {
     const std::string actual = std::move(replies_.front());
     replies_.pop_front();
     if (matches(pieces_of(unescape(text), captures_), actual, captures_)) {
-        keep("<- " + text);
+        keep_reply(text);
         return;
     }
-    keep("<- " + abbreviated(escape(actual)));
+    keep_reply(abbreviated(escape(actual)));
     failed("expected " + text + "\n      got      " + escape(actual));
 }
 
 void Player::finish_replies() {
     while (!replies_.empty()) {
         failed("one reply too many: " + escape(replies_.front()));
-        keep("<- " + escape(replies_.front()));
+        keep_reply(abbreviated(escape(replies_.front())));
         replies_.pop_front();
     }
 }
@@ -648,24 +650,24 @@ void Player::stop(Arguments arguments) {
     // What the guest did until then: vcpu's registers, and which task runs there now.
     std::optional<std::uint64_t> now;
     if (auto tid = arguments.take("task")) now = number(*tid);
-    target_->script(event, [this, event, arguments, now]() mutable {
+    const bool interrupted = arguments.has("interrupted");
+    target_->script(event, [this, event, arguments, now, interrupted]() mutable {
+        if (interrupted) session_->interrupt();
+        if (interrupted) target_->absorb_interrupt();
         set_registers(target_->registers(event.vcpu), arguments);
         if (!now) return;
         for (os::Task& t : kernel_.tasks) {
             if (t.vcpu == event.vcpu) t.vcpu.reset();
             const bool idle = *now == 0 && t.idle && t.cpu == event.vcpu;
-            if (idle || (*now != 0 && !t.idle && t.tid == *now)) t.vcpu = event.vcpu;
+            if (idle || (*now != 0 && !t.idle && t.tid == *now)) {
+                t.vcpu = event.vcpu;
+                t.cpu = event.vcpu;
+            }
         }
     });
 }
 
-void Player::interrupt(Arguments arguments) {
-    if (arguments.words.empty()) {
-        session_->interrupt();
-        return;
-    }
-    target_->interrupt_in_next_wait([this] { session_->interrupt(); }, arguments.word(0) == "absorbed");
-}
+void Player::interrupt(Arguments /*arguments*/) { session_->interrupt(); }
 
 void Player::is_running(Arguments /*arguments*/) {
     poll();

@@ -205,7 +205,10 @@ TEST_CASE("an interrupt is reported once, in whatever moment it comes") {
         f.fake.target->script({.cause = Cause::breakpoint, .vcpu = 0}, [&] {
             f.fake.target->set(0, x86::rip, text + 0x20);
             f.fake.switch_to(3, 0);
-            f.fake.target->interrupt_in_next_wait([&] { f.control.interrupt(); }, absorbed);
+            f.fake.target->in_next_wait([&] {
+                f.control.interrupt();
+                if (absorbed) f.fake.target->absorb_interrupt();
+            });
         });
         if (absorbed) f.script(Cause::step, 0, text + 0x21);
         const auto stop = f.stop();
@@ -223,8 +226,8 @@ TEST_CASE("an interrupt while an unseen stop is dealt with") {
     Fixture f;
     REQUIRE(f.resume("c:1").has_value());
     // Between wait_for_stop() and the resume that follows: the target takes it for harmless.
-    f.fake.target->script({.cause = Cause::step, .vcpu = 1}, [] {});
-    f.fake.target->interrupt_in_next_wait([&] { f.control.interrupt(); }, true);
+    f.fake.target->script({.cause = Cause::step, .vcpu = 1});
+    f.fake.kernel.on_refresh = [&] { f.control.interrupt(); };
     const auto stop = f.stop();
     CHECK(stop.signal == rsp::Signal::interrupt);
     CHECK(stop.thread == 1);
@@ -325,6 +328,7 @@ TEST_CASE("when somebody else's stop comes first the wake-up goes") {
 
 TEST_CASE("a sleeping and a running task stepped at once") {
     Fixture f;
+    f.control.threads().put_first(3);
     REQUIRE(f.resume("s:3;s:1").has_value());
     CHECK(f.log() == Log{"insert software 0xffffffff81000100 1", "resume step hold"});
     f.script(Cause::step, 0, text + 1);
@@ -355,6 +359,7 @@ TEST_CASE("range steps") {
 TEST_CASE("after the OS has come or gone no thread is another's") {
     Fixture f;
     f.fake.kernel.present = false;
+    REQUIRE(f.fake.machine->look().has_value());
     f.control.fresh_threads();
     REQUIRE(f.control.threads().threads().size() == 2);  // vCPUs 1 and 2
     REQUIRE(f.resume("s:1").has_value());
