@@ -31,8 +31,8 @@ public:
     [[nodiscard]] CleanMemory& memory() { return memory_; }
     [[nodiscard]] const RegisterLayout& layout() const { return target_->layout(); }
 
-    // Looks at the guest as it is now, running or stopped: drops what was cached, refreshes the OS, probes for
-    // one where there is none or where it is gone. Errors only if the target is.
+    // Looks at the guest as it is now, running or stopped: drops what was cached, refreshes the OS, probes
+    // for one where there is none or where it is gone. Errors only if the target is.
     Result<void> look();
     // look(), once, at the first question after a stop: steps that nobody asks about cost nothing.
     Result<void> look_once();

@@ -18,7 +18,8 @@ struct Command {
 };
 
 Output list_tasks(Session& session) {
-    if (session.machine.os() == nullptr) return std::string{"no operating system is recognised; try `monitor info`\n"};
+    if (session.machine.os() == nullptr)
+        return std::string{"no operating system is recognised; try `monitor info`\n"};
     CHECK_OK(session.machine.look_once());
     return tasks_table(*session.machine.os());
 }

@@ -1,6 +1,7 @@
 #include "tests/support/fake_os.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace exo::test {
 namespace {
@@ -18,6 +19,7 @@ public:
 
     Result<void> refresh(std::span<const RegisterSet> /*vcpus*/) override {
         ++kernel_.refreshes;
+        if (kernel_.on_refresh) std::exchange(kernel_.on_refresh, {})();
         if (!kernel_.present) return fail(Errc::not_found, "the banner is gone");
         tasks_ = kernel_.tasks;
         problems_ = kernel_.problems;

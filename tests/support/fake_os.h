@@ -49,6 +49,7 @@ struct FakeKernel {
     os::SymbolTable symbols;
     std::uint64_t slide = 0;
     std::uint64_t mapped = 1U << 20U;  // bytes of physical memory at `text`
+    std::function<void()> on_refresh;  // called once, during the next
     int probes = 0;
     int refreshes = 0;
 };

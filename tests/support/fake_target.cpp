@@ -37,7 +37,8 @@ Result<std::size_t> FakeRam::write_some(PhysicalAddress address, ConstBytes in) 
 FakeTarget::FakeTarget(FakeMachineShape shape) : shape_(std::move(shape)), ram_(shape_.ram) {
     for (VcpuId vcpu = 0; vcpu < shape_.vcpus; ++vcpu) {
         RegisterSet& registers = registers_.emplace_back(layout());
-        for (RegisterNumber number = 0; number < layout().registers.size(); ++number) registers.set(number, 0);
+        for (RegisterNumber number = 0; number < layout().registers.size(); ++number)
+            registers.set(number, 0);
         registers.set(x86::rip, 0x1000 + 0x100 * vcpu);
         registers.set(x86::rsp, 0x8000 + 0x4000 * vcpu);
         registers.set(x86::cr0, x86::cr0_pe);  // no paging: addresses below 4 GiB are physical
@@ -93,15 +94,13 @@ Result<void> FakeTarget::write_registers(VcpuId vcpu, const RegisterSet& values,
 
 Result<StopEvent> FakeTarget::attach() {
     CHECK_OK(called("attach"));
-    running_ = false;
-    attached_ = true;
+    running_ = interrupted_ = false;
     return StopEvent{};
 }
 
 Result<void> FakeTarget::detach() {
     CHECK_OK(called("detach"));
     running_ = true;
-    attached_ = false;
     for (const auto& [kind, address, length] : inserted_) {
         if (kind == BreakpointKind::software) poke(address, false);
     }
@@ -126,10 +125,7 @@ Result<std::optional<StopEvent>> FakeTarget::wait_for_stop(std::chrono::millisec
         return exo::fail(failed.error());
     }
     if (!running_) return exo::fail(Errc::backend, "the test waited for a guest that stands");
-    if (in_wait_) {
-        std::exchange(in_wait_, {})();
-        if (absorbed_) interrupted_ = false;
-    }
+    if (in_wait_) std::exchange(in_wait_, {})();
     if (interrupted_.exchange(false)) {
         running_ = false;
         return StopEvent{.cause = StopEvent::Cause::interrupt};

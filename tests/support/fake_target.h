@@ -57,8 +57,8 @@ class FakeTarget final : public Target, public Execution, public Breakpoints, pu
 public:
     explicit FakeTarget(FakeMachineShape shape = {});
 
-    // What wait_for_stop() will give, in order, one event for each resume; `before` is what the guest did until
-    // then.
+    // What wait_for_stop() will give, in order, one event for each resume; `before` is what the guest did
+    // until then.
     void script(StopEvent event, std::function<void()> before = {});
     [[nodiscard]] std::size_t scripted() const { return script_.size(); }
 
@@ -68,20 +68,21 @@ public:
     // A software breakpoint there is bad_address, until `mapped`.
     void unmap_for_breakpoints(VirtualAddress address, bool unmapped = true);
 
-    void set(VcpuId vcpu, RegisterNumber number, std::uint64_t value) { registers_.at(vcpu).set(number, value); }
+    void set(VcpuId vcpu, RegisterNumber number, std::uint64_t value) {
+        registers_.at(vcpu).set(number, value);
+    }
     [[nodiscard]] RegisterSet& registers(VcpuId vcpu) { return registers_.at(vcpu); }
     [[nodiscard]] FakeRam& ram() { return ram_; }
-    // An interrupt that arrives during the next wait_for_stop(). Absorbed: the guest stopped for a reason of its
-    // own at that moment, and gives that one event only.
-    void interrupt_in_next_wait(std::function<void()> interrupt, bool absorbed) {
-        in_wait_ = std::move(interrupt);
-        absorbed_ = absorbed;
-    }
+    // Called at the start of the next wait_for_stop().
+    void in_next_wait(std::function<void()> what) { in_wait_ = std::move(what); }
+    // The guest stopped for a reason of its own when the interrupt came, and gives that one event only.
+    void absorb_interrupt() { interrupted_ = false; }
 
     // Calls that changed something, one line each: "resume run hold", "insert software 0x1000 1".
     [[nodiscard]] std::vector<std::string> take_log() { return std::exchange(log_, {}); }
     [[nodiscard]] bool is_running() const { return running_; }
-    [[nodiscard]] const std::set<std::tuple<BreakpointKind, VirtualAddress, std::uint32_t>>& inserted() const {
+    [[nodiscard]] const std::set<std::tuple<BreakpointKind, VirtualAddress, std::uint32_t>>& inserted()
+        const {
         return inserted_;
     }
 
@@ -139,10 +140,8 @@ private:
     std::set<Key> inserted_;
     std::map<std::uint64_t, std::byte> saved_bytes_;
     std::function<void()> in_wait_;
-    bool absorbed_ = false;
     std::vector<std::string> log_;
     bool running_ = true;
-    bool attached_ = false;
     std::atomic<bool> interrupted_{false};
 };
 

@@ -67,6 +67,12 @@ std::string unescape(std::string_view text) {
     return out;
 }
 
+// A stop reply's registers are of interest in few transcripts.
+std::string abbreviated(const std::string& reply) {
+    static const std::regex registers{";([0-9a-f]{2}:[0-9a-f]{8,16};){4,}"};
+    return reply.starts_with('T') ? std::regex_replace(reply, registers, ";{{registers}}") : reply;
+}
+
 using Captures = std::map<std::string, std::string>;
 
 struct Piece {
@@ -165,10 +171,14 @@ struct Arguments {
 
 Errc code_named(const std::string& name) {
     static const std::map<std::string, Errc> codes{
-        {"bad_address", Errc::bad_address}, {"no_free_slot", Errc::no_free_slot},
-        {"unsupported", Errc::unsupported}, {"backend", Errc::backend},
-        {"target_gone", Errc::target_gone}, {"timed_out", Errc::timed_out},
-        {"busy", Errc::busy},               {"denied", Errc::denied},
+        {"bad_address", Errc::bad_address},
+        {"no_free_slot", Errc::no_free_slot},
+        {"unsupported", Errc::unsupported},
+        {"backend", Errc::backend},
+        {"target_gone", Errc::target_gone},
+        {"timed_out", Errc::timed_out},
+        {"busy", Errc::busy},
+        {"denied", Errc::denied},
     };
     const auto it = codes.find(name);
     if (it == codes.end()) throw Mistake("no error code is called " + name);
@@ -195,10 +205,8 @@ StopEvent::Cause cause_named(const std::string& name) {
 
 BreakpointKind kind_named(const std::string& name) {
     static const std::map<std::string, BreakpointKind> kinds{
-        {"software", BreakpointKind::software},
-        {"hardware", BreakpointKind::hardware},
-        {"write_watch", BreakpointKind::write_watch},
-        {"read_watch", BreakpointKind::read_watch},
+        {"software", BreakpointKind::software},         {"hardware", BreakpointKind::hardware},
+        {"write_watch", BreakpointKind::write_watch},   {"read_watch", BreakpointKind::read_watch},
         {"access_watch", BreakpointKind::access_watch},
     };
     const auto it = kinds.find(name);
@@ -227,6 +235,7 @@ private:
     void directive(const std::string& text);
     void connect();
     void keep(const std::string& text) { result_.rewritten += text + "\n"; }
+    void keep_reply(const std::string& text) { keep(text.empty() ? "<-" : "<- " + text); }
     void failed(const std::string& what) {
         result_.failures.push_back("line " + std::to_string(line_number_) + ": " + what);
     }
@@ -297,23 +306,24 @@ const std::vector<Player::Row>& Player::directives() {
         {"packet-size", &Player::packet_size},          // BYTES
         {"threads", &Player::threads},                  // vcpus | tasks
         // The guest, at any time; seen from the next stop on.
-        {"os", &Player::os},                      // appears [slide=N] | gone
-        {"task", &Player::add_task},              // tid= [tgid= comm= process= state= cpu= vcpu=|none wchan=]
-                                                  // [idle] [kernel]; changes the one of that tid (and cpu)
-        {"drop-task", &Player::drop_task},        // tid=
-        {"saved", &Player::saved},                // tid= REGISTER=N…: of a task that sleeps
-        {"user-memory", &Player::user_memory},    // tid= start= size= physical=
-        {"symbol", &Player::symbol},              // NAME ADDRESS
-        {"problem", &Player::problem},            // words
-        {"registers", &Player::registers},        // vcpu= REGISTER=N…
-        {"memory", &Player::memory},              // PHYSICAL HEX
+        {"os", &Player::os},                    // appears [slide=N] | gone
+        {"task", &Player::add_task},            // tid= [tgid= comm= process= state= cpu= vcpu=|none wchan=]
+                                                // [idle] [kernel]; changes the one of that tid (and cpu)
+        {"drop-task", &Player::drop_task},      // tid=
+        {"saved", &Player::saved},              // tid= REGISTER=N…: of a task that sleeps
+        {"user-memory", &Player::user_memory},  // tid= start= size= physical=
+        {"symbol", &Player::symbol},            // NAME ADDRESS
+        {"problem", &Player::problem},          // words
+        {"registers", &Player::registers},      // vcpu= REGISTER=N…
+        {"memory", &Player::memory},            // PHYSICAL HEX
         {"expect-memory", &Player::expect_memory},  // PHYSICAL HEX, with breakpoints in it
-        {"unmapped", &Player::unmapped},          // ADDRESS [no]: software breakpoints fail there
-        {"fail", &Player::fail_call},             // CALL CODE [times=N]: FakeTarget::fail
+        {"unmapped", &Player::unmapped},            // ADDRESS [no]: software breakpoints fail there
+        {"fail", &Player::fail_call},               // CALL CODE [times=N]: FakeTarget::fail
         // The dialogue.
-        {"client", &Player::client},      // gdb | lldb: its first packets, replies not shown
-        {"stop", &Player::stop},          // vcpu= cause= [address=] [REGISTER=N…] the next event
-        {"interrupt", &Player::interrupt},  // ^C; with `in-wait` or `absorbed`: during the next wait
+        {"client", &Player::client},  // gdb | lldb: its first packets, replies not shown
+        {"stop", &Player::stop},      // vcpu= cause= [address=] [REGISTER=N…] [task=TID]: the next event;
+                                      // `interrupted`: ^C at that moment, which gives no event more
+        {"interrupt", &Player::interrupt},  // ^C
         {"running", &Player::is_running},   // the events so far passed unseen, the guest runs on
         {"silent", &Player::silent},        // the packet before has no reply
         {"closed", &Player::closed},        // the last reply ended the connection
@@ -351,14 +361,14 @@ void Player::line(const std::string& text) {
     } else if (text.starts_with("<- ") || text == "<-") {
         expected(text.size() > 3 ? text.substr(3) : "");
     } else if (text.starts_with("@log")) {
+        finish_replies();
         check_log(text);
     } else if (text.starts_with('@')) {
-        // Those that look at replies come before finish_replies().
-        if (!text.starts_with("@stop") && !text.starts_with("@interrupt")) finish_replies();
+        finish_replies();
         keep(text);
         directive(text.substr(1));
     } else {
-        if (text.empty()) finish_replies();
+        finish_replies();
         if (!text.empty() && !text.starts_with('#')) throw Mistake("not a line of a transcript");
         keep(text);
     }
@@ -416,17 +426,17 @@ void Player::expected(const std::string& text) {
     const std::string actual = std::move(replies_.front());
     replies_.pop_front();
     if (matches(pieces_of(unescape(text), captures_), actual, captures_)) {
-        keep("<- " + text);
+        keep_reply(text);
         return;
     }
-    keep("<- " + escape(actual));
+    keep_reply(abbreviated(escape(actual)));
     failed("expected " + text + "\n      got      " + escape(actual));
 }
 
 void Player::finish_replies() {
     while (!replies_.empty()) {
         failed("one reply too many: " + escape(replies_.front()));
-        keep("<- " + escape(replies_.front()));
+        keep_reply(abbreviated(escape(replies_.front())));
         replies_.pop_front();
     }
 }
@@ -469,8 +479,8 @@ void Player::directive(const std::string& text) {
     const auto& rows = directives();
     const auto row = std::ranges::find(rows, name, &Row::name);
     if (row == rows.end()) throw Mistake("no directive is called " + name);
-    constexpr std::array shapes{"vcpus", "ram", "dump", "no", "debug-registers", "int3-in-memory",
-                                "console", "packet-size", "threads"};
+    constexpr std::array shapes{"vcpus",          "ram",     "dump",        "no",     "debug-registers",
+                                "int3-in-memory", "console", "packet-size", "threads"};
     const bool shape = std::ranges::count(shapes, name) > 0;
     if (shape && machine_) throw Mistake("comes before the first packet");
     if (!machine_ && (name == "registers" || name == "memory" || name == "unmapped" || name == "fail")) {
@@ -524,7 +534,8 @@ void Player::put_task(Arguments& arguments) {
     changed.tgid = static_cast<std::uint32_t>(arguments.take_number("tgid", changed.tgid));
     changed.wchan = VirtualAddress{arguments.take_number("wchan", raw(changed.wchan))};
     if (auto comm = arguments.take("comm")) changed.comm = unescape(*comm);
-    changed.process = arguments.take("process").value_or(changed.process.empty() ? changed.comm : changed.process);
+    changed.process =
+        arguments.take("process").value_or(changed.process.empty() ? changed.comm : changed.process);
     if (auto state = arguments.take("state")) changed.state = state->at(0);
     if (auto vcpu = arguments.take("vcpu")) {
         changed.vcpu.reset();
@@ -586,7 +597,8 @@ void Player::registers(Arguments arguments) {
 void Player::memory(Arguments arguments) {
     const std::string& digits = arguments.word(1);
     const auto to = target_->ram().at(number(arguments.word(0)), digits.size() / 2);
-    for (std::size_t i = 0; i < to.size(); ++i) to[i] = static_cast<std::byte>(number(digits.substr(2 * i, 2)));
+    for (std::size_t i = 0; i < to.size(); ++i)
+        to[i] = static_cast<std::byte>(number(digits.substr(2 * i, 2)));
 }
 
 void Player::expect_memory(Arguments arguments) {
@@ -619,7 +631,8 @@ void Player::client(Arguments arguments) {
           "error-message+",
           "QStartNoAckMode"}},
         {"lldb",
-         {"QStartNoAckMode", "qSupported:xmlRegisters=i386,arm,mips,arc;multiprocess+;fork-events+;vfork-events+",
+         {"QStartNoAckMode",
+          "qSupported:xmlRegisters=i386,arm,mips,arc;multiprocess+;fork-events+;vfork-events+",
           "QThreadSuffixSupported", "QListThreadsInStopReply", "QEnableErrorStrings"}},
     };
     const auto it = first_packets.find(arguments.word(0));
@@ -637,24 +650,24 @@ void Player::stop(Arguments arguments) {
     // What the guest did until then: vcpu's registers, and which task runs there now.
     std::optional<std::uint64_t> now;
     if (auto tid = arguments.take("task")) now = number(*tid);
-    target_->script(event, [this, event, arguments, now]() mutable {
+    const bool interrupted = arguments.has("interrupted");
+    target_->script(event, [this, event, arguments, now, interrupted]() mutable {
+        if (interrupted) session_->interrupt();
+        if (interrupted) target_->absorb_interrupt();
         set_registers(target_->registers(event.vcpu), arguments);
         if (!now) return;
         for (os::Task& t : kernel_.tasks) {
             if (t.vcpu == event.vcpu) t.vcpu.reset();
             const bool idle = *now == 0 && t.idle && t.cpu == event.vcpu;
-            if (idle || (*now != 0 && !t.idle && t.tid == *now)) t.vcpu = event.vcpu;
+            if (idle || (*now != 0 && !t.idle && t.tid == *now)) {
+                t.vcpu = event.vcpu;
+                t.cpu = event.vcpu;
+            }
         }
     });
 }
 
-void Player::interrupt(Arguments arguments) {
-    if (arguments.words.empty()) {
-        session_->interrupt();
-        return;
-    }
-    target_->interrupt_in_next_wait([this] { session_->interrupt(); }, arguments.word(0) == "absorbed");
-}
+void Player::interrupt(Arguments /*arguments*/) { session_->interrupt(); }
 
 void Player::is_running(Arguments /*arguments*/) {
     poll();

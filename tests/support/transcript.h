@@ -27,7 +27,8 @@ struct TranscriptResult {
 
 TranscriptResult play_transcript(const std::string& text);
 
-// Whether `actual` is what `pattern` (the text of a `<-` line, parts in {{}}) says. For the runner's own test.
+// Whether `actual` is what `pattern` (the text of a `<-` line, parts in {{}}) says. For the runner's own
+// test.
 bool transcript_matches(const std::string& pattern, const std::string& actual);
 
 }  // namespace exo::test
