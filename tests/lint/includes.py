@@ -42,10 +42,11 @@ def complaint(folder: str, kind: str, name: str):
         return None if allowed else f'{folder}/ may include only {", ".join(MAY_INCLUDE[folder])}'
     if name.startswith(('boost/asio', 'asio')) and folder not in WITH_ASIO:
         return 'Asio is for stub/ only'
+    intrinsics = re.fullmatch(r'[a-z]mmintrin\.h', name)  # the compiler's own vector instructions
     standard = re.fullmatch(r'[a-z0-9_]+', name)
-    if folder in STANDARD_ONLY and not standard:
+    if folder in STANDARD_ONLY and not standard and not intrinsics:
         return 'the standard library only'
-    if folder in NO_OPERATING_SYSTEM and (name.endswith('.h') or name in ('fstream', 'filesystem')):
+    if folder in NO_OPERATING_SYSTEM and not intrinsics and (name.endswith('.h') or name in ('fstream', 'filesystem')):
         return 'no I/O here'
     return None
 
