@@ -67,10 +67,10 @@ Result<TargetUri> TargetUri::parse(std::string_view text) {
     if (colon != std::string_view::npos)
         uri = {std::string{text.substr(0, colon)}, std::string{text.substr(colon + 1)}};
     if (find(uri.scheme) != nullptr && !uri.rest.empty()) return uri;
-    std::string forms;
-    for (const auto& backend : table) forms += (forms.empty() ? "" : ", ") + std::string{backend.info.form};
-    return fail(Errc::bad_request, "\"" + std::string{text} +
-                                       "\" names no target: give the name of a libvirt domain, or " + forms);
+    std::string message{"\""};
+    message.append(text).append("\" names no target: give the name of a libvirt domain, or one of");
+    for (const auto& backend : table) message.append(" ").append(backend.info.form);
+    return fail(Errc::bad_request, std::move(message));
 }
 
 std::vector<BackendInfo> backends() {

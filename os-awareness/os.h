@@ -37,7 +37,7 @@ struct Task {
 
 // One line of `exogdb info`: what was found and by what.
 struct Finding {
-    std::string what;   // "kaslr_slide"
+    std::string what;   // "slide"
     std::string value;  // "0x1c000000"
     std::string how;    // "kallsyms _text against 0xffffffff81000000"
 };

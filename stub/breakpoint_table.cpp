@@ -1,6 +1,9 @@
 #include "stub/breakpoint_table.h"
 
 #include <algorithm>
+#include <utility>
+
+#include <spdlog/spdlog.h>
 
 namespace exo::stub {
 namespace {
@@ -11,9 +14,19 @@ bool is_execution(BreakpointKind kind) {
 
 }  // namespace
 
-bool BreakpointTable::supports(BreakpointKind kind) const {
+bool BreakpointTable::supports(BreakpointKind kind) const { return !candidates(kind).empty(); }
+
+// As what a breakpoint may be put into the machine, the best first. Without a kernel whatever runs now may
+// load code over an int3, which a debug register survives.
+std::vector<BreakpointKind> BreakpointTable::candidates(BreakpointKind kind) const {
     auto* breakpoints = machine_.target().breakpoints();
-    return breakpoints != nullptr && breakpoints->supports(kind);
+    if (breakpoints == nullptr) return {};
+    std::vector<BreakpointKind> kinds{kind};
+    if (kind == BreakpointKind::software) {
+        kinds.insert(machine_.os() == nullptr ? kinds.begin() : kinds.end(), BreakpointKind::hardware);
+    }
+    std::erase_if(kinds, [&](BreakpointKind k) { return !breakpoints->supports(k); });
+    return kinds;
 }
 
 Result<void> BreakpointTable::insert(const BreakpointKey& key) {
@@ -113,49 +126,53 @@ bool BreakpointTable::any_at(VirtualAddress address) const {
 }
 
 void BreakpointTable::forget() {
-    for (auto& [key, state] : table_) {
-        if (state.hidden) machine_.memory().reveal(*state.hidden);
-    }
+    in_machine_.clear();
+    for (auto& [key, state] : table_) reveal(state);
     table_.clear();
 }
 
 Result<void> BreakpointTable::arm(const BreakpointKey& key, BreakpointState& state) {
-    auto* breakpoints = machine_.target().breakpoints();
-    if (breakpoints == nullptr) return fail(Errc::unsupported, "this target has no breakpoints");
-    if (key.kind != BreakpointKind::software) {
-        CHECK_OK(breakpoints->insert(key.kind, key.address, key.length));
-        state.armed = key.kind;
-        return {};
+    std::optional<Error> failure;
+    for (const BreakpointKind kind : candidates(key.kind)) {
+        auto armed = arm_as(kind, key, state);
+        if (armed || armed.error().code == Errc::target_gone) return armed;
+        if (failure) {
+            failure->message += "; " + armed.error().message;
+        } else {
+            failure = std::move(armed).error();
+        }
     }
-    // Without a kernel whatever runs now may load code over an int3: a debug register stays.
-    const bool hardware_first =
-        machine_.os() == nullptr && breakpoints->supports(BreakpointKind::hardware);
-    const auto first = hardware_first ? BreakpointKind::hardware : BreakpointKind::software;
-    const auto second = hardware_first ? BreakpointKind::software : BreakpointKind::hardware;
-    if (first == BreakpointKind::software) hide(key, state);
-    auto armed = breakpoints->insert(first, key.address, key.length);
-    if (armed) {
-        state.armed = first;
-        return {};
+    if (!failure) return fail(Errc::unsupported, "this target has no such breakpoints");
+    return fail(*std::move(failure));
+}
+
+Result<void> BreakpointTable::arm_as(BreakpointKind kind, const BreakpointKey& key, BreakpointState& state) {
+    const BreakpointKey slot{kind, key.address, key.length};
+    if (!in_machine_.contains(slot)) {
+        if (kind == BreakpointKind::software) hide(key, state);
+        if (auto inserted = machine_.target().breakpoints()->insert(kind, key.address, key.length);
+            !inserted) {
+            reveal(state);
+            return inserted;
+        }
     }
-    if (armed.error().code == Errc::target_gone || !breakpoints->supports(second)) return armed;
-    if (second == BreakpointKind::software) hide(key, state);
-    if (breakpoints->insert(second, key.address, key.length)) {
-        state.armed = second;
-        return {};
-    }
-    return armed;
+    ++in_machine_[slot];
+    state.armed = kind;
+    state.pending_reason.clear();
+    return {};
 }
 
 Result<void> BreakpointTable::disarm(const BreakpointKey& key, BreakpointState& state) {
-    if (state.armed) {
+    if (!state.armed) return {};
+    const auto slot = in_machine_.find({*state.armed, key.address, key.length});
+    if (slot != in_machine_.end() && slot->second > 1) {
+        --slot->second;
+    } else {
         CHECK_OK(machine_.target().breakpoints()->remove(*state.armed, key.address, key.length));
-        state.armed.reset();
+        in_machine_.erase(slot);
     }
-    if (state.hidden) {
-        machine_.memory().reveal(*state.hidden);
-        state.hidden.reset();
-    }
+    state.armed.reset();
+    reveal(state);
     return {};
 }
 
@@ -168,6 +185,14 @@ void BreakpointTable::hide(const BreakpointKey& key, BreakpointState& state) {
     if (original == CleanMemory::int3) return;
     machine_.memory().hide(where->physical, original);
     state.hidden = where->physical;
+}
+
+void BreakpointTable::reveal(BreakpointState& state) {
+    if (!state.hidden) return;
+    if (auto revealed = machine_.memory().reveal(*state.hidden); !revealed) {
+        spdlog::error("writing what was written under a breakpoint: {}", revealed.error().message);
+    }
+    state.hidden.reset();
 }
 
 }  // namespace exo::stub

@@ -68,12 +68,17 @@ public:
     [[nodiscard]] const std::map<BreakpointKey, BreakpointState>& all() const { return table_; }
 
 private:
+    [[nodiscard]] std::vector<BreakpointKind> candidates(BreakpointKind kind) const;
     Result<void> arm(const BreakpointKey& key, BreakpointState& state);
+    Result<void> arm_as(BreakpointKind kind, const BreakpointKey& key, BreakpointState& state);
     Result<void> disarm(const BreakpointKey& key, BreakpointState& state);
     void hide(const BreakpointKey& key, BreakpointState& state);
+    void reveal(BreakpointState& state);
 
     Machine& machine_;
     std::map<BreakpointKey, BreakpointState> table_;
+    // What the machine has, and for how many rows: a Z0 that became a hardware one may meet a Z1.
+    std::map<BreakpointKey, std::uint32_t> in_machine_;
 };
 
 }  // namespace exo::stub

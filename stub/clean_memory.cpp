@@ -10,7 +10,7 @@ Result<std::size_t> CleanMemory::read_some(PhysicalAddress address, MutableBytes
          ++it) {
         std::byte& seen = out[raw(it->first) - raw(address)];
         // Only where the breakpoint really is: the guest may have written or freed the page since.
-        if (seen == int3) seen = it->second;
+        if (seen == int3) seen = it->second.value;
     }
     return count;
 }
@@ -20,16 +20,27 @@ Result<std::size_t> CleanMemory::write_some(PhysicalAddress address, ConstBytes 
     if (first == hidden_.end() || raw(first->first) >= raw(address) + in.size()) {
         return below_.write_some(address, in);
     }
-    if (first->first != address) return below_.write_some(address, in.first(raw(first->first) - raw(address)));
-    // On a breakpoint: what is hidden changes, and the guest's byte with it where there is no int3.
+    if (first->first != address)
+        return below_.write_some(address, in.first(raw(first->first) - raw(address)));
     std::byte seen{};
     CHECK_OK(below_.read(address, MutableBytes{&seen, 1}));
-    if (seen == first->second) return below_.write_some(address, in.first(1)).map([&](std::size_t n) {
-        first->second = in[0];
-        return n;
-    });
-    first->second = in[0];
+    Hidden& hidden = first->second;
+    // No breakpoint is in memory here, or an int3 that is the guest's own.
+    if (seen != int3 || hidden.value == int3) {
+        CHECK_OK(below_.write_some(address, in.first(1)));
+        hidden = {in[0]};
+        return std::size_t{1};
+    }
+    hidden = {in[0], true};
     return std::size_t{1};
+}
+
+Result<void> CleanMemory::reveal(PhysicalAddress address) {
+    const auto it = hidden_.find(address);
+    if (it == hidden_.end()) return {};
+    const Hidden hidden = it->second;
+    hidden_.erase(it);
+    return hidden.written ? below_.write(address, ConstBytes{&hidden.value, 1}) : Result<void>{};
 }
 
 }  // namespace exo::stub

@@ -17,16 +17,24 @@ public:
     Result<std::size_t> write_some(PhysicalAddress address, ConstBytes in) override;
     [[nodiscard]] std::span<const MemoryRegion> regions() const override { return below_.regions(); }
 
-    // From now on `address` reads as `original`. Writes there change what is hidden, not the breakpoint.
-    void hide(PhysicalAddress address, std::byte original) { hidden_[address] = original; }
-    void reveal(PhysicalAddress address) { hidden_.erase(address); }
+    // From now on a breakpoint at `address` reads as `original`. Writes there change what is hidden, not the
+    // breakpoint.
+    void hide(PhysicalAddress address, std::byte original) { hidden_[address] = {original}; }
+    // The breakpoint is out of the machine, which put back the byte that it had found: one written since goes
+    // to memory now.
+    Result<void> reveal(PhysicalAddress address);
     [[nodiscard]] bool hides(PhysicalAddress address) const { return hidden_.contains(address); }
     // A software breakpoint's byte, as it is in the guest.
     static constexpr std::byte int3{0xcc};
 
 private:
+    struct Hidden {
+        std::byte value{};
+        bool written = false;
+    };
+
     PhysicalMemory& below_;
-    std::map<PhysicalAddress, std::byte> hidden_;
+    std::map<PhysicalAddress, Hidden> hidden_;
 };
 
 }  // namespace exo::stub

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <chrono>
+#include <utility>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -57,18 +58,15 @@ asio::awaitable<bool> Client::run() {
     while (!closing_) {
         Event event = co_await events_.pop();
         if (auto* frame = std::get_if<rsp::Frame>(&event)) {
-            co_await handle(std::move(*frame));
+            handle(std::move(*frame));
         } else if (auto* stopped = std::get_if<TargetStopped>(&event)) {
             running_ = false;
-            co_await send(std::move(stopped->reply));
-            while (!deferred_.empty() && !running_ && !closing_) {
-                std::string payload = std::move(deferred_.front());
-                deferred_.pop_front();
-                co_await dispatch(std::move(payload));
-            }
+            send(stopped->reply);
         } else {
             closing_ = true;
         }
+        co_await dispatch_packets();
+        co_await flush();
     }
     const auto closed = co_await target_thread_.run([this] { return session_.close(); });
     if (!closed && closed.error().code != Errc::target_gone) {
@@ -103,7 +101,7 @@ asio::awaitable<void> Client::wait_for_stop() {
     }
 }
 
-asio::awaitable<void> Client::handle(rsp::Frame frame) {
+void Client::handle(rsp::Frame frame) {
     using Kind = rsp::Frame::Kind;
     switch (frame.kind) {
         case Kind::interrupt:
@@ -112,48 +110,55 @@ asio::awaitable<void> Client::handle(rsp::Frame frame) {
             if (running_) session_.interrupt();
             break;
         case Kind::nack:
-            if (acks_ && !last_packet_.empty()) co_await connection_.write(last_packet_);
+            if (acks_) outgoing_ += last_packet_;
             break;
         case Kind::bad_checksum:
-            if (acks_) co_await connection_.write("-");
+            if (acks_) outgoing_ += '-';
             break;
         case Kind::too_long:
             spdlog::warn("a packet longer than PacketSize ({} bytes) was dropped", session_.options.packet_size);
-            if (acks_) co_await connection_.write("+");
-            co_await send_packet(render_error({Errc::bad_request, "packet longer than PacketSize"},
-                                              {.text_allowed = session_.client.error_message}));
+            if (acks_) outgoing_ += '+';
+            send_packet(render_error({Errc::bad_request, "packet longer than PacketSize"},
+                                     {.text_allowed = session_.client.error_message}));
             break;
         case Kind::packet:
-            if (acks_) co_await connection_.write("+");
-            if (running_ && Session::waits_for_stop(frame.payload)) {
-                deferred_.push_back(std::move(frame.payload));
-            } else {
-                co_await dispatch(std::move(frame.payload));
-            }
+            if (acks_) outgoing_ += '+';
+            packets_.push_back(std::move(frame.payload));
             break;
         case Kind::ack:
         case Kind::notification: break;
     }
 }
 
-asio::awaitable<void> Client::dispatch(std::string payload) {
-    log("->", payload);
-    const bool was_running = running_;
-    Reply reply = co_await target_thread_.run([&] { return session_.dispatch(payload); });
-    if (reply.kind == Reply::Kind::resumed) {
-        running_ = true;
-        const auto self = shared_from_this();
-        asio::co_spawn(co_await asio::this_coro::executor, [self]() { return self->wait_for_stop(); },
-                       asio::detached);
-        co_return;
+asio::awaitable<void> Client::dispatch_packets() {
+    const auto executor = co_await asio::this_coro::executor;
+    while (!packets_.empty() && !closing_) {
+        if (running_ && Session::waits_for_stop(packets_.front())) co_return;
+        const std::string payload = std::move(packets_.front());
+        packets_.pop_front();
+        log("->", payload);
+        const Reply reply = co_await target_thread_.run([&] { return session_.dispatch(payload); });
+        if (reply.kind == Reply::Kind::resumed) {
+            running_ = true;
+            co_await flush();  // the acknowledgement
+            const auto self = shared_from_this();
+            asio::co_spawn(executor, [self]() { return self->wait_for_stop(); }, asio::detached);
+            continue;
+        }
+        if (!session_.attached) running_ = false;  // detached while it ran
+        send(reply);
     }
-    if (was_running && !session_.attached) running_ = false;  // detached while it ran
-    co_await send(std::move(reply));
 }
 
-asio::awaitable<void> Client::send(Reply reply) {
-    for (std::string& packet : reply.before) co_await send_packet(std::move(packet));
-    if (reply.kind == Reply::Kind::packet) co_await send_packet(std::move(reply.payload));
+asio::awaitable<void> Client::flush() {
+    if (outgoing_.empty()) co_return;
+    const std::string bytes = std::exchange(outgoing_, {});
+    if (!co_await connection_.write(bytes)) closing_ = true;
+}
+
+void Client::send(const Reply& reply) {
+    for (const std::string& packet : reply.before) send_packet(packet);
+    if (reply.kind == Reply::Kind::packet) send_packet(reply.payload);
     if (reply.ends_acks) {
         acks_ = false;
         decoder_.ignore_checksums(true);
@@ -161,11 +166,11 @@ asio::awaitable<void> Client::send(Reply reply) {
     if (reply.closes) closing_ = true;
 }
 
-asio::awaitable<void> Client::send_packet(std::string payload) {
+void Client::send_packet(std::string_view payload) {
     log("<-", payload);
     last_packet_.clear();
     rsp::append_packet(last_packet_, payload);
-    if (!co_await connection_.write(last_packet_)) closing_ = true;
+    outgoing_ += last_packet_;
 }
 
 void Client::log(std::string_view arrow, std::string_view payload) {

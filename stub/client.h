@@ -28,12 +28,16 @@ public:
     void stop();
 
 private:
+    // An expression with co_await in it has no temporaries with destructors (an argument by value, a lambda
+    // that holds a shared_ptr): GCC 12.2 copies those bit by bit into the coroutine's frame and destroys them
+    // twice.
     asio::awaitable<void> read();
     asio::awaitable<void> wait_for_stop();
-    asio::awaitable<void> handle(rsp::Frame frame);
-    asio::awaitable<void> dispatch(std::string payload);
-    asio::awaitable<void> send(Reply reply);
-    asio::awaitable<void> send_packet(std::string payload);
+    asio::awaitable<void> dispatch_packets();
+    asio::awaitable<void> flush();
+    void handle(rsp::Frame frame);
+    void send(const Reply& reply);
+    void send_packet(std::string_view payload);
     void log(std::string_view arrow, std::string_view payload);
 
     Connection connection_;
@@ -46,8 +50,9 @@ private:
     bool running_ = false;  // the client waits for a stop reply
     bool closing_ = false;
     bool guest_gone_ = false;
-    std::string last_packet_;          // for a nack
-    std::deque<std::string> deferred_;  // packets that came while the guest ran and have to wait
+    std::string last_packet_;           // for a nack
+    std::string outgoing_;              // to be written in one go
+    std::deque<std::string> packets_;   // to be dispatched; while the guest runs, those that can wait do
 };
 
 }  // namespace exo::stub

@@ -8,7 +8,18 @@
 namespace exo::stub {
 
 Machine::Machine(std::unique_ptr<Target> target, os::Choice choice, os::Progress progress)
-    : target_(std::move(target)), memory_(target_->memory()), choice_(choice), progress_(std::move(progress)) {}
+    : Machine(
+          std::move(target),
+          [choice](const os::ProbeContext& context, os::ProbeFailure& failure) {
+              return os::probe(context, choice, failure);
+          },
+          std::move(progress)) {}
+
+Machine::Machine(std::unique_ptr<Target> target, Probe probe, os::Progress progress)
+    : target_(std::move(target)),
+      memory_(target_->memory()),
+      probe_(std::move(probe)),
+      progress_(std::move(progress)) {}
 
 Machine::~Machine() = default;
 
@@ -30,15 +41,14 @@ Result<void> Machine::look() {
             ++os_generation_;
         }
     }
-    if (!os_) probe(vcpus);
+    if (!os_) look_for_os(vcpus);
     fresh_ = true;
     return {};
 }
 
-void Machine::probe(std::span<const RegisterSet> vcpus) {
-    if (choice_ == os::Choice::none) return;
+void Machine::look_for_os(std::span<const RegisterSet> vcpus) {
     failure_ = {};
-    auto found = os::probe({.memory = memory_, .vcpus = vcpus, .progress = progress_}, choice_, failure_);
+    auto found = probe_({.memory = memory_, .vcpus = vcpus, .progress = progress_}, failure_);
     if (!found) return;
     if (auto refreshed = found->refresh(vcpus); !refreshed) {
         failure_.steps.push_back("listing the tasks: " + refreshed.error().message);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -18,7 +19,11 @@ namespace exo::stub {
 
 class Machine {
 public:
+    // How an OS is looked for: os::probe() with a choice, or what a test puts in its place.
+    using Probe = std::function<std::unique_ptr<os::OsAwareness>(const os::ProbeContext&, os::ProbeFailure&)>;
+
     Machine(std::unique_ptr<Target> target, os::Choice choice, os::Progress progress = {});
+    Machine(std::unique_ptr<Target> target, Probe probe, os::Progress progress = {});
     ~Machine();
 
     [[nodiscard]] Target& target() { return *target_; }
@@ -26,8 +31,8 @@ public:
     [[nodiscard]] CleanMemory& memory() { return memory_; }
     [[nodiscard]] const RegisterLayout& layout() const { return target_->layout(); }
 
-    // Looks at the guest as it is now, running or stopped: drops what was cached, refreshes the OS, probes for
-    // one where there is none or where it is gone. Errors only if the target is.
+    // Looks at the guest as it is now, running or stopped: drops what was cached, refreshes the OS, probes
+    // for one where there is none or where it is gone. Errors only if the target is.
     Result<void> look();
     // look(), once, at the first question after a stop: steps that nobody asks about cost nothing.
     Result<void> look_once();
@@ -51,11 +56,11 @@ public:
 
 private:
     Result<std::vector<RegisterSet>> all_registers();
-    void probe(std::span<const RegisterSet> vcpus);
+    void look_for_os(std::span<const RegisterSet> vcpus);
 
     std::unique_ptr<Target> target_;
     CleanMemory memory_;
-    os::Choice choice_;
+    Probe probe_;
     os::Progress progress_;
     std::unique_ptr<os::OsAwareness> os_;
     os::ProbeFailure failure_;

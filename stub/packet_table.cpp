@@ -64,7 +64,9 @@ constexpr auto table = std::to_array<Packet>({
     {.name = "qThreadExtraInfo,", .summary = "state, CPU, process, wchan of a task",
      .handle = handle_with<thread_extra_info>},
     {.name = "T", .summary = "whether a thread is alive", .handle = handle_with<thread_alive>},
-    {.name = "H", .summary = "select a thread for g, m (Hg) or c, s (Hc)", .handle = handle_with<select_thread>},
+    {.name = "Hg", .summary = "select a thread for registers and memory",
+     .handle = handle_with<select_general_thread>},
+    {.name = "Hc", .summary = "select a thread for c and s", .handle = handle_with<select_resumed_thread>},
     {.name = "qXfer:threads:read:", .feature = "qXfer:threads:read+",
      .summary = "all threads with name, CPU and state", .handle = handle_with<transfer_threads>},
     {.name = "qXfer:osdata:read:", .feature = "qXfer:osdata:read+",
@@ -107,11 +109,14 @@ constexpr auto table = std::to_array<Packet>({
     // Running
     {.name = "vCont?", .match = Match::exact, .available = can_run, .when_detached = true,
      .feature = "vContSupported+", .summary = "which actions vCont has", .handle = handle_with<resume_actions>},
-    {.name = "vCont;", .available = can_run, .summary = "resume by thread", .handle = handle_with<resume>},
-    {.name = "c", .available = can_run, .summary = "continue", .handle = handle_with<go_on>},
-    {.name = "C", .available = can_run, .summary = "continue", .handle = handle_with<go_on_with_signal>},
-    {.name = "s", .available = can_run, .summary = "step", .handle = handle_with<step>},
-    {.name = "S", .available = can_run, .summary = "step", .handle = handle_with<step_with_signal>},
+    {.name = "vCont;", .available = can_run, .text_errors = true, .summary = "resume by thread",
+     .handle = handle_with<resume>},
+    // Also where nothing can run: an error ends gdb's wait for a stop, the empty reply does not (gdb/remote.c,
+    // remote_target::wait_as).
+    {.name = "c", .text_errors = true, .summary = "continue", .handle = handle_with<go_on>},
+    {.name = "C", .text_errors = true, .summary = "continue", .handle = handle_with<go_on_with_signal>},
+    {.name = "s", .text_errors = true, .summary = "step", .handle = handle_with<step>},
+    {.name = "S", .text_errors = true, .summary = "step", .handle = handle_with<step_with_signal>},
 
     // monitor
     {.name = "qRcmd,", .while_running = true, .summary = "monitor commands", .handle = handle_with<monitor>},
@@ -123,6 +128,10 @@ constexpr auto table = std::to_array<Packet>({
      .summary = "stop replies list all threads", .handle = handle_with<list_threads_in_stop_reply>},
     {.name = "QEnableErrorStrings", .match = Match::exact, .when_detached = true,
      .summary = "errors with text", .handle = handle_with<enable_error_strings>},
+    {.name = "QSetDetachOnError:", .when_detached = true,
+     .summary = "accepted: a client that goes away always leaves the guest running", .handle = handle_with<just_ok>},
+    {.name = "qWatchpointSupportInfo:", .available = has<BreakpointKind::write_watch>,
+     .summary = "how many watchpoints there can be", .handle = handle_with<watchpoint_support>},
     {.name = "qHostInfo", .match = Match::exact, .when_detached = true,
      .summary = "triple, pointer size, time-out", .handle = handle_with<host_info>},
     {.name = "qProcessInfo", .match = Match::exact, .summary = "pid and triple",
@@ -148,11 +157,21 @@ consteval bool names_are_unique() {
 }
 static_assert(names_are_unique());
 
-// Packets of one letter take arguments of any shape, but none that could be another packet's name: `qC` is
-// exact for that reason. A prefix that ends in a letter needs an end of the word after it.
+// A name that ends in a letter (`m`, `qThreadStopInfo`) is followed by nothing, by punctuation, or by a number
+// or thread-id. Anything else is another packet, and ours to answer by the empty reply: `MultiMemRead:…` is no
+// `M`.
+bool begins_arguments(std::string_view rest) {
+    std::string_view word = rest.substr(0, rest.find_first_of(";:,="));
+    if (word.starts_with('p')) word.remove_prefix(1);
+    return word.find_first_not_of("0123456789abcdefABCDEF-.x") == std::string_view::npos;
+}
+
+bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+
 bool name_matches(const Packet& packet, std::string_view payload) {
     if (packet.match == Match::exact) return payload == packet.name;
-    return payload.starts_with(packet.name);
+    if (!payload.starts_with(packet.name)) return false;
+    return !is_letter(packet.name.back()) || begins_arguments(payload.substr(packet.name.size()));
 }
 
 }  // namespace

@@ -29,7 +29,8 @@ int number_of(Errc code) {
 }  // namespace
 
 std::string render_error(const Error& error, ErrorStyle style) {
-    if (style.text_allowed && !error.message.empty()) return "E." + error.message;
+    // lldb takes E.text for no error at all, so its own form goes before.
+    if (style.text_allowed && !style.lldb_strings && !error.message.empty()) return "E." + error.message;
     constexpr std::string_view digits = "0123456789abcdef";
     const auto number = static_cast<unsigned>(number_of(error.code));
     std::string reply{'E', digits[(number >> 4U) & 0xfU], digits[number & 0xfU]};

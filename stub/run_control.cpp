@@ -1,6 +1,7 @@
 #include "stub/run_control.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "backends/arch/x86_64.h"
 
@@ -22,10 +23,10 @@ std::uint64_t task_fingerprint(const RegisterSet& registers) {
 }
 
 bool matches(const rsp::ThreadId& pattern, const rsp::ThreadId& id) {
-    const bool pid = pattern.pid == rsp::ThreadId::all || pattern.pid == rsp::ThreadId::any ||
-                     pattern.pid == id.pid;
-    const bool tid = pattern.tid == rsp::ThreadId::all || pattern.tid == rsp::ThreadId::any ||
-                     pattern.tid == id.tid;
+    const bool pid =
+        pattern.pid == rsp::ThreadId::all || pattern.pid == rsp::ThreadId::any || pattern.pid == id.pid;
+    const bool tid =
+        pattern.tid == rsp::ThreadId::all || pattern.tid == rsp::ThreadId::any || pattern.tid == id.tid;
     return pid && tid;
 }
 
@@ -36,6 +37,10 @@ Reason reason_of(StopEvent::Cause cause) {
         case StopEvent::Cause::access_watch: return Reason::awatch;
         default: return Reason::none;
     }
+}
+
+Reason reason_of(BreakpointKind kind) {
+    return kind == BreakpointKind::software ? Reason::swbreak : Reason::hwbreak;
 }
 
 }  // namespace
@@ -50,10 +55,16 @@ ThreadMap& RunControl::threads() {
 }
 
 Result<void> RunControl::resume(const rsp::Resume& request) {
-    interrupted_ = false;  // one that came after the last stop
-    threads();             // as they are now: what the actions name
+    end();
+    threads();  // as they are now: what the actions name
     request_ = request;
-    step_.reset();
+    os_generation_ = machine_.os_generation();
+    auto started = start();
+    if (!started) end();
+    return started;
+}
+
+Result<void> RunControl::start() {
     CHECK_OK(plan());
     CHECK_OK(breakpoints.settle());
     return run();
@@ -61,26 +72,27 @@ Result<void> RunControl::resume(const rsp::Resume& request) {
 
 // From the client's threads to vCPUs.
 Result<void> RunControl::plan() {
-    const std::uint32_t vcpus = machine_.target().vcpu_count();
-    actions_.assign(vcpus, VcpuAction::hold);
+    actions_.assign(machine_.target().vcpu_count(), VcpuAction::hold);
+    bool any = false;
     for (const Thread& thread : threads().threads()) {
         const rsp::ResumeAction* action = action_for(thread);
         if (action == nullptr || action->kind == Kind::stop) continue;
+        any = true;
         const bool steps = action->kind == Kind::step || action->kind == Kind::range_step;
         if (thread.vcpu) actions_.at(*thread.vcpu) = steps ? VcpuAction::step : VcpuAction::run;
         if (!steps || step_) continue;
-        step_ = Step{.thread = thread.tid};
+        step_ = Step{.thread = thread.tid, .vcpu = thread.vcpu};
         if (action->kind == Kind::range_step) {
             step_->range_start = action->range_start;
             step_->range_end = action->range_end;
         }
         if (thread.vcpu) {
-            step_->vcpu = *thread.vcpu;
             step_->stack = task_fingerprint(*TRY(machine_.vcpu_registers(*thread.vcpu)));
         } else {
             CHECK_OK(wait_for_task(thread.tid));
         }
     }
+    if (!any) return fail(Errc::no_such_thread, "none of the threads to be resumed is there");
     // A resumed task that no vCPU runs can only come to run if some vCPU does.
     if (std::ranges::all_of(actions_, [](VcpuAction a) { return a == VcpuAction::hold; })) {
         std::ranges::fill(actions_, VcpuAction::run);
@@ -89,27 +101,48 @@ Result<void> RunControl::plan() {
 }
 
 Result<void> RunControl::run() {
+    if (queued_) return {};  // poll() has something to handle first
     machine_.forget();
     ++epoch_;
-    return machine_.target().execution()->resume(actions_);
+    auto* execution = machine_.target().execution();
+    CHECK_OK(execution->resume(actions_));
+    // It came while the guest stood for us, which the target took for harmless.
+    if (interrupted_) execution->interrupt();
+    return {};
 }
 
 const rsp::ResumeAction* RunControl::action_for(const Thread& thread) const {
-    const auto it = std::ranges::find_if(
-        request_.actions, [&](const rsp::ResumeAction& action) { return matches(action.thread, thread.id()); });
+    const auto it = std::ranges::find_if(request_.actions, [&](const rsp::ResumeAction& action) {
+        return matches(action.thread, thread.id());
+    });
     return it == request_.actions.end() ? nullptr : &*it;
+}
+
+// Once the OS has come or gone, no thread is left of those that the client named: whatever runs is its own.
+bool RunControl::resumed(const Thread& thread) const {
+    if (machine_.os_generation() != os_generation_) return true;
+    const rsp::ResumeAction* action = action_for(thread);
+    return action != nullptr && action->kind != Kind::stop;
 }
 
 void RunControl::interrupt() noexcept {
     interrupted_ = true;
-    machine_.target().execution()->interrupt();
+    if (auto* execution = machine_.target().execution()) execution->interrupt();
 }
 
 Result<std::optional<RunControl::Stop>> RunControl::poll(std::chrono::milliseconds limit) {
-    auto event = TRY(machine_.target().execution()->wait_for_stop(limit));
-    if (!event) return std::nullopt;
-    machine_.forget();
-    ++epoch_;
+    auto event = std::exchange(queued_, std::nullopt);
+    if (!event) {
+        auto waited = machine_.target().execution()->wait_for_stop(limit);
+        if (waited && !*waited) return std::nullopt;
+        machine_.forget();
+        ++epoch_;
+        if (!waited) {
+            end();
+            return fail(std::move(waited).error());
+        }
+        event = *waited;
+    }
     auto stop = handle(*event);
     if (!stop || *stop) end();
     return stop;
@@ -119,14 +152,21 @@ void RunControl::end() {
     if (wakeup_) breakpoints.remove_internal(wakeup_->address);
     wakeup_.reset();
     step_.reset();
+    queued_.reset();
     interrupted_ = false;
+}
+
+void RunControl::forget() {
+    end();
+    breakpoints.forget();
+    ++epoch_;
 }
 
 Result<std::optional<RunControl::Stop>> RunControl::handle(const StopEvent& event) {
     using Cause = StopEvent::Cause;
     if (event.cause == Cause::exited) return Stop{.exited = true};
     if (interrupted_ || event.cause == Cause::interrupt || event.cause == Cause::none) {
-        return Stop{.thread = any_resumed(event.vcpu), .signal = rsp::Signal::interrupt};
+        return Stop{.thread = resumed_thread(event.vcpu), .signal = rsp::Signal::interrupt};
     }
     if (event.cause == Cause::step) return handle_step(event);
     if (event.cause == Cause::breakpoint || event.cause == Cause::hardware_breakpoint) {
@@ -139,42 +179,45 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_step(const StopEvent&
     if (!step_ || event.vcpu != step_->vcpu) return report(event, {});
     const RegisterSet& registers = *TRY(machine_.vcpu_registers(event.vcpu));
     const std::uint64_t pc = registers.get(x86::rip).value_or(0);
-    if (task_fingerprint(registers) != step_->stack) {
+    const std::uint64_t fingerprint = task_fingerprint(registers);
+    if (fingerprint != step_->stack) {
+        // Looks at the OS: `registers` is of before.
         const Thread* now = threads().on_vcpu(event.vcpu);
         if (now == nullptr || now->tid != step_->thread) {
-            if (threads().find(step_->thread) == nullptr) return report(event, {});  // it exited
-            CHECK_OK(wait_for_task(step_->thread));
-            std::ranges::fill(actions_, VcpuAction::run);
-            CHECK_OK(run());
-            return std::nullopt;
+            const bool same_os = machine_.os_generation() == os_generation_;
+            if (!same_os || threads().find(step_->thread) == nullptr) return report(event, {});
+            return switched_away();
         }
-        step_->stack = task_fingerprint(registers);
+        step_->stack = fingerprint;
     }
     const bool in_range = pc >= step_->range_start && pc < step_->range_end;
     if (!in_range) return report(event, {});
     if (const auto kind = breakpoints.client_breakpoint_at(VirtualAddress{pc})) {
-        return report(event, {.reason = *kind == BreakpointKind::software ? Reason::swbreak : Reason::hwbreak});
+        return report(event, {.reason = reason_of(*kind)});
     }
     CHECK_OK(run());
     return std::nullopt;
 }
 
-Result<std::optional<RunControl::Stop>> RunControl::handle_wakeup(const StopEvent& event) {
-    const RegisterSet& registers = *TRY(machine_.vcpu_registers(event.vcpu));
-    // Every task that was switched away goes on at the same instruction; its stack tells which it is.
-    if (registers.get(x86::rsp) != wakeup_->stack_pointer) return std::nullopt;
-    return Stop{.thread = wakeup_->thread};
+// The step ends when the task runs again; until then all do, or it might never.
+Result<std::optional<RunControl::Stop>> RunControl::switched_away() {
+    CHECK_OK(wait_for_task(step_->thread));
+    step_->vcpu.reset();
+    std::ranges::fill(actions_, VcpuAction::run);
+    CHECK_OK(run());
+    return std::nullopt;
 }
 
 Result<std::optional<RunControl::Stop>> RunControl::handle_breakpoint(const StopEvent& event) {
     const RegisterSet& registers = *TRY(machine_.vcpu_registers(event.vcpu));
     const VirtualAddress pc{registers.get(x86::rip).value_or(0)};
-    if (wakeup_ && wakeup_->address == pc) {
-        if (auto stop = TRY(handle_wakeup(event))) return stop;
+    // Every task that was switched away goes on at the same instruction; its stack tells which it is.
+    if (wakeup_ && wakeup_->address == pc && wakeup_->stack_pointer == registers.get(x86::rsp)) {
+        if (threads().find(wakeup_->thread) == nullptr) return report(event, {});
+        return Stop{.thread = wakeup_->thread};
     }
-    if (const auto kind = breakpoints.client_breakpoint_at(pc)) {
-        return report(event, {.reason = *kind == BreakpointKind::software ? Reason::swbreak : Reason::hwbreak});
-    }
+    if (const auto kind = breakpoints.client_breakpoint_at(pc))
+        return report(event, {.reason = reason_of(*kind)});
     if (breakpoints.any_at(pc)) {  // run control's own, hit by another task
         CHECK_OK(step_over(event.vcpu, pc));
         CHECK_OK(run());
@@ -186,7 +229,7 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_breakpoint(const Stop
 // The stop is the client's if it resumed the thread; else the guest goes on as if nothing had been.
 Result<std::optional<RunControl::Stop>> RunControl::report(const StopEvent& event, Stop stop) {
     const Thread* thread = threads().on_vcpu(event.vcpu);
-    if (thread != nullptr && action_for(*thread) != nullptr) {
+    if (thread != nullptr && resumed(*thread)) {
         stop.thread = thread->tid;
         return stop;
     }
@@ -207,34 +250,49 @@ Result<void> RunControl::wait_for_task(ThreadKey tid) {
     const auto pc = saved.get(x86::rip);
     const auto sp = saved.get(x86::rsp);
     if (!pc || !sp) {
-        return fail(Errc::bad_data, "cannot step thread " + std::to_string(tid) + ": its saved rip is unknown");
+        return fail(Errc::bad_data,
+                    "cannot step thread " + std::to_string(tid) + ": its saved rip is unknown");
     }
     CHECK_OK(breakpoints.insert_internal(VirtualAddress{*pc}));
     wakeup_ = Wakeup{.thread = tid, .address = VirtualAddress{*pc}, .stack_pointer = *sp};
     return {};
 }
 
+// Whatever comes of it, the breakpoints at `pc` are back afterwards.
 Result<void> RunControl::step_over(VcpuId vcpu, VirtualAddress pc) {
+    auto lifted = breakpoints.lift(pc);
+    const auto event = lifted ? step_alone(vcpu) : Result<StopEvent>{fail(std::move(lifted).error())};
+    auto back = breakpoints.put_back(pc);
+    if (!event) return fail(event.error());
+    if (event->cause != StopEvent::Cause::step) queued_ = *event;
+    return back;
+}
+
+Result<StopEvent> RunControl::step_alone(VcpuId vcpu) {
     auto* execution = machine_.target().execution();
     std::vector<VcpuAction> alone(actions_.size(), VcpuAction::hold);
     alone.at(vcpu) = VcpuAction::step;
-    CHECK_OK(breakpoints.lift(pc));
     machine_.forget();
+    ++epoch_;
     CHECK_OK(execution->resume(alone));
-    const auto event = TRY(execution->wait_for_stop(step_over_limit));
-    if (!event) return fail(Errc::timed_out, "stepping vCPU " + std::to_string(vcpu) + " over a breakpoint took too long");
-    return breakpoints.put_back(pc);
+    auto event = TRY(execution->wait_for_stop(step_over_limit));
+    if (!event) {  // a `hlt` whose interrupts are kept back, say: to the client that is a stop like ^C
+        execution->interrupt();
+        event = TRY(execution->wait_for_stop(step_over_limit));
+    }
+    if (event) return *event;
+    return fail(Errc::timed_out, "vCPU " + std::to_string(vcpu) + " does not come back from one instruction");
 }
 
-ThreadKey RunControl::any_resumed(VcpuId preferred) {
-    const auto resumed = [&](const Thread* t) { return t != nullptr && action_for(*t) != nullptr; };
+ThreadKey RunControl::resumed_thread(VcpuId preferred) {
     const ThreadMap& map = threads();
-    if (const Thread* thread = map.on_vcpu(preferred); resumed(thread)) return thread->tid;
+    if (const Thread* thread = map.on_vcpu(preferred); thread != nullptr && resumed(*thread))
+        return thread->tid;
     for (const Thread& thread : map.threads()) {
-        if (thread.vcpu && resumed(&thread)) return thread.tid;
+        if (thread.vcpu && resumed(thread)) return thread.tid;
     }
     for (const Thread& thread : map.threads()) {
-        if (resumed(&thread)) return thread.tid;
+        if (resumed(thread)) return thread.tid;
     }
     return map.threads().empty() ? 0 : map.threads().front().tid;
 }

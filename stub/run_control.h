@@ -35,6 +35,11 @@ public:
     Result<std::optional<Stop>> poll(std::chrono::milliseconds limit);
     // Any thread. The next stop is reported as SIGINT, whatever else happens.
     void interrupt() noexcept;
+    // The client or the guest has gone: nothing runs for anybody, no breakpoint is in the machine any more.
+    void forget();
+
+    // One that the last resume named, for a stop that is no thread's own; the one on `preferred` if it is.
+    ThreadKey resumed_thread(VcpuId preferred = 0);
 
     // Of the last look at the machine. The guest must be stopped, or the list is of what it was.
     ThreadMap& threads();
@@ -50,7 +55,7 @@ private:
     // A step that a task has begun and not ended (design: a step belongs to the task).
     struct Step {
         ThreadKey thread = 0;
-        VcpuId vcpu = 0;
+        std::optional<VcpuId> vcpu;     // nothing while it waits for its wake-up
         std::uint64_t stack = 0;        // of the task, to notice cheaply that another task runs
         std::uint64_t range_start = 0;  // range step; empty range: one instruction
         std::uint64_t range_end = 0;
@@ -62,17 +67,19 @@ private:
         std::uint64_t stack_pointer = 0;
     };
 
+    Result<void> start();
     Result<void> plan();
     Result<void> run();
     Result<std::optional<Stop>> handle(const StopEvent& event);
     Result<std::optional<Stop>> handle_step(const StopEvent& event);
-    Result<std::optional<Stop>> handle_wakeup(const StopEvent& event);
+    Result<std::optional<Stop>> switched_away();
     Result<std::optional<Stop>> handle_breakpoint(const StopEvent& event);
     Result<std::optional<Stop>> report(const StopEvent& event, Stop stop);
     Result<void> wait_for_task(ThreadKey thread);
     Result<void> step_over(VcpuId vcpu, VirtualAddress pc);
+    Result<StopEvent> step_alone(VcpuId vcpu);
     [[nodiscard]] const rsp::ResumeAction* action_for(const Thread& thread) const;
-    [[nodiscard]] ThreadKey any_resumed(VcpuId preferred);
+    [[nodiscard]] bool resumed(const Thread& thread) const;
     void end();
 
     Machine& machine_;
@@ -81,7 +88,9 @@ private:
     std::uint64_t threads_epoch_ = 0;
     std::uint64_t epoch_ = 1;
     rsp::Resume request_;
+    std::uint64_t os_generation_ = 0;  // of the threads that request_ names
     std::vector<VcpuAction> actions_;
+    std::optional<StopEvent> queued_;  // happened in a step over a breakpoint, to be handled next
     std::optional<Step> step_;
     std::optional<Wakeup> wakeup_;
     std::atomic<bool> interrupted_{false};

@@ -40,7 +40,8 @@ private:
     Result<void> listen(const UnixEndpoint& endpoint);
     template <class Acceptor>
     asio::awaitable<void> accept(Acceptor& acceptor);
-    asio::awaitable<void> serve_client(Connection connection);
+    void make_client(Connection connection);
+    asio::awaitable<void> serve_client();
     void stop();
 
     Machine& machine_;
@@ -137,13 +138,17 @@ asio::awaitable<void> Server::accept(Acceptor& acceptor) {
             // A reply that waits for an acknowledgement costs 40 ms.
             socket.set_option(Tcp::no_delay{true}, error);
         }
-        co_await serve_client(Connection{Connection::Socket{std::move(socket)}});
+        make_client(Connection{Connection::Socket{std::move(socket)}});
+        co_await serve_client();
     }
 }
 
-asio::awaitable<void> Server::serve_client(Connection connection) {
+void Server::make_client(Connection connection) {
     client_ = std::make_shared<Client>(std::move(connection), machine_, target_thread_, options_.session,
                                        context_.get_executor(), record_.is_open() ? &record_ : nullptr);
+}
+
+asio::awaitable<void> Server::serve_client() {
     spdlog::info("a debugger has connected");
     const bool guest_gone = co_await client_->run();
     client_.reset();
@@ -171,10 +176,11 @@ Result<void> Server::run() {
     });
     if (options_.standard_streams) {
         Connection::StandardStreams streams{{context_, ::dup(STDIN_FILENO)}, {context_, ::dup(STDOUT_FILENO)}};
+        make_client(Connection{std::move(streams)});
         asio::co_spawn(
             context_,
-            [this, connection = Connection{std::move(streams)}]() mutable -> asio::awaitable<void> {
-                co_await serve_client(std::move(connection));
+            [this]() -> asio::awaitable<void> {
+                co_await serve_client();
                 stop();
             },
             asio::detached);

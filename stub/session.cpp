@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "rsp/hex.h"
 #include "stub/handlers/handlers.h"
 #include "stub/packet.h"
 
@@ -12,8 +13,11 @@ Result<void> Session::open() {
     if (execution != nullptr) CHECK_OK(execution->attach());
     attached = true;
     machine.forget();
-    run_control.breakpoints.forget();
-    CHECK_OK(machine.look());
+    run_control.forget();
+    if (auto looked = machine.look(); !looked) {
+        static_cast<void>(close());
+        return looked;
+    }
     ThreadMap& map = run_control.fresh_threads();
     last_stop = {};
     if (const Thread* first = map.on_vcpu(0)) last_stop.thread = first->tid;
@@ -26,9 +30,10 @@ Result<void> Session::close() {
     if (!attached) return {};
     attached = false;
     general_thread.reset();
+    continue_thread.reset();
     auto* execution = machine.target().execution();
     auto detached = execution != nullptr ? execution->detach() : Result<void>{};
-    run_control.breakpoints.forget();
+    run_control.forget();
     machine.forget();
     return detached;
 }
@@ -40,13 +45,15 @@ bool Session::waits_for_stop(std::string_view payload) {
 
 Reply Session::dispatch(std::string_view payload) {
     const Packet* packet = find_packet(payload);
-    if (packet == nullptr || (packet->available != nullptr && !packet->available(*this))) return unknown_packet();
+    if (packet == nullptr || (packet->available != nullptr && !packet->available(*this)))
+        return unknown_packet();
     const ErrorStyle style{.text_allowed = packet->text_errors || client.error_message,
                            .lldb_strings = error_strings};
     if (!attached && !packet->when_detached) {
-        return text(render_error({Errc::no_such_thread, "no guest is attached; `attach " +
-                                                            std::to_string(kernel_pid) + "` attaches it again"},
-                                 style));
+        return text(render_error(
+            {Errc::no_such_thread,
+             "no guest is attached; `attach " + std::to_string(kernel_pid) + "` attaches it again"},
+            style));
     }
     auto reply = packet->handle(*this, payload.substr(packet->name.size()));
     if (reply) return *std::move(reply);
@@ -60,23 +67,26 @@ std::optional<Reply> Session::poll_stop(std::chrono::milliseconds limit) {
     auto stop = run_control.poll(limit);
     if (stop && !*stop) return std::nullopt;
     running = false;
-    if (!stop) {
-        spdlog::error("waiting for the guest to stop: {}", stop.error().message);
-        if (stop.error().code == Errc::target_gone) {
-            last_stop = {.exited = true};
-        } else {
-            last_stop = {.thread = last_stop.thread, .signal = rsp::Signal::trap};
-        }
-    } else {
-        last_stop = **stop;
-    }
     general_thread.reset();
-    run_control.threads().put_first(last_stop.thread);
-    Reply reply = text(handlers::stop_reply(*this));
+    Reply reply;
+    if (stop) {
+        last_stop = **stop;
+    } else {
+        const std::string what = "running the guest: " + stop.error().message;
+        spdlog::error("{}", what);
+        // Console output, since a stop reply has no place for it.
+        reply.before.push_back("O" + rsp::to_hex("exogdb: " + what + "\n"));
+        last_stop = {.exited = stop.error().code == Errc::target_gone};
+    }
     if (last_stop.exited) {
         attached = false;
+        run_control.forget();
         reply.closes = true;
+    } else {
+        if (!stop) last_stop.thread = run_control.resumed_thread();
+        run_control.threads().put_first(last_stop.thread);
     }
+    reply.payload = handlers::stop_reply(*this);
     return reply;
 }
 

@@ -38,7 +38,6 @@ Thread of_vcpu(VcpuId vcpu, ThreadKey tid) {
 Thread of_task(const os::Task& task) {
     Thread thread;
     thread.tid = task.idle ? idle_tid + task.cpu : task.tid;
-    thread.vcpu = task.vcpu;
     thread.task = task;
     thread.name = task.comm;
     if (!task.idle) thread.process = task.process + "[" + std::to_string(task.tgid) + "]";
@@ -59,11 +58,11 @@ void ThreadMap::rebuild(Machine& machine, bool vcpus_only) {
     std::set<VcpuId> known;
     for (const os::Task& task : machine.os()->tasks()) {
         Thread thread = of_task(task);
-        if (!taken.insert(thread.tid).second) {
+        const bool possible = task.idle ? task.cpu < most_cpus : task.tid > 0 && task.tid < pid_max_limit;
+        if (!possible || !taken.insert(thread.tid).second) {
             thread.tid = duplicate_tid + static_cast<ThreadKey>(threads_.size());
-            taken.insert(thread.tid);
         }
-        if (task.vcpu) known.insert(*task.vcpu);
+        if (task.vcpu && *task.vcpu < vcpus && known.insert(*task.vcpu).second) thread.vcpu = task.vcpu;
         threads_.push_back(std::move(thread));
     }
     for (VcpuId vcpu = 0; vcpu < vcpus; ++vcpu) {
@@ -106,7 +105,7 @@ const Thread* ThreadMap::match(rsp::ThreadId id) const {
 
 std::string extra_info(const Thread& thread, const os::OsAwareness* os) {
     std::string text;
-    if (!thread.task) return thread.vcpu ? "vCPU " + std::to_string(*thread.vcpu) : text;
+    if (!thread.task) return text;  // its name says all
     const os::Task& task = *thread.task;
     text += task.state;
     text.append(" (").append(state_name(task.state)).append("), CPU ").append(std::to_string(task.cpu));

@@ -6,9 +6,10 @@
 //   idle task of CPU n          kernel_pid  idle_tid + n
 //   vCPU n, no OS recognised    kernel_pid  n + 1
 //   vCPU n, task not known      kernel_pid  vcpu_tid + n
-//   a second task with one TID  kernel_pid  duplicate_tid + its place   (a corrupt guest)
+//   a second task with one TID,
+//   or a TID that cannot be     kernel_pid  duplicate_tid + its place   (a corrupt guest)
 //
-// All synthetic ids lie above Linux' PID_MAX_LIMIT (4194304, include/linux/threads.h), so that guest pids stay
+// All synthetic ids lie above Linux' PID_MAX_LIMIT (include/linux/threads.h), so that guest pids stay
 // free for guest processes, and no host process can have them (lldb looks up a pid it is given on the host).
 #pragma once
 
@@ -23,6 +24,8 @@
 
 namespace exo::stub {
 
+inline constexpr std::uint32_t pid_max_limit = 4194304;
+inline constexpr std::uint32_t most_cpus = 0x100000;  // as many ids as there are below vcpu_tid
 inline constexpr std::int64_t kernel_pid = 0x500000;
 inline constexpr std::int64_t idle_tid = 0x500001;
 inline constexpr std::int64_t vcpu_tid = 0x600001;
@@ -43,9 +46,9 @@ struct Thread {
 
 class ThreadMap {
 public:
-    // Of the machine as it was last looked at. `first` is put first in the list: the thread whose stop is
-    // reported, since gdb takes the first one listed for the current one.
+    // Of the machine as it was last looked at. At most one thread is on each vCPU.
     void rebuild(Machine& machine, bool vcpus_only);
+    // The thread whose stop is reported, since gdb takes the first one listed for the current one.
     void put_first(ThreadKey tid);
 
     [[nodiscard]] const std::vector<Thread>& threads() const { return threads_; }

@@ -7,10 +7,17 @@
 namespace exo {
 namespace {
 
+// Whether `address` + `done` has gone past 2^64, where address 0 is no continuation.
+template <class Address>
+bool wraps(Address address, std::uint64_t done) {
+    return raw(address + done) < raw(address);
+}
+
 template <class Space, class Address, class Bytes>
 Result<void> transfer_all(Bytes bytes, Address address, Space&& some, std::string_view what) {
     std::size_t done = 0;
     while (done < bytes.size()) {
+        if (wraps(address, done)) return fail(Errc::bad_address, "nothing lies behind the last address");
         auto count = some(address + done, bytes.subspan(done));
         if (!count || *count == 0) {
             return fail(count ? Errc::bad_address : count.error().code,
@@ -24,17 +31,15 @@ Result<void> transfer_all(Bytes bytes, Address address, Space&& some, std::strin
 
 // Walks `bytes` page by page, handing each physically contiguous piece to `piece`.
 template <class Bytes, class Piece>
-Result<std::size_t> by_page(AddressSpace& space, VirtualAddress address, Bytes bytes,
-                            Piece&& piece) {
+Result<std::size_t> by_page(AddressSpace& space, VirtualAddress address, Bytes bytes, Piece&& piece) {
     std::size_t done = 0;
-    while (done < bytes.size()) {
+    while (done < bytes.size() && !wraps(address, done)) {
         auto where = space.translate(address + done);
         if (!where) {
             if (done > 0) break;
             return fail(std::move(where).error());
         }
-        const auto want =
-            std::min<std::uint64_t>(bytes.size() - done, where->left_in_page());
+        const auto want = std::min<std::uint64_t>(bytes.size() - done, where->left_in_page());
         auto count = piece(where->physical, bytes.subspan(done, want));
         if (!count) {
             if (done > 0) break;
@@ -96,14 +101,12 @@ Result<std::size_t> AddressSpace::write_some(VirtualAddress address, ConstBytes 
 
 Result<void> AddressSpace::read(VirtualAddress address, MutableBytes out) {
     return transfer_all(
-        out, address, [&](VirtualAddress a, MutableBytes b) { return read_some(a, b); },
-        "read address");
+        out, address, [&](VirtualAddress a, MutableBytes b) { return read_some(a, b); }, "read address");
 }
 
 Result<void> AddressSpace::write(VirtualAddress address, ConstBytes in) {
     return transfer_all(
-        in, address, [&](VirtualAddress a, ConstBytes b) { return write_some(a, b); },
-        "write address");
+        in, address, [&](VirtualAddress a, ConstBytes b) { return write_some(a, b); }, "write address");
 }
 
 Result<std::string> AddressSpace::read_string(VirtualAddress address, std::size_t limit) {
@@ -136,12 +139,14 @@ MappedRange mapped_range(AddressSpace& space, VirtualAddress address) {
     if (!first) {
         const VirtualAddress start{raw(address) & ~(page - 1)};
         const auto next = space.next_mapped(start);
-        // To the end of the address space; 2^64 itself has no 64-bit name.
-        return {start, (next ? raw(*next) : ~(page - 1)) - raw(start), std::nullopt};
+        // To the end of the address space; 2^64 itself has no 64-bit name, so its last page stands alone.
+        const std::uint64_t end = next ? raw(*next) : ~(page - 1);
+        return {start, end > raw(start) ? end - raw(start) : page, std::nullopt};
     }
     const VirtualAddress start{raw(address) & ~(first->page_size - 1)};
     MappedRange range{start, first->page_size, *first};
     for (int leaf = 1; leaf < most_leaves; ++leaf) {
+        if (wraps(start, range.size)) break;
         const auto next = space.translate(start + range.size);
         if (!next || next->writable != first->writable || next->executable != first->executable ||
             next->user != first->user) {

@@ -195,8 +195,8 @@ Result<void> QemuExecution::resume(std::span<const VcpuAction> actions) {
     if (std::ranges::all_of(actions, [](VcpuAction action) { return action == VcpuAction::hold; }))
         return fail(Errc::bad_request, "resume: no vCPU is to run");
     actions_.assign(actions.begin(), actions.end());
-    std::uint64_t forgotten = 0;
-    static_cast<void>(::read(wake_.get(), &forgotten, sizeof forgotten));
+    eventfd_t forgotten = 0;
+    ::eventfd_read(wake_.get(), &forgotten);
     shutting_down_.reset();
     return send_resume();
 }
@@ -255,17 +255,14 @@ void QemuExecution::wait_for_event(Clock::time_point deadline) {
         {{client_->socket(), POLLIN, 0}, {wake_.get(), POLLIN, 0}, {process_.pidfd(), POLLIN, 0}});
     if (::poll(fds.data(), fds.size(), milliseconds_until(deadline)) <= 0) return;
     if (fds[1].revents == 0) return;
-    std::uint64_t count = 0;
-    if (::read(wake_.get(), &count, sizeof count) != sizeof count) return;
+    eventfd_t count = 0;
+    if (::eventfd_read(wake_.get(), &count) != 0) return;
     // A failure shows as the end of the stream.
     static_cast<void>(client_->send_interrupt());
     look_at_ = Clock::now() + look_after_interrupt;
 }
 
-void QemuExecution::interrupt() noexcept {
-    const std::uint64_t one = 1;
-    static_cast<void>(::write(wake_.get(), &one, sizeof one));
-}
+void QemuExecution::interrupt() noexcept { ::eventfd_write(wake_.get(), 1); }
 
 Result<std::optional<StopEvent>> QemuExecution::take_stop() {
     const auto stop = client_->poll_stop();

@@ -82,7 +82,7 @@ std::optional<std::uint64_t> start_time_of(pid_t pid) {
 
 std::optional<std::string> status_field(pid_t pid, std::string_view field) {
     const auto text = read_proc_file(proc_path(pid, "status"));
-    const auto key = "\n" + std::string{field} + ":";
+    const std::string key = std::string{"\n"}.append(field).append(":");
     const auto at = text.find(key);
     if (at == std::string::npos) return std::nullopt;
     const auto start = text.find_first_not_of(" \t", at + key.size());

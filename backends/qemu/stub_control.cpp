@@ -70,8 +70,13 @@ Result<StubPlace> make_private_place(const Process& process) {
     std::string directory = "/tmp/exogdb-XXXXXX";
     if (::mkdtemp(directory.data()) == nullptr)
         return fail(Errc::backend, "directory " + directory + ": " + std::strerror(errno));
-    if (const auto user = user_of(process); user && *user != ::geteuid())
-        static_cast<void>(::chown(directory.c_str(), *user, static_cast<gid_t>(-1)));
+    const auto user = user_of(process);
+    if (user && *user != ::geteuid() && ::chown(directory.c_str(), *user, static_cast<gid_t>(-1)) != 0) {
+        const int error = errno;
+        ::rmdir(directory.c_str());
+        return fail(Errc::denied,
+                    "directory " + directory + " cannot be given to QEMU's user: " + std::strerror(error));
+    }
     return StubPlace{directory + "/gdb.sock", directory};
 }
 

@@ -56,7 +56,8 @@ std::string version_of(Monitor& monitor) {
     for (const std::string_view part : {"/qemu/major", "/qemu/minor", "/qemu/micro"}) {
         const auto* number = answer ? answer->find_pointer(part, error) : nullptr;
         if (number == nullptr || !number->is_int64()) return "of unknown version";
-        text += (text.empty() ? "" : ".") + std::to_string(number->get_int64());
+        if (!text.empty()) text += '.';
+        text += std::to_string(number->get_int64());
     }
     return text;
 }

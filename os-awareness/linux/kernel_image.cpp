@@ -135,12 +135,12 @@ void set_slide(KernelImage& image) {
         const auto offset = image.vmcoreinfo->kernel_offset();
         if (offset && *offset % image_alignment == 0 && *offset < kernel_window_bytes) {
             image.slide = *offset;
-            add_finding(image, "kaslr_slide", hex(image.slide), "VMCOREINFO KERNELOFFSET");
+            add_finding(image, "slide", hex(image.slide), "VMCOREINFO KERNELOFFSET");
             return;
         }
     }
     image.slide = raw(image.start) - default_link_address;
-    add_finding(image, "kaslr_slide", hex(image.slide), "_text against " + hex(default_link_address));
+    add_finding(image, "slide", hex(image.slide), "_text against " + hex(default_link_address));
 }
 
 // What the symbols say of the image's borders, where they say something that can be.
@@ -164,7 +164,7 @@ Result<void> read_symbols(KernelImage& image, PhysicalMemory& memory, const Imag
         const auto bytes = read_image(memory, window, limit);
         auto kallsyms = parse_kallsyms(bytes, window.start);
         if (kallsyms) {
-            add_finding(image, "symbols", std::to_string(kallsyms->names.count),
+            add_finding(image, "kallsyms", std::to_string(kallsyms->names.count),
                         "kallsyms: " + kallsyms->description());
             image.symbols = std::move(kallsyms->symbols);
             const auto banner = image.symbols.find("linux_banner");

@@ -5,34 +5,44 @@
 namespace exo::os {
 namespace {
 
+using Link = std::uint64_t ListLinks::*;
+
 class Walk {
 public:
     Walk(std::uint64_t head, std::size_t limit, const std::function<Result<ListLinks>(std::uint64_t)>& links)
         : head_(head), limit_(limit), links_(links) {}
 
-    // From `first` along `ahead` until the head. Why not, if it does not get there.
-    std::string run(std::uint64_t first, std::uint64_t ListLinks::* ahead, std::uint64_t ListLinks::* back,
-                    std::vector<std::uint64_t>& nodes) {
-        auto from = head_;
-        for (auto node = first; node != head_;) {
-            if (node == 0 || node % sizeof(std::uint64_t) != 0) return at(from) + " links to " + hex(node);
-            if (seen_.contains(node)) return at(from) + " links to " + hex(node) + ", which came before";
-            if (seen_.size() >= limit_) return "longer than " + std::to_string(limit_) + " nodes";
+    struct Stop {
+        std::string why;              // empty: came to the head
+        std::uint64_t contested = 0;  // the node that would come next, did it link back as it should
+    };
+
+    // From `node` along `ahead` until the head. `from` is what it must link back to; 0: anything.
+    Stop run(std::uint64_t from, std::uint64_t node, Link ahead, Link back,
+             std::vector<std::uint64_t>& nodes) {
+        bool strict = from != 0;
+        while (node != head_) {
+            if (node == 0 || node % sizeof(std::uint64_t) != 0) return {at(from, node), 0};
+            if (seen_.contains(node)) return {at(from, node) + ", which came before", 0};
+            if (seen_.size() >= limit_) return {"longer than " + std::to_string(limit_) + " nodes", 0};
             const auto found = links_(node);
-            if (!found) return at(from) + " links to " + hex(node) + ": " + found.error().message;
-            if ((*found).*back != from) {
-                return at(from) + " links to " + hex(node) + ", which links back to " + hex((*found).*back);
+            if (!found) return {at(from, node) + ": " + found.error().message, 0};
+            if (strict && (*found).*back != from) {
+                return {at(from, node) + ", which links back to " + hex((*found).*back), node};
             }
             seen_.insert(node);
             nodes.push_back(node);
             from = node;
             node = (*found).*ahead;
+            strict = true;
         }
         return {};
     }
 
 private:
-    static std::string at(std::uint64_t node) { return "node " + hex(node); }
+    static std::string at(std::uint64_t from, std::uint64_t to) {
+        return "node " + hex(from) + " links to " + hex(to);
+    }
 
     std::uint64_t head_;
     std::size_t limit_;
@@ -45,18 +55,29 @@ private:
 ListWalk walk_list(std::uint64_t head, ListLinks head_links, std::size_t limit,
                    const std::function<Result<ListLinks>(std::uint64_t node)>& links) {
     ListWalk result;
+    auto& nodes = result.nodes;
     Walk walk{head, limit, links};
-    const auto forward = walk.run(head_links.next, &ListLinks::next, &ListLinks::prev, result.nodes);
-    if (forward.empty()) {
-        if (head_links.prev != (result.nodes.empty() ? head : result.nodes.back())) {
+    const auto forward = walk.run(head, head_links.next, &ListLinks::next, &ListLinks::prev, nodes);
+    if (forward.why.empty()) {
+        if (head_links.prev != (nodes.empty() ? head : nodes.back())) {
             result.broken = "node " + hex(head) + " (the head) links back to " + hex(head_links.prev);
         }
         return result;
     }
     std::vector<std::uint64_t> from_the_back;
-    const auto backward = walk.run(head_links.prev, &ListLinks::prev, &ListLinks::next, from_the_back);
-    result.nodes.insert(result.nodes.end(), from_the_back.rbegin(), from_the_back.rend());
-    result.broken = forward + "; from the back: " + (backward.empty() ? "reached the front" : backward);
+    const auto backward = walk.run(head, head_links.prev, &ListLinks::prev, &ListLinks::next, from_the_back);
+    // Where both ends stopped at a node that is sound but links elsewhere, what it links to is worth having.
+    if (!backward.why.empty()) {
+        for (auto contested = forward.contested; contested != 0;) {
+            contested = walk.run(0, contested, &ListLinks::next, &ListLinks::prev, nodes).contested;
+        }
+        for (auto contested = backward.contested; contested != 0;) {
+            contested = walk.run(0, contested, &ListLinks::prev, &ListLinks::next, from_the_back).contested;
+        }
+    }
+    nodes.insert(nodes.end(), from_the_back.rbegin(), from_the_back.rend());
+    result.broken =
+        forward.why + "; from the back: " + (backward.why.empty() ? "reached the front" : backward.why);
     return result;
 }
 

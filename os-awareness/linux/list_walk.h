@@ -24,9 +24,10 @@ struct ListWalk {
     std::string broken;  // one line: where and why; empty if the ring is closed both ways
 };
 
-// Calls `links` once for each node, in the order of the walk: forward from `head`, and, when that does not
-// come back to it, backward. A node ends its walk when it cannot be read, when its link back is not to where
-// the walk came from, when it was met before, or when `limit` nodes are reached.
+// Calls `links` for each node, in the order of the walk: forward from `head`, and, when that does not come
+// back to it, backward. A node ends its walk when it cannot be read, when its link back is not to where the
+// walk came from, when it was met before, or when `limit` nodes are reached. If both ends stop, nodes that
+// only link back wrongly are gone through after all.
 ListWalk walk_list(std::uint64_t head, ListLinks head_links, std::size_t limit,
                    const std::function<Result<ListLinks>(std::uint64_t node)>& links);
 

@@ -108,7 +108,9 @@ std::uint64_t SavedFrames::wchan(const TaskRecord& task, std::uint64_t stack_siz
     const auto got = image_->space->read_some(VirtualAddress{task.sp},
                                               std::as_writable_bytes(std::span{words}).first(room));
     const auto count = got.value_or(0) / 8;
-    for (auto i = layout_->frame.ret_addr.offset / 8; i < count; ++i) {
+    const auto first = layout_->frame.ret_addr.offset / 8;
+    if (first >= count || !text_.contains(words.at(first))) return 0;
+    for (auto i = first; i < count; ++i) {
         const auto word = words.at(i);
         if (!text_.contains(word) || scheduler_.contains(word) || locks_.contains(word)) continue;
         if (follows_call(word)) return word;

@@ -87,6 +87,8 @@ Result<TaskRecord> TaskReader::read(std::uint64_t address) {
     task.exit_state = number(f.exit_state);
     task.flags = number(f.flags);
     task.on_cpu = number(f.on_cpu) != 0;
+    // Only what has exited is without a stack (68f24b08ee89, 4.9).
+    if (task.stack == 0 && task.exit_state == 0) return not_a_task("alive without a stack");
     task.mm = number(f.mm);
     task.signal = number(f.signal);
     task.leader = number(f.group_leader);
@@ -151,13 +153,20 @@ void TaskList::add_idle(const PerCpu& per_cpu, std::vector<std::string>& problem
     }
 }
 
+// Idle tasks, the only ones of pid 0, are on no list.
+Result<TaskRecord> TaskList::read_listed(std::uint64_t address) {
+    auto record = TRY(reader_.read(address));
+    if (record.tid == 0) return fail(Errc::bad_data, "no task at " + hex(address) + ": its pid is 0");
+    return record;
+}
+
 void TaskList::walk_leaders(std::vector<std::string>& problems) {
     const auto node = layout_->task.tasks.offset;
     const auto* init = find(init_task_);
     if (init == nullptr) return;  // said by add_idle
     std::unordered_map<std::uint64_t, TaskRecord> leaders;
     const auto links = [&](std::uint64_t at) -> Result<ListLinks> {
-        auto record = TRY(reader_.read(at - node));
+        auto record = TRY(read_listed(at - node));
         const auto result = record.tasks;
         record.leader = record.address;
         leaders.emplace(at, std::move(record));
@@ -187,7 +196,7 @@ void TaskList::walk_threads(std::uint64_t leader_address, std::vector<std::strin
     std::unordered_map<std::uint64_t, TaskRecord> threads;
     const auto links = [&](std::uint64_t at) -> Result<ListLinks> {
         if (const auto* known = find(at - node)) return known->thread_node;
-        auto record = TRY(reader_.read(at - node));
+        auto record = TRY(read_listed(at - node));
         const auto result = record.thread_node;
         record.leader = leader_address;
         threads.emplace(at, std::move(record));

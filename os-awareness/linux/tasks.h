@@ -78,6 +78,7 @@ public:
 
 private:
     const TaskRecord* add(std::uint64_t address, Result<TaskRecord>&& record);
+    Result<TaskRecord> read_listed(std::uint64_t address);
     void add_idle(const PerCpu& per_cpu, std::vector<std::string>& problems);
     void walk_leaders(std::vector<std::string>& problems);
     void walk_threads(std::uint64_t leader, std::vector<std::string>& problems);

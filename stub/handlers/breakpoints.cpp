@@ -26,7 +26,8 @@ Result<Reply> insert_breakpoint_of_type(Session& session, char type, std::string
     if (!parsed) return fail(Errc::bad_request, "malformed breakpoint");
     const rsp::Breakpoint& request = *parsed;
     // Conditions are sent only to who advertises ConditionalBreakpoints; to drop one would stop too often.
-    if (!request.conditions.empty()) return fail(Errc::unsupported, "conditions are the client's to evaluate");
+    if (!request.conditions.empty())
+        return fail(Errc::unsupported, "conditions are the client's to evaluate");
     CHECK_OK(session.run_control.breakpoints.insert(TRY(key_of(request))));
     return ok();
 }

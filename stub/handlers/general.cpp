@@ -96,7 +96,8 @@ Result<Reply> detach(Session& session, std::string_view arguments) {
     if (!arguments.empty()) {
         const auto pid = arguments.front() == ';' ? rsp::parse_hex_number(arguments.substr(1)) : std::nullopt;
         if (!pid) return fail(Errc::bad_request, "malformed detach request");
-        if (*pid != kernel_pid) return fail(Errc::no_such_thread, "process " + std::to_string(*pid) + " is not attached");
+        if (*pid != kernel_pid)
+            return fail(Errc::no_such_thread, "process " + std::to_string(*pid) + " is not attached");
     }
     CHECK_OK(session.close());
     return ok();
@@ -109,7 +110,11 @@ Result<Reply> kill(Session& session, std::string_view /*arguments*/) {
 }
 
 // vKill;PID
-Result<Reply> kill_process(Session& session, std::string_view /*arguments*/) {
+Result<Reply> kill_process(Session& session, std::string_view arguments) {
+    const auto pid = rsp::parse_hex_number(arguments);
+    if (!pid) return fail(Errc::bad_request, "malformed process id");
+    if (*pid != kernel_pid)
+        return fail(Errc::no_such_thread, "process " + std::to_string(*pid) + " is not attached");
     CHECK_OK(session.close());
     return ok();
 }
@@ -119,9 +124,10 @@ Result<Reply> attach(Session& session, std::string_view arguments) {
     const auto pid = rsp::parse_hex_number(arguments);
     if (!pid) return fail(Errc::bad_request, "malformed process id");
     if (*pid != kernel_pid) {
-        return fail(Errc::unsupported,
-                    "cannot attach to guest process " + std::to_string(*pid) +
-                        ": this version debugs the kernel and its tasks only; use `thread` on a task instead");
+        return fail(
+            Errc::unsupported,
+            "cannot attach to guest process " + std::to_string(*pid) +
+                ": this version debugs the kernel and its tasks only; use `thread` on a task instead");
     }
     if (session.attached) return fail(Errc::busy, "the kernel is attached already");
     CHECK_OK(session.open());

@@ -38,13 +38,15 @@ Result<Reply> first_threads(Session& session, std::string_view arguments);
 Result<Reply> more_threads(Session& session, std::string_view arguments);
 Result<Reply> thread_extra_info(Session& session, std::string_view arguments);
 Result<Reply> thread_alive(Session& session, std::string_view arguments);
-Result<Reply> select_thread(Session& session, const rsp::SelectThread& request);
+Result<Reply> select_general_thread(Session& session, std::string_view arguments);
+Result<Reply> select_resumed_thread(Session& session, std::string_view arguments);
 Result<Reply> transfer_threads(Session& session, std::string_view arguments);
 Result<Reply> transfer_osdata(Session& session, std::string_view arguments);
 
 // lldb.cpp
 Result<Reply> threads_info(Session& session, std::string_view arguments);
 Result<Reply> thread_stop_info(Session& session, std::string_view arguments);
+Result<Reply> watchpoint_support(Session& session, std::string_view arguments);
 Result<Reply> memory_region_info(Session& session, std::string_view arguments);
 // The keys of a stop reply that spare lldb one qThreadStopInfo a thread.
 std::string lldb_stop_keys(Session& session);

@@ -72,7 +72,8 @@ Result<Reply> thread_stop_info(Session& session, std::string_view arguments) {
             reply.registers.emplace_back(number, std::move(value));
         }
     }
-    reply.extra = "name:" + thread->name + ";";
+    // A guest names its tasks: a plain `name:` would let it write keys of its own.
+    reply.extra = "hexname:" + rsp::to_hex(thread->name) + ";";
     return text(rsp::to_string(reply, session.client.multiprocess));
 }
 
@@ -98,11 +99,15 @@ std::string lldb_stop_keys(Session& session) {
     return keys.append(reason_of(session.last_stop)).append(";");
 }
 
+// The debug registers of an x86 CPU.
+Result<Reply> watchpoint_support(Session& /*session*/, std::string_view /*arguments*/) {
+    return text("num:4;");
+}
+
 // qMemoryRegionInfo   (a probe)   or qMemoryRegionInfo:ADDR
 Result<Reply> memory_region_info(Session& session, std::string_view arguments) {
     if (arguments.empty()) return ok();
-    const auto address =
-        arguments.front() == ':' ? rsp::parse_hex_number(arguments.substr(1)) : std::nullopt;
+    const auto address = arguments.front() == ':' ? rsp::parse_hex_number(arguments.substr(1)) : std::nullopt;
     if (!address) return fail(Errc::bad_request, "malformed address");
     AddressSpace* space = TRY(session.space(*TRY(session.general())));
     const MappedRange range = mapped_range(*space, VirtualAddress{*address});

@@ -25,7 +25,8 @@ Result<void> write_to(Session& session, const Thread& thread, const RegisterSet&
 }
 
 std::string target_xml(const RegisterLayout& layout) {
-    std::string xml = "<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\"><target><architecture>";
+    std::string xml =
+        "<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\"><target><architecture>";
     xml.append(layout.architecture).append("</architecture>");
     for (std::size_t feature = 0; feature < layout.features.size(); ++feature) {
         xml.append("<feature name=\"").append(layout.features[feature].name).append("\">");
@@ -38,7 +39,8 @@ std::string target_xml(const RegisterLayout& layout) {
             xml.append("\" regnum=\"").append(std::to_string(number)).append("\"");
             if (!info.group.empty()) xml.append(" group=\"").append(info.group).append("\"");
             if (!info.save_restore) xml += " save-restore=\"no\"";
-            if (info.dwarf >= 0) xml.append(" dwarf_regnum=\"").append(std::to_string(info.dwarf)).append("\"");
+            if (info.dwarf >= 0)
+                xml.append(" dwarf_regnum=\"").append(std::to_string(info.dwarf)).append("\"");
             if (!info.generic.empty()) xml.append(" generic=\"").append(info.generic).append("\"");
             if (!info.alt_name.empty()) xml.append(" altname=\"").append(info.alt_name).append("\"");
             xml += "/>";
@@ -87,6 +89,7 @@ Result<Reply> write_registers(Session& session, std::string_view arguments) {
         registers.set_bytes(number, value);
         changed.push_back(number);
     }
+    if (changed.empty()) return ok();
     CHECK_OK(write_to(session, *thread, registers, changed));
     return ok();
 }

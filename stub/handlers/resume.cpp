@@ -6,6 +6,9 @@ namespace exo::stub::handlers {
 namespace {
 
 Result<Reply> start(Session& session, const rsp::Resume& request) {
+    if (session.machine.target().execution() == nullptr) {
+        return fail(Errc::unsupported, session.machine.target().description() + " cannot run");
+    }
     CHECK_OK(session.run_control.resume(request));
     session.running = true;
     return Reply{.kind = Reply::Kind::resumed};
@@ -19,7 +22,8 @@ Result<Reply> old_style(Session& session, char letter, std::string_view argument
     if (!request || request->actions.empty()) return fail(Errc::bad_request, "malformed resume request");
     const Thread* thread = TRY(session.thread(session.continue_thread));
     if (from) {
-        if (!thread->vcpu) return fail(Errc::unsupported, "a task that runs on no vCPU cannot resume elsewhere");
+        if (!thread->vcpu)
+            return fail(Errc::unsupported, "a task that runs on no vCPU cannot resume elsewhere");
         RegisterSet registers = TRY(session.registers(*thread));
         const RegisterNumber pc = session.machine.layout().pc;
         registers.set(pc, *from);
@@ -50,6 +54,7 @@ rsp::StopReply to_reply(Session& session) {
     if (!thread->task && thread->vcpu) reply.core = *thread->vcpu;
     if (const auto registers = session.registers(*thread)) {
         for (const RegisterNumber number : session.machine.layout().expedited) {
+            if (!registers->available(number)) continue;  // `xx` here is an error to gdb (hex2bin)
             std::string value;
             append_register(value, *registers, number);
             reply.registers.emplace_back(number, std::move(value));
@@ -85,7 +90,9 @@ Result<Reply> go_on(Session& session, std::string_view arguments) {
 Result<Reply> go_on_with_signal(Session& session, std::string_view arguments) {
     return old_style(session, 'C', arguments);
 }
-Result<Reply> step(Session& session, std::string_view arguments) { return old_style(session, 's', arguments); }
+Result<Reply> step(Session& session, std::string_view arguments) {
+    return old_style(session, 's', arguments);
+}
 Result<Reply> step_with_signal(Session& session, std::string_view arguments) {
     return old_style(session, 'S', arguments);
 }

@@ -123,14 +123,18 @@ Result<Reply> thread_alive(Session& session, std::string_view arguments) {
 
 // Hg selects the registers and the address space of g, m and Z too; O(1), since gdb sends one before nearly
 // every packet.
-Result<Reply> select_thread(Session& session, const rsp::SelectThread& request) {
-    if (request.operation == 'c') {
-        if (request.thread.tid > 0) CHECK_OK(session.thread(request.thread));
-        session.continue_thread = request.thread;
-        return ok();
-    }
-    if (request.operation != 'g') return fail(Errc::bad_request, "H selects for g or c only");
-    session.general_thread = TRY(session.thread(request.thread))->tid;
+Result<Reply> select_general_thread(Session& session, std::string_view arguments) {
+    const auto id = rsp::parse_thread_id(arguments);
+    if (!id) return fail(Errc::bad_request, "malformed thread-id");
+    session.general_thread = TRY(session.thread(*id))->tid;
+    return ok();
+}
+
+Result<Reply> select_resumed_thread(Session& session, std::string_view arguments) {
+    const auto id = rsp::parse_thread_id(arguments);
+    if (!id) return fail(Errc::bad_request, "malformed thread-id");
+    if (id->tid > 0) CHECK_OK(session.thread(*id));
+    session.continue_thread = *id;
     return ok();
 }
 

@@ -4,11 +4,10 @@ import json
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 
-from . import cache, gdb, kernels, libvirtd, processes, server
+from . import cache, gdb, kernels, libvirtd, ports, processes, server
 from .domain import Domain
 from .errors import HarnessError
 from .guest import Config
@@ -22,18 +21,6 @@ def say(text: str):
 
 def kept_file() -> pathlib.Path:
     return cache.root() / 'demo.json'
-
-
-def free_port(preferred: int = 1234) -> int:
-    for port in (preferred, 0):
-        with socket.socket() as candidate:
-            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                candidate.bind(('127.0.0.1', port))
-                return candidate.getsockname()[1]
-            except OSError:
-                pass
-    raise HarnessError('no free TCP port on 127.0.0.1')
 
 
 def show_gdb(remote: str, banner: str):
@@ -74,7 +61,7 @@ def run(suite: str, leave_running: bool):
     say(f'fetching the stock kernel of {suite}…')
     kernel = kernels.fetch(suite)
     guest = Domain(Config(kernel, scenario='threads', arguments=('exo.threads=4',)), NAME)
-    port = free_port()
+    port = ports.free(1234)
     remote = f':{port}'
     serving = None
     try:

@@ -1,0 +1,61 @@
+"""The frame of a guest test file: one boot for each class, every test checked for what it did to the guest."""
+import os
+import sys
+import unittest
+
+from . import kernels, processes, server
+from .domain import Domain
+from .errors import MissingPrerequisite
+from .guest import Config
+
+SKIPPED = 77  # ctest's SKIP_RETURN_CODE
+
+
+def kernel():
+    return kernels.fetch(os.environ.get('EXOGDB_KERNEL', 'bookworm'))
+
+
+class GuestCase(unittest.TestCase):
+    """`config` says which guest; it is booted once, before the first test of the class."""
+
+    config = {}
+    guest_type = Domain
+    guest = None
+
+    @classmethod
+    def setUpClass(cls):
+        server.program()
+        cls.guest = cls.guest_type(Config(kernel(), **cls.config))
+        cls.addClassCleanup(cls.guest.destroy)
+        cls.guest.boot()
+        cls.guest.save_text()
+
+    def setUp(self):
+        self.assert_unharmed('before the test')
+
+    def tearDown(self):
+        self.assert_unharmed('after the test')
+
+    def assert_unharmed(self, when: str):
+        """Every CPU schedules and the kernel's text is byte for byte what it was."""
+        self.guest.alive()
+        self.assertEqual(self.guest.text_changes(), [], f'kernel text changed ({when})')
+
+    def serve(self, *options: str, listen: str = None) -> server.Server:
+        """Started now, stopped at the end of the test."""
+        serving = server.Server(self.guest.target, *options, listen=listen)
+        serving.start()
+        self.addCleanup(serving.stop)
+        return serving
+
+
+def main():
+    """Runs the test classes of the calling file: 0 passed, 1 failed, 77 when the machine lacks something."""
+    processes.raise_on_signals()
+    runner = unittest.TextTestRunner(stream=sys.stdout, verbosity=2)
+    program = unittest.main(module='__main__', testRunner=runner, exit=False)
+    lacking = [text for _, text in program.result.errors if MissingPrerequisite.__name__ in text]
+    if lacking and len(lacking) == len(program.result.errors) and not program.result.failures:
+        print(f'skipped, the machine lacks: {lacking[0].strip().splitlines()[-1].split(": ", 1)[-1]}')
+        sys.exit(SKIPPED)
+    sys.exit(0 if program.result.wasSuccessful() and program.result.testsRun else 1)

@@ -1,0 +1,98 @@
+#include "tests/support/fake_os.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace exo::test {
+namespace {
+
+constexpr std::uint64_t page = 4096;
+
+class FakeOs final : public os::OsAwareness {
+public:
+    FakeOs(FakeKernel& kernel, PhysicalMemory& memory)
+        : kernel_(kernel), memory_(memory), space_(memory, {kernel_mapping()}) {}
+
+    [[nodiscard]] std::string_view name() const override { return "linux"; }
+    [[nodiscard]] std::string version() const override { return "0.0.0-fake"; }
+    [[nodiscard]] std::span<const os::Finding> findings() const override { return findings_; }
+
+    Result<void> refresh(std::span<const RegisterSet> /*vcpus*/) override {
+        ++kernel_.refreshes;
+        if (kernel_.on_refresh) std::exchange(kernel_.on_refresh, {})();
+        if (!kernel_.present) return fail(Errc::not_found, "the banner is gone");
+        tasks_ = kernel_.tasks;
+        problems_ = kernel_.problems;
+        return {};
+    }
+    [[nodiscard]] std::span<const os::Task> tasks() const override { return tasks_; }
+    [[nodiscard]] std::span<const std::string> problems() const override { return problems_; }
+
+    Result<RegisterSet> saved_registers(const os::Task& task) override {
+        const auto it = kernel_.saved.find(task.address);
+        if (it == kernel_.saved.end()) return fail(Errc::bad_data, "no saved registers of " + task.comm);
+        return it->second;
+    }
+    [[nodiscard]] AddressSpace& kernel_space() override { return space_; }
+    Result<std::unique_ptr<AddressSpace>> task_space(const os::Task& task) override {
+        std::vector<FakeMapping> mappings{kernel_mapping()};
+        if (const auto it = kernel_.user_memory.find(task.address); it != kernel_.user_memory.end()) {
+            mappings.insert(mappings.end(), it->second.begin(), it->second.end());
+        }
+        return std::make_unique<FakeSpace>(memory_, std::move(mappings));
+    }
+    [[nodiscard]] const os::SymbolTable& symbols() const override { return kernel_.symbols; }
+    [[nodiscard]] std::uint64_t slide() const override { return kernel_.slide; }
+
+private:
+    [[nodiscard]] FakeMapping kernel_mapping() const {
+        return {.start = FakeKernel::text, .size = kernel_.mapped, .physical = 0};
+    }
+
+    FakeKernel& kernel_;
+    PhysicalMemory& memory_;
+    FakeSpace space_;
+    std::vector<os::Task> tasks_;
+    std::vector<std::string> problems_;
+    std::vector<os::Finding> findings_{{"os", "linux", "the test"}};
+};
+
+}  // namespace
+
+Result<Translation> FakeSpace::translate(VirtualAddress address) {
+    for (const FakeMapping& mapping : mappings_) {
+        const std::uint64_t offset = raw(address) - mapping.start;
+        if (raw(address) < mapping.start || offset >= mapping.size) continue;
+        return Translation{.physical = PhysicalAddress{mapping.physical + offset},
+                           .page_size = page,
+                           .writable = mapping.writable,
+                           .user = mapping.user,
+                           .executable = mapping.executable};
+    }
+    return fail(Errc::bad_address, hex(address) + " is not mapped");
+}
+
+std::optional<VirtualAddress> FakeSpace::next_mapped(VirtualAddress address) {
+    if (translate(address)) return address;
+    std::optional<VirtualAddress> next;
+    for (const FakeMapping& mapping : mappings_) {
+        const VirtualAddress start{mapping.start};
+        if (start >= address && (!next || start < *next)) next = start;
+    }
+    return next;
+}
+
+std::function<std::unique_ptr<os::OsAwareness>(const os::ProbeContext&, os::ProbeFailure&)> fake_probe(
+    FakeKernel& kernel) {
+    return [&kernel](const os::ProbeContext& context,
+                     os::ProbeFailure& failure) -> std::unique_ptr<os::OsAwareness> {
+        ++kernel.probes;
+        if (!kernel.present) {
+            failure.steps.emplace_back("fake: no kernel is there");
+            return nullptr;
+        }
+        return std::make_unique<FakeOs>(kernel, context.memory);
+    };
+}
+
+}  // namespace exo::test

@@ -1,0 +1,53 @@
+#include "backends/qemu/journal.h"
+
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include "backends/qemu/process.h"
+
+using namespace exo::qemu;
+
+TEST_CASE("journal: what is written is read") {
+    JournalEntry entry;
+    entry.target = "libvirt:a \"guest\"";
+    entry.connect = "qemu:///system";
+    entry.uuid = "7818f56a-ffba-4362-92d1-7650b6e8b238";
+    entry.qemu_pid = 4711;
+    entry.qemu_start = 0xfedcba9876543210;
+    entry.owner_pid = 4712;
+    entry.owner_start = 99;
+    entry.was_running = true;
+    entry.stub_path = "/run/x/exogdb.sock";
+    entry.stub_directory = "/run/x";
+    entry.user_stub = "tcp:127.0.0.1:1234,server=on,wait=off";
+    const auto read = parse_journal(to_text(entry));
+    REQUIRE(read);
+    CHECK(read->target == entry.target);
+    CHECK(read->connect == entry.connect);
+    CHECK(read->uuid == entry.uuid);
+    CHECK(read->qemu_pid == 4711);
+    CHECK(read->qemu_start == entry.qemu_start);
+    CHECK(read->owner_pid == 4712);
+    CHECK(read->owner_start == 99);
+    CHECK(read->was_running);
+    CHECK(read->stub_path == entry.stub_path);
+    CHECK(read->stub_directory == entry.stub_directory);
+    CHECK(read->user_stub == entry.user_stub);
+}
+
+TEST_CASE("journal: a broken one is refused") {
+    CHECK_FALSE(parse_journal(""));
+    CHECK_FALSE(parse_journal("[1]"));
+    CHECK_FALSE(parse_journal(R"({"target":"x"})"));
+    CHECK_FALSE(parse_journal(R"({"target":7,"qemu_pid":"1"})"));
+    CHECK_FALSE(parse_journal(R"({"target":"x","qemu_pid":1)"));
+}
+
+TEST_CASE("journal: this process is alive, its pid at another start time is not") {
+    JournalEntry entry;
+    entry.owner_pid = ::getpid();
+    entry.owner_start = start_time_of(::getpid()).value_or(0);
+    CHECK(entry.owner_alive());
+    ++entry.owner_start;
+    CHECK_FALSE(entry.owner_alive());
+}

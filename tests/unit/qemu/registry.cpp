@@ -1,0 +1,42 @@
+#include "backends/registry.h"
+
+#include <doctest/doctest.h>
+
+using namespace exo;
+
+TEST_CASE("TargetUri") {
+    const auto domain = TargetUri::parse("libvirt:debian");
+    REQUIRE(domain);
+    CHECK(domain->scheme == "libvirt");
+    CHECK(domain->rest == "debian");
+    const auto word = TargetUri::parse("debian-12");
+    REQUIRE(word);
+    CHECK(word->text() == "libvirt:debian-12");
+    const auto socket = TargetUri::parse("qemu:/run/a:b.sock");
+    REQUIRE(socket);
+    CHECK(socket->rest == "/run/a:b.sock");
+}
+
+TEST_CASE("TargetUri: an unknown scheme is answered with those that there are") {
+    for (const char* text : {"vmware:x", "libvirt:", "", "qemu:"}) {
+        const auto uri = TargetUri::parse(text);
+        REQUIRE_FALSE(uri);
+        CHECK(uri.error().code == Errc::bad_request);
+        CHECK(uri.error().message.find("libvirt:NAME qemu:QMP_SOCKET") != std::string::npos);
+        CHECK(uri.error().message.find('\n') == std::string::npos);
+    }
+}
+
+TEST_CASE("what cannot be opened says why in one line") {
+    const auto missing = open_target({"qemu", "/nonexistent/qmp.sock"}, {});
+    REQUIRE_FALSE(missing);
+    CHECK(missing.error().code == Errc::not_found);
+    CHECK(missing.error().message.find("/nonexistent/qmp.sock") != std::string::npos);
+    const auto file = open_target({"qemu", "/etc/passwd"}, {});
+    REQUIRE_FALSE(file);
+    CHECK(file.error().code == Errc::not_found);
+    const auto checks = diagnose_target({"qemu", "/nonexistent/qmp.sock"}, {});
+    REQUIRE(checks.size() == 1);
+    CHECK_FALSE(checks[0].ok);
+    CHECK_FALSE(checks[0].remedy.empty());
+}

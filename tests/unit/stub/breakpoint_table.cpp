@@ -1,0 +1,223 @@
+#include "stub/breakpoint_table.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/support/fake_machine.h"
+
+using namespace exo;
+using namespace exo::stub;
+using exo::test::FakeMachine;
+using exo::test::FakeMachineShape;
+using exo::test::Log;
+
+namespace {
+
+constexpr VirtualAddress here{0xffffffff81001000};
+constexpr VirtualAddress there{0xffffffff81002000};
+constexpr BreakpointKey soft{BreakpointKind::software, here, 1};
+constexpr BreakpointKey hard{BreakpointKind::hardware, here, 1};
+constexpr BreakpointKey watch{BreakpointKind::write_watch, here, 8};
+
+struct Fixture {
+    explicit Fixture(FakeMachineShape shape = {}, bool with_os = true)
+        : fake(std::move(shape)), table(*fake.machine) {
+        if (with_os) fake.add_task(1, "init", 0);
+        REQUIRE(fake.machine->look().has_value());
+    }
+    Log log() { return fake.target->take_log(); }
+    [[nodiscard]] std::size_t inserted() const { return fake.target->inserted().size(); }
+    [[nodiscard]] const BreakpointState& state(const BreakpointKey& key) const { return table.all().at(key); }
+
+    FakeMachine fake;
+    BreakpointTable table;
+};
+
+}  // namespace
+
+TEST_CASE("an insertion takes effect at once, a removal at the next resume") {
+    Fixture f;
+    REQUIRE(f.table.insert(soft).has_value());
+    REQUIRE(f.table.insert(soft).has_value());
+    CHECK(f.log() == Log{"insert software 0xffffffff81001000 1"});
+    f.table.remove(soft);
+    CHECK_FALSE(f.table.client_breakpoint_at(here).has_value());
+    CHECK(f.inserted() == 1);
+    REQUIRE(f.table.insert(soft).has_value());
+    REQUIRE(f.table.settle().has_value());
+    CHECK(f.log().empty());
+    f.table.remove(soft);
+    f.table.remove(soft);
+    REQUIRE(f.table.settle().has_value());
+    CHECK(f.log() == Log{"remove software 0xffffffff81001000 1"});
+    CHECK(f.table.all().empty());
+}
+
+TEST_CASE("one insertion of the client's is one removal, in whatever number they come") {
+    Fixture f;
+    REQUIRE(f.table.insert(soft).has_value());
+    REQUIRE(f.table.insert(soft).has_value());
+    f.table.remove(soft);
+    REQUIRE(f.table.settle().has_value());
+    CHECK(f.inserted() == 0);
+    f.table.remove(watch);  // never inserted
+    REQUIRE(f.table.insert(watch).has_value());
+    f.table.remove_all();
+    REQUIRE(f.table.settle().has_value());
+    CHECK(f.inserted() == 0);
+}
+
+TEST_CASE("run control's own stays while the client's comes and goes") {
+    Fixture f;
+    REQUIRE(f.table.insert_internal(here).has_value());
+    CHECK(f.table.any_at(here));
+    CHECK_FALSE(f.table.client_breakpoint_at(here).has_value());
+    REQUIRE(f.table.insert(soft).has_value());
+    CHECK(f.table.client_breakpoint_at(here) == BreakpointKind::software);
+    f.table.remove(soft);
+    REQUIRE(f.table.settle().has_value());
+    CHECK(f.inserted() == 1);
+    f.table.remove_internal(here);
+    f.table.remove_internal(there);
+    REQUIRE(f.table.settle().has_value());
+    CHECK(f.inserted() == 0);
+    CHECK(f.log() == Log{"insert software 0xffffffff81001000 1", "remove software 0xffffffff81001000 1"});
+}
+
+TEST_CASE("int3, then a debug register, then pending; tried again at each resume") {
+    Fixture f{{.debug_registers = 1}};
+    f.fake.target->unmap_for_breakpoints(here);
+    f.fake.target->unmap_for_breakpoints(there);
+    REQUIRE(f.table.insert(soft).has_value());
+    CHECK(f.state(soft).armed == BreakpointKind::hardware);
+    const BreakpointKey second{BreakpointKind::software, there, 1};
+    REQUIRE(f.table.insert(second).has_value());
+    CHECK_FALSE(f.state(second).armed.has_value());
+    CHECK(f.state(second).pending_reason ==
+          "0xffffffff81002000 is not mapped; all debug registers are taken");
+    CHECK(f.table.client_breakpoint_at(there) == BreakpointKind::software);
+    CHECK_FALSE(f.table.any_at(there));
+
+    REQUIRE(f.table.settle().has_value());
+    CHECK_FALSE(f.state(second).armed.has_value());
+    f.fake.target->unmap_for_breakpoints(there, false);
+    REQUIRE(f.table.settle().has_value());
+    CHECK(f.state(second).armed == BreakpointKind::software);
+    CHECK(f.state(second).pending_reason.empty());
+    // One that is pending and removed leaves no trace.
+    f.fake.target->unmap_for_breakpoints(VirtualAddress{0x3000});
+    const BreakpointKey third{BreakpointKind::software, VirtualAddress{0x3000}, 1};
+    REQUIRE(f.table.insert(third).has_value());
+    f.table.remove(third);
+    REQUIRE(f.table.settle().has_value());
+    CHECK_FALSE(f.table.all().contains(third));
+}
+
+TEST_CASE("before there is a kernel a debug register comes first") {
+    Fixture f{{.debug_registers = 1}, false};
+    REQUIRE(f.table.insert(soft).has_value());
+    CHECK(f.state(soft).armed == BreakpointKind::hardware);
+    const BreakpointKey second{BreakpointKind::software, there, 1};
+    REQUIRE(f.table.insert(second).has_value());
+    CHECK(f.state(second).armed == BreakpointKind::software);
+}
+
+TEST_CASE("Z0 as a debug register and Z1 at one address are one in the machine") {
+    Fixture f{{}, false};
+    REQUIRE(f.table.insert(soft).has_value());
+    REQUIRE(f.table.insert(hard).has_value());
+    CHECK(f.log() == Log{"insert hardware 0xffffffff81001000 1"});
+    f.table.remove(soft);
+    REQUIRE(f.table.settle().has_value());
+    CHECK(f.inserted() == 1);
+    CHECK(f.table.any_at(here));
+    REQUIRE(f.table.lift(here).has_value());
+    CHECK(f.inserted() == 0);
+    REQUIRE(f.table.put_back(here).has_value());
+    CHECK(f.inserted() == 1);
+    f.table.remove(hard);
+    REQUIRE(f.table.settle().has_value());
+    CHECK(f.inserted() == 0);
+}
+
+TEST_CASE("what is no software breakpoint and fails is refused, and not kept") {
+    Fixture f{{.debug_registers = 0}};
+    CHECK(f.table.insert(watch).error().code == Errc::no_free_slot);
+    CHECK(f.table.insert(hard).error().code == Errc::no_free_slot);
+    CHECK(f.table.all().empty());
+}
+
+TEST_CASE("a target that is gone is an error for software breakpoints too") {
+    Fixture f;
+    f.fake.target->fail("insert", {Errc::target_gone, "gone"});
+    CHECK(f.table.insert(soft).error().code == Errc::target_gone);
+    CHECK(f.table.all().empty());
+}
+
+TEST_CASE("kinds") {
+    Fixture f{{.kinds = {BreakpointKind::hardware}}};
+    CHECK(f.table.supports(BreakpointKind::hardware));
+    CHECK(f.table.supports(BreakpointKind::software));  // as a hardware one
+    CHECK_FALSE(f.table.supports(BreakpointKind::write_watch));
+    REQUIRE(f.table.insert(soft).has_value());
+    CHECK(f.log() == Log{"insert hardware 0xffffffff81001000 1"});
+    Fixture none{{.breakpoints = false}};
+    CHECK_FALSE(none.table.supports(BreakpointKind::software));
+    CHECK(none.table.insert(hard).error().code == Errc::unsupported);
+}
+
+TEST_CASE("a removal that fails is tried again at the next resume") {
+    Fixture f;
+    REQUIRE(f.table.insert(soft).has_value());
+    f.table.remove(soft);
+    f.fake.target->fail("remove", {Errc::backend, "no"});
+    CHECK_FALSE(f.table.settle().has_value());
+    CHECK(f.table.any_at(here));
+    CHECK(f.inserted() == 1);
+    REQUIRE(f.table.settle().has_value());
+    CHECK(f.inserted() == 0);
+}
+
+TEST_CASE("lift and put back, with failures") {
+    Fixture f;
+    REQUIRE(f.table.insert(soft).has_value());
+    REQUIRE(f.table.insert(hard).has_value());
+    const BreakpointKey elsewhere{BreakpointKind::software, there, 1};
+    REQUIRE(f.table.insert(elsewhere).has_value());
+    REQUIRE(f.table.insert(watch).has_value());  // at the same address, but of data
+    REQUIRE(f.table.lift(here).has_value());
+    CHECK(f.inserted() == 2);
+    CHECK_FALSE(f.table.any_at(here));
+    CHECK(f.table.any_at(there));
+    CHECK(f.table.client_breakpoint_at(here).has_value());
+    f.fake.target->fail("insert", {Errc::backend, "no"}, 2);  // as int3 and as a debug register
+    CHECK_FALSE(f.table.put_back(here).has_value());
+    REQUIRE(f.table.settle().has_value());
+    CHECK(f.inserted() == 4);
+    // One that was removed meanwhile does not come back.
+    REQUIRE(f.table.lift(here).has_value());
+    f.table.remove(soft);
+    f.table.remove(hard);
+    REQUIRE(f.table.put_back(here).has_value());
+    CHECK_FALSE(f.table.any_at(here));
+}
+
+TEST_CASE("after a detach nothing is left, and memory is as it was") {
+    Fixture f{{.int3_in_memory = true}};
+    f.fake.target->ram().at(0x1000, 1)[0] = std::byte{0x55};
+    REQUIRE(f.table.insert(soft).has_value());
+    CHECK(f.fake.target->ram().at(0x1000, 1)[0] == std::byte{0xcc});
+    CHECK(f.fake.machine->memory().hides(PhysicalAddress{0x1000}));
+    REQUIRE(f.fake.target->detach().has_value());
+    f.table.forget();
+    CHECK(f.table.all().empty());
+    CHECK_FALSE(f.fake.machine->memory().hides(PhysicalAddress{0x1000}));
+    CHECK(f.fake.target->ram().at(0x1000, 1)[0] == std::byte{0x55});
+}
+
+TEST_CASE("one that is pending or a debug register hides nothing") {
+    Fixture f{{.int3_in_memory = true}};
+    f.fake.target->unmap_for_breakpoints(here);
+    REQUIRE(f.table.insert(soft).has_value());
+    CHECK(f.state(soft).armed == BreakpointKind::hardware);
+    CHECK_FALSE(f.fake.machine->memory().hides(PhysicalAddress{0x1000}));
+}
