@@ -206,10 +206,10 @@ const RegisterLayout& layout() {
     return result;
 }
 
-std::optional<PagingMode> paging_mode(const RegisterSet& registers) {
-    const auto control0 = registers.get(cr0);
-    const auto control4 = registers.get(cr4);
-    const auto extended = registers.get(efer);
+std::optional<PagingMode> paging_mode(const RegisterSet& state) {
+    const auto control0 = state.get(cr0);
+    const auto control4 = state.get(cr4);
+    const auto extended = state.get(efer);
     if (!control0 || !control4 || !extended) return std::nullopt;
     if ((*control0 & cr0_pg) == 0) return PagingMode::none;
     if ((*control4 & cr4_pae) == 0) return PagingMode::bits32;
