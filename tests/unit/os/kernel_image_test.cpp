@@ -191,7 +191,7 @@ TEST_CASE("kernel image: the slide is VMCOREINFO's where that is this kernel's")
         const auto found = find(guest, {guest.vcpu(guest.new_process())});
         REQUIRE(found);
         CHECK(hex(found->slide) == "0x1b000000");
-        CHECK(finding(*found, "kaslr_slide") == "0x1b000000 (VMCOREINFO KERNELOFFSET)");
+        CHECK(finding(*found, "slide") == "0x1b000000 (VMCOREINFO KERNELOFFSET)");
         REQUIRE(found->vmcoreinfo);
         CHECK(found->vmcoreinfo->release() == "6.12.1-test");
     }
