@@ -7,7 +7,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -16,16 +15,23 @@
 namespace exo::test {
 namespace {
 
-std::array<char, 512> boot_sector() {
-    std::array<char, 512> sector{};
+// 64 KiB that QEMU maps at 0xf0000 and below 4 GiB: the CPU starts in its last 16 bytes.
+std::vector<char> firmware() {
+    std::vector<char> image(0x10000);
     const auto put = [&](std::size_t at, std::initializer_list<int> bytes) {
-        for (const int byte : bytes) sector[at++] = static_cast<char>(byte);
+        for (const int byte : bytes) image[at++] = static_cast<char>(byte);
     };
-    put(0x00, {0xfa, 0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xd0, 0xbc, 0x00, 0x7c, 0xea, 0x10, 0x7c, 0x00, 0x00});
-    put(0x10, {0x66, 0xff, 0x06, 0x00, 0x60, 0xe8, 0x08, 0x00, 0xeb, 0xf6});
-    put(0x20, {0x66, 0xff, 0x06, 0x04, 0x60, 0xc3});
-    put(510, {0x55, 0xaa});
-    return sector;
+    // cli; cld; ds = 0xf000; es = 0; copy 0x100 words from ds:0x100 to es:0x7c00; ljmp 0:0x7c00
+    put(0x000, {0xfa, 0xfc, 0xb8, 0x00, 0xf0, 0x8e, 0xd8, 0x31, 0xc0, 0x8e, 0xc0, 0xbe, 0x00, 0x01,
+                0xbf, 0x00, 0x7c, 0xb9, 0x00, 0x01, 0xf3, 0xa5, 0xea, 0x00, 0x7c, 0x00, 0x00});
+    // 7c00: ds = ss = 0; sp = 0x7c00; ljmp 0:0x7c10
+    put(0x100, {0xfa, 0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xd0, 0xbc, 0x00, 0x7c, 0xea, 0x10, 0x7c, 0x00, 0x00});
+    // 7c10: incl 0x6000; call 0x7c20; jmp 0x7c10
+    put(0x110, {0x66, 0xff, 0x06, 0x00, 0x60, 0xe8, 0x08, 0x00, 0xeb, 0xf6});
+    // 7c20: incl 0x6004; ret
+    put(0x120, {0x66, 0xff, 0x06, 0x04, 0x60, 0xc3});
+    put(0xfff0, {0xea, 0x00, 0x00, 0x00, 0xf0});  // ljmp 0xf000:0
+    return image;
 }
 
 }  // namespace
@@ -33,9 +39,9 @@ std::array<char, 512> boot_sector() {
 QemuGuest::QemuGuest(const std::string& accelerator, bool shared_memory, const std::vector<std::string>& more)
     : directory_("/tmp/exogdb-live-XXXXXX") {
     if (::mkdtemp(directory_.data()) == nullptr) return;
-    const auto image = directory_ + "/boot.img";
-    const auto sector = boot_sector();
-    std::ofstream{image, std::ios::binary}.write(sector.data(), sector.size());
+    const auto path = directory_ + "/firmware.bin";
+    const auto image = firmware();
+    std::ofstream{path, std::ios::binary}.write(image.data(), static_cast<std::streamsize>(image.size()));
     std::vector<std::string> arguments{"qemu-system-x86_64",
                                        "-machine",
                                        "pc,memory-backend=ram",
@@ -54,8 +60,8 @@ QemuGuest::QemuGuest(const std::string& accelerator, bool shared_memory, const s
                                        "-object",
                                        shared_memory ? "memory-backend-memfd,id=ram,size=64M,share=on"
                                                      : "memory-backend-ram,id=ram,size=64M",
-                                       "-drive",
-                                       "file=" + image + ",format=raw,if=ide,readonly=off",
+                                       "-bios",
+                                       path,
                                        "-qmp",
                                        "unix:" + qmp_socket() + ",server=on,wait=off",
                                        "-qmp",

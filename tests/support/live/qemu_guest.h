@@ -1,4 +1,4 @@
-// A guest of its own for the tests of backends/qemu: a boot sector under the machine's QEMU, no kernel
+// A guest of its own for the tests of backends/qemu: a firmware under the machine's QEMU, no kernel
 // needed.
 #pragma once
 
@@ -11,11 +11,11 @@
 
 namespace exo::test {
 
-// The boot sector counts for ever, in real mode, with cs, ds and ss at 0:
+// The firmware counts for ever, in real mode, with cs, ds and ss at 0:
 //   loop: 7c10 incl counter; 7c15 call func; 7c18 jmp loop
 //   func: 7c20 incl calls; 7c25 ret
-// The second vCPU stays where the firmware leaves it, halted.
-struct BootSector {
+// The second vCPU is never started.
+struct Firmware {
     static constexpr VirtualAddress loop{0x7c10};
     static constexpr VirtualAddress func{0x7c20};
     static constexpr VirtualAddress ret{0x7c25};

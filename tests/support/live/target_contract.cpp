@@ -152,14 +152,14 @@ private:
     Outcome write_register() {
         const auto before = TRY(target_.read_registers(0));
         auto changed = before;
-        changed.set(x86::r15, 0x0123456789abcdef);
-        const RegisterNumber numbers[] = {x86::r15};
+        changed.set(x86::rsi, 0x01234567);  // fits every mode of the CPU
+        const RegisterNumber numbers[] = {x86::rsi};
         CHECK_OK(target_.write_registers(0, changed, numbers));
         const auto now = TRY(target_.read_registers(0));
         CHECK_OK(target_.write_registers(0, before, numbers));
         const auto after = TRY(target_.read_registers(0));
-        if (now.get(x86::r15) != changed.get(x86::r15)) return wrong("r15 was not written");
-        if (after.get(x86::r15) != before.get(x86::r15)) return wrong("r15 was not restored");
+        if (now.get(x86::rsi) != changed.get(x86::rsi)) return wrong("rsi was not written");
+        if (after.get(x86::rsi) != before.get(x86::rsi)) return wrong("rsi was not restored");
         return std::string{};
     }
 
