@@ -55,8 +55,8 @@ class Domain(Guest):
         self.folder.chmod(0o1777)
         definition = self.folder / 'domain.xml'
         definition.write_text(domain_xml(self.name, self.config, self.folder, accel))
+        self._created = True  # also when it takes so long that we give up
         libvirtd.virsh('create', str(definition))
-        self._created = True
 
     def state(self) -> str:
         """As `virsh domstate` says it: running, paused, …; '' when there is no such domain."""

@@ -16,6 +16,7 @@ from . import cache
 from .errors import HarnessError, MissingPrerequisite
 
 URI = 'qemu:///system'
+LIMIT = 240  # seconds; the first domain after a change of QEMU waits for libvirt to ask it for all it can do
 DAEMONS = ('virtlogd', 'libvirtd')
 
 
@@ -23,9 +24,12 @@ def virsh(*words, check: bool = True) -> str:
     path = shutil.which('virsh')
     if not path:
         raise MissingPrerequisite('virsh (package libvirt-clients)')
-    result = subprocess.run([path, '--quiet', '--connect', URI, *words], stdin=subprocess.DEVNULL,
-                            capture_output=True, text=True, timeout=120, check=False,
-                            env={**os.environ, 'LC_ALL': 'C'})
+    try:
+        result = subprocess.run([path, '--quiet', '--connect', URI, *words], stdin=subprocess.DEVNULL,
+                                capture_output=True, text=True, timeout=LIMIT, check=False,
+                                env={**os.environ, 'LC_ALL': 'C'})
+    except subprocess.TimeoutExpired:
+        raise HarnessError(f'virsh {words[0]}: no answer in {LIMIT} s') from None
     if check and result.returncode:
         reason = ' '.join(line.removeprefix('error: ').strip() for line in result.stderr.splitlines())
         raise HarnessError(f'virsh {words[0]}: {reason}')
@@ -36,9 +40,9 @@ def answers() -> bool:
     try:
         virsh('version')
         return True
-    except (HarnessError, subprocess.TimeoutExpired) as error:
-        if isinstance(error, MissingPrerequisite):
-            raise
+    except MissingPrerequisite:
+        raise
+    except HarnessError:
         return False
 
 
