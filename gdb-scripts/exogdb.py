@@ -84,6 +84,18 @@ class ExoInfo(gdb.Command):
         print(monitor('info'), end='')
 
 
+class ExoSymbol(gdb.Command):
+    """Show the address of a kernel symbol, or the symbol at an address: exo symbol NAME-OR-ADDRESS"""
+
+    def __init__(self):
+        super().__init__('exo symbol', gdb.COMMAND_DATA)
+
+    def invoke(self, argument, from_tty):
+        if not argument.strip():
+            raise gdb.GdbError('which symbol? exo symbol NAME-OR-ADDRESS')
+        print(monitor(f'symbol {argument.strip()}'), end='')
+
+
 class ExoProblems(gdb.Command):
     """Show what in the guest's memory could not be read or trusted, one line each; `none` when all is well."""
 
@@ -99,7 +111,7 @@ class ExoBreakpoints(gdb.Command):
     """Show what the server has of your breakpoints.
 
 A software breakpoint that the guest cannot take is made a hardware one, or kept pending with the reason said.
-gdb inserts breakpoints when the guest resumes: at the first stop after `break` there is nothing yet."""
+gdb takes its breakpoints out at each stop; to see them here: set breakpoint always-inserted on"""
 
     def __init__(self):
         super().__init__('exo breakpoints', gdb.COMMAND_BREAKPOINTS)
@@ -109,5 +121,5 @@ gdb inserts breakpoints when the guest resumes: at the first stop after `break` 
         print(monitor('breakpoints'), end='')
 
 
-for command in (Exo, ExoPs, ExoVcpus, ExoInfo, ExoProblems, ExoBreakpoints):
+for command in (Exo, ExoPs, ExoVcpus, ExoInfo, ExoSymbol, ExoBreakpoints, ExoProblems):
     command()

@@ -5,7 +5,7 @@ import re
 from harness import case, gdb, server, vm
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / 'gdb-scripts' / 'exogdb.py'
-COMMANDS = ('breakpoints', 'info', 'problems', 'ps', 'vcpus')
+COMMANDS = ('breakpoints', 'info', 'problems', 'ps', 'symbol', 'vcpus')
 
 
 class Scripts(case.GuestCase):
@@ -39,7 +39,8 @@ end
             self.assertNotIn('not documented', text, name)
 
     def test_without_a_server_it_says_so(self):
-        for name, text in zip(COMMANDS, self.in_gdb(*(f'exo {name}' for name in COMMANDS), connected=False)):
+        commands = [f'exo {name} x' if name == 'symbol' else f'exo {name}' for name in COMMANDS]
+        for name, text in zip(COMMANDS, self.in_gdb(*commands, connected=False)):
             self.assertIn('target remote', text, name)
 
     def test_ps_lists_the_guests_tasks(self):
@@ -67,11 +68,19 @@ end
         self.assertRegex(info, rf'(?m)^version +{re.escape(self.guest.config.kernel.release)} ')
         self.assertEqual(problems.strip(), 'none')
 
-    def test_breakpoints_are_shown_once_the_guest_has_run(self):
+    def test_symbols_are_the_guests(self):
+        theirs = self.guest.symbols('__x64_sys_getpid')['__x64_sys_getpid'][0]
+        address, name, without = self.in_gdb('exo symbol __x64_sys_getpid', f'exo symbol {theirs + 1:#x}', 'exo symbol')
+        self.assertEqual(address.strip(), f'{theirs:#x}')
+        self.assertIn('_sys_getpid+0x1', name)  # its address has several names
+        self.assertIn('which symbol', without)
+
+    def test_breakpoints_are_shown_while_gdb_has_them_inserted(self):
         getpid = self.guest.symbols('__x64_sys_getpid')['__x64_sys_getpid'][0]
-        before, _, _, after = self.in_gdb('exo breakpoints', f'hbreak *{getpid:#x}', 'stepi', 'exo breakpoints')
+        before, _, _, _, after = self.in_gdb('exo breakpoints', 'set breakpoint always-inserted on', f'break *{getpid:#x}',
+                                             f'hbreak *{getpid + 1:#x}', 'exo breakpoints')
         self.assertEqual(before.strip(), 'none')
-        self.assertIn(f'{getpid:#x}  hardware', after)
+        self.assertEqual(sorted(after.strip().splitlines()), [f'{getpid:#x}  software', f'{getpid + 1:#x}  hardware'])
 
     def test_doctor_finds_nothing_in_the_way(self):
         checks = server.run_json('doctor', self.guest.target)
