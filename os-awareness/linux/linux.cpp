@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::uint64_t cr3_address = 0x000ffffffffff000;
 constexpr std::uint64_t user_half_of_pti = 0x1000;
+constexpr std::size_t max_problems = 100;
 
 Result<Btf> read_btf(KernelImage& image) {
     // 90ceddcb4950 (5.7) gave the linker script these names; objcopy's before.
@@ -175,6 +176,11 @@ Result<void> Linux::refresh(std::span<const RegisterSet> vcpus) {
     list_->refresh(*per_cpu_, problems_);
     find_current(vcpus);
     publish();
+    if (problems_.size() > max_problems) {
+        const auto more = problems_.size() - max_problems;
+        problems_.resize(max_problems);
+        problems_.push_back("and " + std::to_string(more) + " more");
+    }
     return {};
 }
 

@@ -125,6 +125,7 @@ const TaskRecord* TaskList::add_unlisted(std::uint64_t address) {
 void TaskList::refresh(const PerCpu& per_cpu, std::vector<std::string>& problems) {
     records_.clear();
     by_address_.clear();
+    steps_ = 0;
     reader_.set_cpu_field(per_cpu.task_cpu());
     add_idle(per_cpu, problems);
     walk_leaders(problems);
@@ -153,8 +154,15 @@ void TaskList::add_idle(const PerCpu& per_cpu, std::vector<std::string>& problem
     }
 }
 
+// A guest can have as many thread groups as tasks share one long list of threads.
+Result<void> TaskList::spend() {
+    if (++steps_ > 4 * max_tasks) return fail(Errc::bad_data, "the lists are longer than any kernel's");
+    return {};
+}
+
 // Idle tasks, the only ones of pid 0, are on no list.
 Result<TaskRecord> TaskList::read_listed(std::uint64_t address) {
+    CHECK_OK(spend());
     auto record = TRY(reader_.read(address));
     if (record.tid == 0) return fail(Errc::bad_data, "no task at " + hex(address) + ": its pid is 0");
     return record;
@@ -195,6 +203,7 @@ void TaskList::walk_threads(std::uint64_t leader_address, std::vector<std::strin
     }
     std::unordered_map<std::uint64_t, TaskRecord> threads;
     const auto links = [&](std::uint64_t at) -> Result<ListLinks> {
+        CHECK_OK(spend());
         if (const auto* known = find(at - node)) return known->thread_node;
         auto record = TRY(read_listed(at - node));
         const auto result = record.thread_node;

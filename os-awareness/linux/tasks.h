@@ -78,6 +78,7 @@ public:
 
 private:
     const TaskRecord* add(std::uint64_t address, Result<TaskRecord>&& record);
+    Result<void> spend();
     Result<TaskRecord> read_listed(std::uint64_t address);
     void add_idle(const PerCpu& per_cpu, std::vector<std::string>& problems);
     void walk_leaders(std::vector<std::string>& problems);
@@ -88,6 +89,7 @@ private:
     const StructLayout* layout_;
     std::uint64_t init_task_;
     TaskReader reader_;
+    std::size_t steps_ = 0;  // along lists, in this refresh
     std::vector<TaskRecord> records_;
     std::unordered_map<std::uint64_t, std::size_t> by_address_;  // index into records_
 };

@@ -25,10 +25,10 @@ struct Guest {
         for (std::uint32_t tid = 1; tid < 12; ++tid) {
             const auto leader = tasks.add_process({.tid = tid * 10, .comm = "process", .user = tid % 2 == 0});
             add(leader);
+            if (tid == 1) tasks.run(1, leader);
             add(tasks.add_thread(leader, {.tid = tid * 10 + 1, .comm = "thread"}));
             places.push_back(tasks.pid_struct(tid * 10));
         }
-        tasks.run(1, places[4]);
         const auto root = tasks.get<FakePidNamespace>(tasks.pid_namespace()).xa_head & ~std::uint64_t{3};
         places.insert(places.end(), {tasks.pid_namespace(), root, tasks.area(0), tasks.area(1),
                                      tasks.area(0) + TaskBuilder::runqueues, tasks.per_cpu_offsets()});
