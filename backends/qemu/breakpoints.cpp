@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "backends/qemu/execution.h"
+#include "backends/qemu/recover.h"
 #include "rsp/hex.h"
 
 namespace exo::qemu {
@@ -93,49 +94,56 @@ Result<void> QemuExecution::on_any_vcpu(char operation, const Key& key) {
     return result;
 }
 
-// Where `address` lies now, by a vCPU that maps it: "gpa: 0x1000" or "Unmapped".
-std::optional<QemuExecution::Patch> QemuExecution::locate(std::uint64_t address) {
+// Where `address` lies now, by a vCPU that maps it. QEMU answers "gpa: 0x1000" or "Unmapped".
+Result<JournalPatch> QemuExecution::locate(std::uint64_t address) {
     for (VcpuId vcpu = 0; vcpu < client_->threads().size(); ++vcpu) {
-        const auto text = monitor_.hmp("gva2gpa " + hex(address), vcpu);
+        const auto text = TRY(monitor_.hmp("gva2gpa " + hex(address), vcpu));
         constexpr std::string_view mark = "gpa: 0x";
-        if (!text || !text->starts_with(mark)) continue;
-        const auto digits = std::string_view{*text}.substr(mark.size());
+        if (!text.starts_with(mark)) continue;
+        const auto digits = std::string_view{text}.substr(mark.size());
         const auto place = rsp::parse_hex_number(digits.substr(0, digits.find_first_of("\r\n ")));
-        Patch patch;
-        if (!place || !memory_.read(PhysicalAddress{*place}, {&patch.original, 1})) continue;
-        patch.place = PhysicalAddress{*place};
-        return patch;
+        std::byte original{};
+        if (place && memory_.read(PhysicalAddress{*place}, {&original, 1}))
+            return JournalPatch{*place, std::to_integer<std::uint8_t>(original)};
     }
-    return std::nullopt;
+    return fail(Errc::bad_address,
+                describe(BreakpointKind::software, address) + ": no vCPU maps it just now");
+}
+
+Result<void> QemuExecution::journal_patches() {
+    journal_.patches.clear();
+    for (const auto& [address, patch] : patches_) journal_.patches.push_back(patch);
+    return write_journal(journal_);
 }
 
 // The physical place is kept from here on, since at removal no vCPU may map the address.
 Result<void> QemuExecution::insert_software_on_kvm(const Key& key) {
     const auto address = std::get<1>(key);
-    const auto patch = locate(address);
-    CHECK_OK(on_any_vcpu('Z', key));
-    if (!patch) return {};
-    patches_[address] = *patch;
+    const auto patch = TRY(locate(address));
+    patches_[address] = patch;
+    CHECK_OK(journal_patches());
+    if (auto inserted = on_any_vcpu('Z', key); !inserted) {
+        patches_.erase(address);
+        static_cast<void>(journal_patches());
+        return inserted;
+    }
     // QEMU counts an address that it still has in its list (see below), and does not write.
     std::byte now{};
-    if (memory_.read(patch->place, {&now, 1}) && now != int3)
-        CHECK_OK(client_->write_physical(patch->place, {&int3, 1}));
-    return {};
+    CHECK_OK(memory_.read(PhysicalAddress{patch.place}, {&now, 1}));
+    if (now == int3) return {};
+    return client_->write_physical(PhysicalAddress{patch.place}, {&int3, 1});
 }
 
 // Left to itself QEMU forgets an int3 that it cannot reach, and leaves it in the guest
 // (accel/kvm/kvm-all.c, kvm_remove_all_breakpoints()).
 Result<void> QemuExecution::remove_software_on_kvm(const Key& key) {
     const auto address = std::get<1>(key);
-    const auto removed = on_any_vcpu('z', key);
+    auto removed = on_any_vcpu('z', key);
     const auto patch = patches_.find(address);
     if (patch == patches_.end()) return removed;
-    std::byte now{};
-    CHECK_OK(memory_.read(patch->second.place, {&now, 1}));
-    if (now == int3 && patch->second.original != int3)
-        CHECK_OK(client_->write_physical(patch->second.place, {&patch->second.original, 1}));
+    CHECK_OK(undo_patch(*client_, memory_, patch->second));
     patches_.erase(patch);
-    return {};
+    return journal_patches();
 }
 
 }  // namespace exo::qemu

@@ -103,6 +103,7 @@ Result<StopEvent> QemuExecution::attach() {
 
 Result<void> QemuExecution::open_stub() {
     journal_.user_stub.clear();
+    journal_.patches.clear();
     journal_.stub_path.clear();
     journal_.stub_directory.clear();
     const auto chardevs = TRY(query_chardevs(monitor_));

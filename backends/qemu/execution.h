@@ -62,14 +62,11 @@ private:
     void wait_for_event(Clock::time_point deadline);
 
     // breakpoints.cpp
-    struct Patch {  // where KVM has put an int3, and over what
-        PhysicalAddress place{};
-        std::byte original{};
-    };
     Result<void> remove_all();
     Result<void> request(char operation, const Key& key);
     Result<void> on_any_vcpu(char operation, const Key& key);
-    std::optional<Patch> locate(std::uint64_t address);
+    Result<JournalPatch> locate(std::uint64_t address);
+    Result<void> journal_patches();
     Result<void> insert_software_on_kvm(const Key& key);
     Result<void> remove_software_on_kvm(const Key& key);
 
@@ -85,7 +82,7 @@ private:
     std::vector<VcpuAction> actions_;  // of the last resume
     std::vector<bool> stepping_left_;  // vCPUs whose single-step flag QEMU has not cleared
     std::set<Key> inserted_;
-    std::map<std::uint64_t, Patch> patches_;          // by virtual address; KVM only
+    std::map<std::uint64_t, JournalPatch> patches_;   // by virtual address; KVM only
     std::optional<Clock::time_point> look_at_;        // when to ask QEMU whether it runs at all
     std::optional<Clock::time_point> shutting_down_;  // the guest has powered off: QEMU is to end by then
 };

@@ -80,6 +80,9 @@ Result<std::string> runtime_directory() {
 }
 
 std::string to_text(const JournalEntry& entry) {
+    json::array patches;
+    for (const auto& patch : entry.patches)
+        patches.push_back(json::object{{"place", patch.place}, {"original", patch.original}});
     return json::serialize(json::object{{"target", entry.target},
                                         {"connect", entry.connect},
                                         {"uuid", entry.uuid},
@@ -90,7 +93,8 @@ std::string to_text(const JournalEntry& entry) {
                                         {"was_running", entry.was_running},
                                         {"stub_path", entry.stub_path},
                                         {"stub_directory", entry.stub_directory},
-                                        {"user_stub", entry.user_stub}});
+                                        {"user_stub", entry.user_stub},
+                                        {"patches", std::move(patches)}});
 }
 
 Result<JournalEntry> parse_journal(const std::string& text) {
@@ -111,6 +115,12 @@ Result<JournalEntry> parse_journal(const std::string& text) {
     entry.stub_path = text_member(object, "stub_path");
     entry.stub_directory = text_member(object, "stub_directory");
     entry.user_stub = text_member(object, "user_stub");
+    const auto* patches = object.if_contains("patches");
+    for (const auto& row : patches != nullptr && patches->is_array() ? patches->get_array() : json::array{}) {
+        if (!row.is_object()) return fail(Errc::bad_data, "a journal with a malformed patch");
+        entry.patches.push_back({number_member(row.get_object(), "place"),
+                                 static_cast<std::uint8_t>(number_member(row.get_object(), "original"))});
+    }
     if (entry.target.empty() || entry.qemu_pid <= 0)
         return fail(Errc::bad_data, "a journal without target or pid");
     return entry;

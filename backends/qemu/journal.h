@@ -12,6 +12,12 @@
 
 namespace exo::qemu {
 
+// A byte of guest RAM that KVM's int3 replaces.
+struct JournalPatch {
+    std::uint64_t place = 0;  // guest-physical
+    std::uint8_t original = 0;
+};
+
 struct JournalEntry {
     std::string target;   // "libvirt:debian", "qemu:/run/vm/qmp.sock"
     std::string connect;  // libvirt URI, empty for the default one
@@ -20,10 +26,11 @@ struct JournalEntry {
     std::uint64_t qemu_start = 0;  // Process::start_time()
     pid_t owner_pid = 0;           // the exogdb that attached
     std::uint64_t owner_start = 0;
-    bool was_running = false;    // before attach()
-    std::string stub_path;       // socket of the stub that we start
-    std::string stub_directory;  // to be removed with it; empty if it is not ours
-    std::string user_stub;       // gdbserver device that the user had open, empty if none
+    bool was_running = false;           // before attach()
+    std::string stub_path;              // socket of the stub that we start
+    std::string stub_directory;         // to be removed with it; empty if it is not ours
+    std::vector<JournalPatch> patches;  // KVM only; TCG's breakpoints are not in memory
+    std::string user_stub;              // gdbserver device that the user had open, empty if none
 
     // Whether the process that wrote it still runs; a zombie does not.
     [[nodiscard]] bool owner_alive() const;

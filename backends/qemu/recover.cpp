@@ -6,10 +6,21 @@
 namespace exo::qemu {
 namespace {
 
+// What QEMU could not take out itself: kernel text, with all vCPUs in user mode under KPTI.
+Result<void> undo_patches(Monitor& monitor, const Process& process, StubClient& client,
+                          const JournalEntry& entry) {
+    if (entry.patches.empty()) return {};
+    GuestMemory memory{monitor, process};
+    CHECK_OK(memory.load());
+    for (const auto& patch : entry.patches) CHECK_OK(undo_patch(client, memory, patch));
+    return {};
+}
+
 // Through the stub that is still open: it listens again once its client has died.
-Result<void> clean_through_stub(const Process& process, const JournalEntry& entry,
+Result<void> clean_through_stub(Monitor& monitor, const Process& process, const JournalEntry& entry,
                                 std::vector<std::string>& done) {
     const auto client = TRY(StubClient::connect(entry.stub_path, process));  // its `?` drops the breakpoints
+    CHECK_OK(undo_patches(monitor, process, *client, entry));
     done.emplace_back("took out the breakpoints");
     if (!entry.was_running) return {};
     CHECK_OK(client->command("D", Errc::backend, "detaching"));
@@ -18,6 +29,16 @@ Result<void> clean_through_stub(const Process& process, const JournalEntry& entr
 }
 
 }  // namespace
+
+Result<void> undo_patch(StubClient& client, GuestMemory& memory, const JournalPatch& patch) {
+    constexpr std::byte int3{0xcc};
+    const std::byte original{patch.original};
+    const PhysicalAddress place{patch.place};
+    std::byte now{};
+    CHECK_OK(memory.read(place, {&now, 1}));
+    if (now != int3 || original == int3) return {};
+    return client.write_physical(place, {&original, 1});
+}
 
 Result<std::vector<std::string>> recover_guest(Monitor& monitor, const Process& process,
                                                const JournalEntry& entry) {
@@ -28,7 +49,7 @@ Result<std::vector<std::string>> recover_guest(Monitor& monitor, const Process& 
     if (ours && chardevs.stub->connected)
         return fail(Errc::busy, "QEMU's gdb stub at " + entry.stub_path + " has a client");
     if (ours) {
-        CHECK_OK(clean_through_stub(process, entry, done));
+        CHECK_OK(clean_through_stub(monitor, process, entry, done));
         CHECK_OK(stop_stub(monitor, entry.stub_path, entry.stub_directory));
         done.emplace_back("closed QEMU's gdb stub");
     }

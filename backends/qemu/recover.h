@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "backends/qemu/journal.h"
+#include "backends/qemu/memory.h"
 #include "backends/qemu/monitor.h"
+#include "backends/qemu/stub_client.h"
 
 namespace exo::qemu {
 
@@ -14,5 +16,8 @@ namespace exo::qemu {
 // stub.
 Result<std::vector<std::string>> recover_guest(Monitor& monitor, const Process& process,
                                                const JournalEntry& entry);
+
+// Puts the original byte back where there is still an int3.
+Result<void> undo_patch(StubClient& client, GuestMemory& memory, const JournalPatch& patch);
 
 }  // namespace exo::qemu

@@ -19,6 +19,7 @@ struct Firmware {
     static constexpr VirtualAddress loop{0x7c10};
     static constexpr VirtualAddress func{0x7c20};
     static constexpr VirtualAddress ret{0x7c25};
+    static constexpr VirtualAddress unused{0x7c40};  // a nop that nobody comes by
     static constexpr PhysicalAddress counter{0x6000};
     static constexpr PhysicalAddress calls{0x6004};
 };

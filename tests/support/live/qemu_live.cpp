@@ -88,11 +88,11 @@ bool journal_exists(pid_t qemu) {
 // A second exogdb: attaches, inserts a breakpoint, and is then killed, or lives on until `release` is closed.
 class OtherServer {
 public:
-    OtherServer(const TargetUri& uri, BreakpointKind kind) {
+    OtherServer(const TargetUri& uri, BreakpointKind kind, VirtualAddress address = Firmware::func) {
         REQUIRE(::pipe(ready_) == 0);
         pid_ = ::fork();
         if (pid_ == 0) {
-            run(uri, kind);
+            run(uri, kind, address);
             ::_exit(1);
         }
         char byte = 0;
@@ -112,18 +112,30 @@ public:
     }
 
 private:
-    void run(const TargetUri& uri, BreakpointKind kind) const {
+    void run(const TargetUri& uri, BreakpointKind kind, VirtualAddress address) const {
         auto target = open_target(uri, {});
         const bool ok = target && (*target)->execution()->attach() &&
-                        (*target)->breakpoints()->insert(kind, Firmware::func, 1) &&
+                        (*target)->breakpoints()->insert(kind, address, 1) &&
                         (*target)->execution()->resume(all(VcpuAction::run)) &&
-                        (*target)->execution()->wait_for_stop(20s);
+                        (*target)->execution()->wait_for_stop(address == Firmware::func ? 20s : 1s);
         if (::write(ready_[1], ok ? "y" : "n", 1) == 1) ::pause();
     }
 
     int ready_[2] = {-1, -1};
     pid_t pid_ = 0;
 };
+
+void check_watchpoint(Target& target) {
+    auto& breakpoints = *target.breakpoints();
+    REQUIRE(target.execution()->attach());
+    REQUIRE(breakpoints.insert(BreakpointKind::write_watch, VirtualAddress{raw(Firmware::calls)}, 4));
+    const auto watched = go(target, all(VcpuAction::run));
+    CHECK(watched.cause == Cause::write_watch);
+    CHECK(raw(watched.address) == raw(Firmware::calls));
+    CHECK(pc_of(target) == raw(Firmware::ret));  // the store has taken effect
+    REQUIRE(breakpoints.remove(BreakpointKind::write_watch, VirtualAddress{raw(Firmware::calls)}, 4));
+    REQUIRE(target.execution()->detach());
+}
 
 void check_session(Target& target, const std::vector<BreakpointKind>& kinds) {
     REQUIRE(target.execution()->attach());
@@ -146,13 +158,6 @@ void check_session(Target& target, const std::vector<BreakpointKind>& kinds) {
         }
         REQUIRE(breakpoints.remove(kind, Firmware::func, 1));
     }
-    REQUIRE(breakpoints.insert(BreakpointKind::write_watch, VirtualAddress{raw(Firmware::calls)}, 4));
-    const auto watched = go(target, all(VcpuAction::run));
-    CHECK(watched.cause == Cause::write_watch);
-    CHECK(raw(watched.address) == raw(Firmware::calls));
-    CHECK(pc_of(target) == raw(Firmware::ret));  // the store has taken effect
-    REQUIRE(breakpoints.remove(BreakpointKind::write_watch, VirtualAddress{raw(Firmware::calls)}, 4));
-
     // Code that has run is changed: `incl calls` becomes `incl 0x6008`, and QEMU must notice.
     const auto operand = PhysicalAddress{raw(Firmware::func) + 3};
     const std::byte other{0x08};
@@ -198,6 +203,7 @@ TEST_CASE("session on TCG, private memory") {
     const QemuGuest guest{"tcg", false};
     const auto target = open_running(guest);
     check_session(*target, both_kinds);
+    check_watchpoint(*target);
     for (const auto& result : check_target_contract(*target))
         CHECK_MESSAGE(result.ok, result.check << ": " << result.detail);
 }
@@ -207,6 +213,7 @@ TEST_CASE("session on TCG, shared memory") {
     const auto target = open_running(guest);
     CHECK(target->description().find("memfd") != std::string::npos);
     check_session(*target, both_kinds);
+    check_watchpoint(*target);
 }
 
 TEST_CASE("session on KVM" * doctest::skip(::access("/dev/kvm", R_OK | W_OK) != 0)) {
@@ -245,6 +252,26 @@ TEST_CASE("a killed server: recover") {
     open_running(guest);
     check_recovery(guest, BreakpointKind::software);
     check_recovery(guest, BreakpointKind::hardware);
+}
+
+TEST_CASE("a killed server on KVM: recover" * doctest::skip(::access("/dev/kvm", R_OK | W_OK) != 0)) {
+    const QemuGuest guest{"kvm", false};
+    if (!guest.valid()) {
+        MESSAGE("QEMU does not start with KVM here");
+        return;
+    }
+    open_running(guest);
+    check_recovery(guest, BreakpointKind::hardware);
+    OtherServer{uri_of(guest), BreakpointKind::software, Firmware::unused}.kill();
+    auto target = open_target({"qemu", guest.second_qmp_socket()}, {});
+    REQUIRE(target);
+    std::byte byte{};
+    REQUIRE((*target)->memory().read(PhysicalAddress{raw(Firmware::unused)}, {&byte, 1}));
+    CHECK(byte == std::byte{0xcc});
+    REQUIRE(recover_target(uri_of(guest), {}));
+    REQUIRE((*target)->memory().read(PhysicalAddress{raw(Firmware::unused)}, {&byte, 1}));
+    CHECK(byte == std::byte{0x90});
+    CHECK(counts(**target));
 }
 
 TEST_CASE("a killed server: the next attach cleans up") {

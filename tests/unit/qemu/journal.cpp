@@ -20,6 +20,7 @@ TEST_CASE("journal: what is written is read") {
     entry.stub_path = "/run/x/exogdb.sock";
     entry.stub_directory = "/run/x";
     entry.user_stub = "tcp:127.0.0.1:1234,server=on,wait=off";
+    entry.patches = {{0x1ffffffff, 0x55}, {0, 0xff}};
     const auto read = parse_journal(to_text(entry));
     REQUIRE(read);
     CHECK(read->target == entry.target);
@@ -33,6 +34,10 @@ TEST_CASE("journal: what is written is read") {
     CHECK(read->stub_path == entry.stub_path);
     CHECK(read->stub_directory == entry.stub_directory);
     CHECK(read->user_stub == entry.user_stub);
+    REQUIRE(read->patches.size() == 2);
+    CHECK(read->patches[0].place == 0x1ffffffff);
+    CHECK(read->patches[0].original == 0x55);
+    CHECK(read->patches[1].original == 0xff);
 }
 
 TEST_CASE("journal: a broken one is refused") {
