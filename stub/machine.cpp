@@ -64,6 +64,7 @@ Result<void> Machine::look_once() { return fresh_ ? Result<void>{} : look(); }
 void Machine::forget() {
     fresh_ = false;
     registers_.clear();
+    completed_.clear();
     forget_memory();
 }
 
@@ -79,9 +80,21 @@ Result<const RegisterSet*> Machine::vcpu_registers(VcpuId vcpu) {
     return &it->second;
 }
 
+Result<const RegisterSet*> Machine::all_vcpu_registers(VcpuId vcpu) {
+    CHECK_OK(vcpu_registers(vcpu));
+    RegisterSet& registers = registers_.at(vcpu);
+    if (!completed_.insert(vcpu).second) return &registers;
+    // Those that it could not get are unavailable, which is what the user sees.
+    if (auto completed = target_->complete_registers(vcpu, registers); !completed) {
+        spdlog::warn("reading all registers of vCPU {}: {}", vcpu, completed.error().message);
+    }
+    return &registers;
+}
+
 Result<void> Machine::write_vcpu_registers(VcpuId vcpu, const RegisterSet& values,
                                            std::span<const RegisterNumber> numbers) {
     registers_.erase(vcpu);
+    completed_.erase(vcpu);
     vcpu_spaces_.erase(vcpu);
     return target_->write_registers(vcpu, values, numbers);
 }

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -47,6 +48,8 @@ public:
 
     // Cached until forget().
     Result<const RegisterSet*> vcpu_registers(VcpuId vcpu);
+    // With those too that are slow to get (Target::complete_registers): for who shows all registers.
+    Result<const RegisterSet*> all_vcpu_registers(VcpuId vcpu);
     Result<void> write_vcpu_registers(VcpuId vcpu, const RegisterSet& values,
                                       std::span<const RegisterNumber> numbers);
 
@@ -67,6 +70,7 @@ private:
     std::uint64_t os_generation_ = 0;
     bool fresh_ = false;  // look() since forget()
     std::map<VcpuId, RegisterSet> registers_;
+    std::set<VcpuId> completed_;  // of registers_
     std::map<VirtualAddress, std::unique_ptr<AddressSpace>> task_spaces_;
     std::map<VcpuId, std::unique_ptr<AddressSpace>> vcpu_spaces_;
 };

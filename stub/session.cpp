@@ -114,6 +114,11 @@ Result<RegisterSet> Session::registers(const Thread& thread) {
     return fail(Errc::no_such_thread, "thread " + std::to_string(thread.tid) + " has no registers");
 }
 
+Result<RegisterSet> Session::all_registers(const Thread& thread) {
+    if (thread.vcpu) return *TRY(machine.all_vcpu_registers(*thread.vcpu));
+    return registers(thread);
+}
+
 Result<AddressSpace*> Session::space(const Thread& thread) {
     if (thread.task && machine.os() != nullptr) return machine.task_space(*thread.task);
     if (thread.vcpu) return machine.vcpu_space(*thread.vcpu);

@@ -19,7 +19,7 @@
 namespace exo::stub {
 
 struct SessionOptions {
-    bool threads_are_vcpus = false;      // --threads vcpus
+    bool threads_are_vcpus = false;       // --threads vcpus
     std::size_t packet_size = 1U << 20U;  // bytes of payload, told in qSupported
 };
 
@@ -47,6 +47,8 @@ public:
     // The one that Hg selected, or that stopped last.
     Result<const Thread*> general();
     Result<RegisterSet> registers(const Thread& thread);
+    // With those too that are slow to get.
+    Result<RegisterSet> all_registers(const Thread& thread);
     Result<AddressSpace*> space(const Thread& thread);
 
     // State that handlers (stub/handlers/) read and write.
@@ -54,18 +56,18 @@ public:
     SessionOptions options;
     RunControl run_control;
     rsp::ClientFeatures client;
-    bool extended = false;              // `!`
+    bool extended = false;  // `!`
     bool attached = false;
     bool running = false;
     bool thread_suffix = false;         // QThreadSuffixSupported: g, G, p, P name their thread
     bool list_threads_in_stop = false;  // QListThreadsInStopReply
     bool error_strings = false;         // QEnableErrorStrings
     bool physical_addresses = false;    // Qqemu.PhyMemMode
-    std::optional<Error> open_error;  // why no guest is attached: the client learns it from `?`
+    std::optional<Error> open_error;    // why no guest is attached: the client learns it from `?`
     RunControl::Stop last_stop;
-    std::optional<ThreadKey> general_thread;      // Hg
+    std::optional<ThreadKey> general_thread;       // Hg
     std::optional<rsp::ThreadId> continue_thread;  // Hc
-    std::string threads_xml;  // kept while the client reads it slice by slice
+    std::string threads_xml;                       // kept while the client reads it slice by slice
     std::string osdata_xml;
 };
 

@@ -62,7 +62,7 @@ void append_register(std::string& out, const RegisterSet& registers, RegisterNum
 
 Result<Reply> read_registers(Session& session, std::string_view arguments) {
     const Thread* thread = TRY(addressed(session, arguments));
-    const RegisterSet registers = TRY(session.registers(*thread));
+    const RegisterSet registers = TRY(session.all_registers(*thread));
     std::string reply;
     for (RegisterNumber number = 0; number < registers.layout().registers.size(); ++number) {
         append_register(reply, registers, number);
@@ -75,7 +75,7 @@ Result<Reply> write_registers(Session& session, std::string_view arguments) {
     const Thread* thread = TRY(addressed(session, arguments));
     const auto request = rsp::WriteRegisters::parse(arguments);
     if (!request) return fail(Errc::bad_request, "malformed registers");
-    RegisterSet registers = TRY(session.registers(*thread));
+    RegisterSet registers = TRY(session.all_registers(*thread));
     std::vector<RegisterNumber> changed;
     for (RegisterNumber number = 0; number < registers.layout().registers.size(); ++number) {
         const RegisterInfo& info = registers.layout().registers[number];
@@ -102,8 +102,13 @@ Result<Reply> read_register(Session& session, std::string_view arguments) {
     if (request->number >= session.machine.layout().registers.size()) {
         return fail(Errc::bad_request, "no register has number " + std::to_string(request->number));
     }
+    const auto number = static_cast<RegisterNumber>(request->number);
     std::string reply;
-    append_register(reply, TRY(session.registers(*thread)), static_cast<RegisterNumber>(request->number));
+    if (const auto quick = TRY(session.registers(*thread)); quick.available(number)) {
+        append_register(reply, quick, number);
+    } else {
+        append_register(reply, TRY(session.all_registers(*thread)), number);
+    }
     return text(std::move(reply));
 }
 

@@ -77,7 +77,16 @@ Result<void> FakeTarget::called(const std::string& call, const std::string& argu
 
 Result<RegisterSet> FakeTarget::read_registers(VcpuId vcpu) {
     CHECK_OK(check("read_registers"));
-    return registers_.at(vcpu);
+    RegisterSet registers = registers_.at(vcpu);
+    for (const RegisterNumber number : slow_) registers.set_unavailable(number);
+    return registers;
+}
+
+Result<void> FakeTarget::complete_registers(VcpuId vcpu, RegisterSet& registers) {
+    if (slow_.empty()) return {};
+    CHECK_OK(called("complete_registers", std::to_string(vcpu)));
+    for (const RegisterNumber number : slow_) registers.set_bytes(number, registers_.at(vcpu).bytes(number));
+    return {};
 }
 
 Result<void> FakeTarget::write_registers(VcpuId vcpu, const RegisterSet& values,

@@ -63,10 +63,13 @@ public:
     [[nodiscard]] std::size_t scripted() const { return script_.size(); }
 
     // The next `times` calls of `call` fail: attach detach resume wait insert remove read_registers
-    // write_registers console.
+    // complete_registers write_registers console.
     void fail(const std::string& call, Error error, int times = 1);
     // A software breakpoint there is bad_address, until `mapped`.
     void unmap_for_breakpoints(VirtualAddress address, bool unmapped = true);
+
+    // complete_registers() only gives it.
+    void make_slow(RegisterNumber number) { slow_.insert(number); }
 
     void set(VcpuId vcpu, RegisterNumber number, std::uint64_t value) {
         registers_.at(vcpu).set(number, value);
@@ -93,6 +96,7 @@ public:
     [[nodiscard]] PhysicalMemory& memory() override { return ram_; }
     Result<bool> running() override { return running_; }
     Result<RegisterSet> read_registers(VcpuId vcpu) override;
+    Result<void> complete_registers(VcpuId vcpu, RegisterSet& registers) override;
     Result<void> write_registers(VcpuId vcpu, const RegisterSet& values,
                                  std::span<const RegisterNumber> numbers) override;
     [[nodiscard]] Execution* execution() override { return shape_.execution ? this : nullptr; }
@@ -134,6 +138,7 @@ private:
     FakeMachineShape shape_;
     FakeRam ram_;
     std::vector<RegisterSet> registers_;
+    std::set<RegisterNumber> slow_;
     std::deque<Scripted> script_;
     std::map<std::string, Failure> failures_;
     std::set<VirtualAddress> unmapped_;

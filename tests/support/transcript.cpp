@@ -263,6 +263,7 @@ private:
     void symbol(Arguments arguments);
     void problem(Arguments arguments);
     void registers(Arguments arguments);
+    void slow(Arguments arguments);
     void memory(Arguments arguments);
     void expect_memory(Arguments arguments);
     void unmapped(Arguments arguments);
@@ -315,6 +316,7 @@ const std::vector<Player::Row>& Player::directives() {
         {"symbol", &Player::symbol},            // NAME ADDRESS
         {"problem", &Player::problem},          // words
         {"registers", &Player::registers},      // vcpu= REGISTER=N…
+        {"slow", &Player::slow},                // REGISTER: is not in read_registers()
         {"memory", &Player::memory},            // PHYSICAL HEX
         {"expect-memory", &Player::expect_memory},  // PHYSICAL HEX, with breakpoints in it
         {"unmapped", &Player::unmapped},            // ADDRESS [no]: software breakpoints fail there
@@ -483,7 +485,8 @@ void Player::directive(const std::string& text) {
                                 "int3-in-memory", "console", "packet-size", "threads"};
     const bool shape = std::ranges::count(shapes, name) > 0;
     if (shape && machine_) throw Mistake("comes before the first packet");
-    if (!machine_ && (name == "registers" || name == "memory" || name == "unmapped" || name == "fail")) {
+    if (!machine_ &&
+        (name == "registers" || name == "slow" || name == "memory" || name == "unmapped" || name == "fail")) {
         waiting_.push_back(text);
         return;
     }
@@ -592,6 +595,12 @@ void Player::problem(Arguments arguments) {
 
 void Player::registers(Arguments arguments) {
     set_registers(target_->registers(static_cast<VcpuId>(arguments.take_number("vcpu"))), arguments);
+}
+
+void Player::slow(Arguments arguments) {
+    const auto found = x86::layout().find(arguments.word(0));
+    if (!found) throw Mistake("no register is called " + arguments.word(0));
+    target_->make_slow(*found);
 }
 
 void Player::memory(Arguments arguments) {
