@@ -98,9 +98,14 @@ std::uint64_t leaf_base(const Format& format, const Level& level, std::uint64_t 
 PageTables::PageTables(PhysicalMemory& memory, PhysicalAddress root, x86::PagingMode mode,
                        std::uint64_t encryption_mask)
     : memory_(&memory), root_(root), mode_(mode), encryption_mask_(encryption_mask) {
-    if (const Format* format = format_of(mode)) {
-        root_ = PhysicalAddress{raw(root) & format->root_mask & ~encryption_mask};
-    }
+    set_root(root, mode);
+}
+
+void PageTables::set_root(PhysicalAddress root, x86::PagingMode mode) {
+    const Format* format = format_of(mode);
+    root_ = format == nullptr ? root : PhysicalAddress{raw(root) & format->root_mask & ~encryption_mask_};
+    mode_ = mode;
+    invalidate();
 }
 
 void PageTables::invalidate() {

@@ -27,6 +27,9 @@ public:
     [[nodiscard]] PhysicalAddress root() const { return root_; }
     [[nodiscard]] x86::PagingMode mode() const { return mode_; }
 
+    // Other tables of the same memory, from now on.
+    void set_root(PhysicalAddress root, x86::PagingMode mode);
+
     // Translations are kept until then: call at each stop, since the guest changes its tables.
     void invalidate();
 

@@ -62,18 +62,19 @@ bool maps(PageTables& tables, VirtualAddress address, PhysicalAddress expected) 
     return where && where->physical == expected;
 }
 
-// The kernel's own tables at `root`, in the mode in which they map the image to where it is.
-std::unique_ptr<PageTables> own_tables(PhysicalMemory& memory, PhysicalAddress root,
-                                       const PageTables& through, const KernelImage& image) {
-    // A scan sees 5-level tables from the second level down, so the mode of `through` is but the first guess.
+// The mode in which tables at `root` map the image to where it is.
+std::optional<x86::PagingMode> mode_of_own_tables(PhysicalMemory& memory, PhysicalAddress root,
+                                                  x86::PagingMode first_guess, const KernelImage& image) {
+    // A scan sees 5-level tables from the second level down, so the mode in which they were found is but a
+    // guess.
     auto modes = std::to_array({x86::PagingMode::levels4, x86::PagingMode::levels5});
-    if (through.mode() == modes[1]) std::swap(modes[0], modes[1]);
+    if (first_guess == modes[1]) std::swap(modes[0], modes[1]);
     for (const auto mode : modes) {
-        auto tables = std::make_unique<PageTables>(memory, root, mode, image.encryption_mask);
-        if (!maps(*tables, image.start, image.physical_start)) continue;
-        if (read_banner(*tables, image.banner_address) == image.banner) return tables;
+        PageTables tables{memory, root, mode, image.encryption_mask};
+        if (!maps(tables, image.start, image.physical_start)) continue;
+        if (read_banner(tables, image.banner_address) == image.banner) return mode;
     }
-    return nullptr;
+    return std::nullopt;
 }
 
 void add_finding(KernelImage& image, std::string what, std::string value, std::string how) {
@@ -96,36 +97,48 @@ void read_vmcoreinfo_of(KernelImage& image, AddressSpace& space) {
     if (info && is_of(*info, image)) image.vmcoreinfo = std::move(*info);
 }
 
-void set_root(KernelImage& image, PhysicalMemory& memory, std::unique_ptr<PageTables> through,
-              const std::string& how) {
-    const auto try_root = [&](std::optional<VirtualAddress> address, const std::string& name) {
-        if (!address || !(raw(*address) >= raw(image.start) && raw(*address) < raw(image.end))) return false;
-        const PhysicalAddress root = image.physical_start + (raw(*address) - raw(image.start));
-        auto tables = own_tables(memory, root, *through, image);
-        if (!tables) return false;
-        image.space = std::move(tables);
-        add_finding(image, "page_table_root", hex(root), name);
-        return true;
-    };
-    const auto by_symbol = [&](std::string_view name) {
-        return try_root(image.symbols.find(name), "symbol " + std::string{name});
-    };
-    bool found = std::ranges::any_of(root_symbols, by_symbol);
-    if (!found && !image.symbols.find(root_symbols.front())) {
-        auto info =
-            scan_for_vmcoreinfo(memory, [&](const VmCoreInfo& candidate) { return is_of(candidate, image); });
-        if (info) {
-            found = try_root(info->symbol("swapper_pg_dir"), "VMCOREINFO SYMBOL(swapper_pg_dir)");
-            image.vmcoreinfo = std::move(*info);
-        }
-    }
-    if (!found) {
-        add_finding(image, "page_table_root", hex(through->root()),
-                    how + "; the kernel's own were not found");
-        image.space = std::move(through);
-    }
+// Makes image.space go through the tables at `address`, if they are what the kernel runs on. What it went
+// through before is what led to the image.
+bool use_own_tables(KernelImage& image, std::optional<VirtualAddress> address) {
+    if (!address || raw(*address) < raw(image.start) || raw(*address) >= raw(image.end)) return false;
+    const PhysicalAddress root = image.physical_start + (raw(*address) - raw(image.start));
+    const auto mode = mode_of_own_tables(image.space->physical(), root, image.space->mode(), image);
+    if (!mode) return false;
+    image.space->set_root(root, *mode);
+    image.root = root;
+    image.mode = *mode;
+    image.own_root = true;
+    return true;
+}
+
+// The symbol by which the kernel's own tables were found, empty if they were not.
+std::string_view use_own_tables_by_symbol(KernelImage& image) {
+    const auto it = std::ranges::find_if(
+        root_symbols, [&](std::string_view name) { return use_own_tables(image, image.symbols.find(name)); });
+    return it == root_symbols.end() ? std::string_view{} : *it;
+}
+
+bool has_root_symbol(const KernelImage& image) {
+    return std::ranges::any_of(root_symbols,
+                               [&](std::string_view name) { return image.symbols.find(name).has_value(); });
+}
+
+void set_root(KernelImage& image, const std::string& how) {
     image.root = image.space->root();
     image.mode = image.space->mode();
+    std::string found_by{use_own_tables_by_symbol(image)};
+    if (!found_by.empty()) {
+        found_by.insert(0, "symbol ");
+    } else if (!has_root_symbol(image)) {
+        auto info = scan_for_vmcoreinfo(image.space->physical(),
+                                        [&](const VmCoreInfo& candidate) { return is_of(candidate, image); });
+        if (info && use_own_tables(image, info->symbol("swapper_pg_dir"))) {
+            found_by = "VMCOREINFO SYMBOL(swapper_pg_dir)";
+        }
+        if (info) image.vmcoreinfo = std::move(*info);
+    }
+    if (found_by.empty()) found_by = how + "; the kernel's own were not found";
+    add_finding(image, "page_table_root", hex(image.root), std::move(found_by));
     add_finding(image, "paging_levels", image.mode == x86::PagingMode::levels5 ? "5" : "4",
                 "walk from the root to _text and the banner");
 }
@@ -183,18 +196,18 @@ Result<void> read_symbols(KernelImage& image, PhysicalMemory& memory, const Imag
 Result<KernelImage> kernel_through(const Search& search, const RootCandidate& candidate,
                                    std::uint64_t encryption_mask) {
     PhysicalMemory& memory = search.context.memory;
-    auto tables = std::make_unique<PageTables>(memory, candidate.root, candidate.mode, encryption_mask);
-    const auto window = find_image_window(*tables);
-    if (!window) return fail(Errc::not_found, "maps nothing at " + hex(kernel_window));
     KernelImage image;
     image.encryption_mask = encryption_mask;
+    image.space = std::make_unique<PageTables>(memory, candidate.root, candidate.mode, encryption_mask);
+    const auto window = find_image_window(*image.space);
+    if (!window) return fail(Errc::not_found, "maps nothing at " + hex(kernel_window));
     CHECK_OK(read_symbols(image, memory, *window));
     set_borders(image, *window);
-    image.banner = read_banner(*tables, image.banner_address);
+    image.banner = read_banner(*image.space, image.banner_address);
     if (image.banner.empty())
         return fail(Errc::bad_data, "symbols, but no \"Linux version\" banner in the image");
     add_finding(image, "linux_banner", hex(image.banner_address), "read through the page tables");
-    set_root(image, memory, std::move(tables), candidate.how);
+    set_root(image, candidate.how);
     if (!image.vmcoreinfo) read_vmcoreinfo_of(image, *image.space);
     set_slide(image);
     return image;
@@ -262,6 +275,7 @@ Result<KernelImage> find_kernel_image(const ProbeContext& context, ProbeFailure&
 
 bool still_there(KernelImage& image) {
     image.space->invalidate();
+    if (!image.own_root) use_own_tables_by_symbol(image);
     return maps(*image.space, image.start, image.physical_start) &&
            read_banner(*image.space, image.banner_address) == image.banner;
 }

@@ -25,6 +25,9 @@ struct KernelImage {
     // As the kernel runs, not as it could: a kernel built for 5 levels runs with 4 where the CPU has no LA57.
     x86::PagingMode mode = x86::PagingMode::levels4;
     PhysicalAddress root{};  // of the kernel's own tables (init_top_pgt, swapper_pg_dir), not of a process
+    // Not so in early boot, which has tables of its own, and where nothing tells of the kernel's: then it is
+    // the root that led here.
+    bool own_root = false;
     std::uint64_t encryption_mask = 0;  // of AMD SME in a page-table entry, 0 if none
 
     SymbolTable symbols;  // run-time addresses; per-CPU symbols of kernels before 6.15 are small numbers
@@ -41,7 +44,8 @@ struct KernelImage {
 Result<KernelImage> find_kernel_image(const ProbeContext& context, ProbeFailure& failure);
 
 // Cheap: whether `image` is still what is in memory (its banner reads the same through its own tables).
-// Not so after a reset or kexec.
+// Not so after a reset or kexec. Goes over to the kernel's own tables once they are in use, where it had
+// others.
 bool still_there(KernelImage& image);
 
 }  // namespace exo::os

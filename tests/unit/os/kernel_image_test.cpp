@@ -241,7 +241,30 @@ TEST_CASE("kernel image: own tables that do not map the image are not trusted") 
     const auto found = find(guest, {guest.vcpu(process)});
     REQUIRE(found);
     CHECK(hex(found->root) == hex(process));
+    CHECK(!found->own_root);
     CHECK(finding(*found, "page_table_root").find("the kernel's own were not found") != std::string::npos);
+}
+
+// Early boot runs on early_top_pgt, whose memory is freed and used for something else.
+TEST_CASE("kernel image: goes over to the kernel's own tables when they come into use") {
+    GuestBuilder guest;
+    guest.finish();
+    const auto early = guest.new_process();
+    const auto own = guest.memory().bytes(guest.kernel_root(), 4096);
+    const std::vector<std::byte> saved(own.begin(), own.end());
+    std::ranges::fill(own, std::byte{0});
+    auto found = find(guest, {guest.vcpu(early)});
+    REQUIRE(found);
+    CHECK(hex(found->root) == hex(early));
+    CHECK(still_there(*found));
+    CHECK(!found->own_root);
+    const AddressSpace* space = found->space.get();
+    std::ranges::copy(saved, own.begin());
+    std::ranges::fill(guest.memory().bytes(early, 4096), std::byte{0xcc});
+    CHECK(still_there(*found));
+    CHECK(found->own_root);
+    CHECK(found->space.get() == space);  // others refer to it
+    check_found(found, guest);
 }
 
 TEST_CASE("kernel image: a mapping without a kernel in it says what was missing") {
