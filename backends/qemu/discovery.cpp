@@ -155,9 +155,9 @@ std::vector<Check> diagnose(const Reach& reach) {
     if (!monitor) {
         const auto& message = monitor.error().message;
         const auto semicolon = message.find("; ");
-        checks.push_back(
-            failed(way, message.substr(0, semicolon),
-                   semicolon == std::string::npos ? "see `exogdb list`" : message.substr(semicolon + 2)));
+        checks.push_back(failed(
+            way, message.substr(0, semicolon),
+            semicolon == std::string::npos ? "see what " + way + " says" : message.substr(semicolon + 2)));
         return checks;
     }
     checks.push_back(passed(way, (*monitor)->description()));

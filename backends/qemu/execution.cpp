@@ -60,10 +60,9 @@ Result<void> QemuExecution::write_physical(PhysicalAddress address, ConstBytes i
 
 Result<void> QemuExecution::recover_stale() {
     for (const auto& entry : read_journals()) {
-        if (entry.qemu_pid != process_.pid()) continue;
-        if (entry.qemu_start != process_.start_time()) {
-            remove_journal(entry.qemu_pid);
-        } else if (entry.owner_pid != ::getpid() && entry.owner_alive()) {
+        if (!entry.qemu_alive()) remove_journal(entry.qemu_pid);
+        if (entry.qemu_pid != process_.pid() || entry.qemu_start != process_.start_time()) continue;
+        if (entry.owner_pid != ::getpid() && entry.owner_alive()) {
             return fail(Errc::busy,
                         "another exogdb, pid " + std::to_string(entry.owner_pid) + ", has this guest");
         } else {

@@ -1,7 +1,9 @@
 #include "backends/qemu/libvirt_connection.h"
 
 #include <libvirt/virterror.h>
+#include <signal.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstdlib>
@@ -12,12 +14,16 @@
 namespace exo::qemu {
 namespace {
 
-// libvirt prints each error to stderr unless it is given something else to do.
-void silence_libvirt() {
+// libvirt prints each error to stderr unless it is given something else to do, and writes to its sockets so
+// that a libvirtd that ended would end this process too, by SIGPIPE.
+void set_up_libvirt() {
     static std::once_flag once;
     std::call_once(once, [] {
         virInitialize();
         virSetErrorFunc(nullptr, [](void*, virErrorPtr) {});
+        struct sigaction action{};
+        if (::sigaction(SIGPIPE, nullptr, &action) == 0 && action.sa_handler == SIG_DFL)
+            ::signal(SIGPIPE, SIG_IGN);
     });
 }
 
@@ -26,9 +32,11 @@ Error connect_failure(const std::string& where) {
     const std::string reason =
         last != nullptr && last->message != nullptr ? last->message : "no reason given";
     // The socket's errno is only in the text (virNetSocketNewConnectUNIX), as strerror words it.
-    if (reason.find("Permission denied") != std::string::npos)
+    const bool socket = reason.find("Failed to connect socket") != std::string::npos;
+    if (socket && reason.find("Permission denied") != std::string::npos)
         return {Errc::denied, where + ": permission denied; run as root or join the group libvirt"};
-    if (reason.find("No such file") != std::string::npos || reason.find("refused") != std::string::npos)
+    if (socket &&
+        (reason.find("No such file") != std::string::npos || reason.find("refused") != std::string::npos))
         return {Errc::backend, where + ": libvirtd is not running; start it (systemctl start libvirtd)"};
     return libvirt_error(where);
 }
@@ -62,7 +70,7 @@ bool connection_lost(virConnectPtr connection) {
 }
 
 Result<Connection> open_connection(const std::string& uri, bool read_only) {
-    silence_libvirt();
+    set_up_libvirt();
     const char* name = uri.empty() ? nullptr : uri.c_str();
     Connection connection{read_only ? virConnectOpenReadOnly(name) : virConnectOpen(name)};
     if (!connection) return fail(connect_failure(uri.empty() ? "libvirt" : "libvirt at " + uri));
@@ -75,13 +83,12 @@ std::string uri_of(virConnectPtr connection) {
 }
 
 Result<Domain> find_domain(virConnectPtr connection, const std::string& name) {
-    Domain domain{virDomainLookupByName(connection, name.c_str())};
-    if (!domain) domain.reset(virDomainLookupByUUIDString(connection, name.c_str()));
-    if (!domain) {
-        virDomainFree(
-            virDomainLookupByName(connection, name.c_str()));  // for its error, which is the better one
-        return fail(libvirt_error("libvirt domain " + name + " at " + uri_of(connection)));
-    }
+    const auto where = uri_of(connection);  // asked first: each call of libvirt forgets the last error
+    Domain domain;
+    if (name.size() == VIR_UUID_STRING_BUFLEN - 1 && std::ranges::count(name, '-') == 4)
+        domain.reset(virDomainLookupByUUIDString(connection, name.c_str()));
+    if (!domain) domain.reset(virDomainLookupByName(connection, name.c_str()));
+    if (!domain) return fail(libvirt_error("libvirt domain " + name + " at " + where));
     return domain;
 }
 

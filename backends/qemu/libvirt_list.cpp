@@ -38,14 +38,15 @@ GuestSummary summary_of(virDomainPtr domain, const std::string& uri) {
 
 Result<std::vector<GuestSummary>> list_libvirt(const std::string& connect) {
     const auto connection = TRY(open_connection(connect));
+    const auto uri = uri_of(connection.get());
     virDomainPtr* domains = nullptr;
     const int count = virConnectListAllDomains(connection.get(), &domains, 0);
-    if (count < 0) return fail(libvirt_error("libvirt at " + uri_of(connection.get())));
+    if (count < 0) return fail(libvirt_error("libvirt at " + uri));
     const std::unique_ptr<virDomainPtr, decltype(&std::free)> owner{domains, &std::free};
     std::vector<GuestSummary> guests;
     for (int i = 0; i < count; ++i) {
         const Domain domain{domains[i]};
-        guests.push_back(summary_of(domain.get(), uri_of(connection.get())));
+        guests.push_back(summary_of(domain.get(), uri));
     }
     return guests;
 }
