@@ -108,9 +108,24 @@ Result<const Thread*> Session::general() {
     return thread(std::nullopt);
 }
 
+namespace {
+
+// The task is there, but what it saved is not: a zombie whose stack is freed, a frame that makes no sense.
+// All its registers are unavailable then. An error would end gdb 13's `info threads` at that thread.
+bool registers_are_lost(Errc code) {
+    return code == Errc::bad_data || code == Errc::bad_address || code == Errc::unsupported;
+}
+
+}  // namespace
+
 Result<RegisterSet> Session::registers(const Thread& thread) {
     if (thread.vcpu) return *TRY(machine.vcpu_registers(*thread.vcpu));
-    if (thread.task && machine.os() != nullptr) return machine.os()->saved_registers(*thread.task);
+    if (thread.task && machine.os() != nullptr) {
+        auto saved = machine.os()->saved_registers(*thread.task);
+        if (saved || !registers_are_lost(saved.error().code)) return saved;
+        spdlog::debug("{}", saved.error().message);
+        return RegisterSet{machine.layout()};
+    }
     return fail(Errc::no_such_thread, "thread " + std::to_string(thread.tid) + " has no registers");
 }
 
