@@ -1,4 +1,5 @@
 """What the README shows is what happens: its session is run, line by line."""
+import itertools
 import pathlib
 import re
 import shutil
@@ -99,9 +100,14 @@ class Readme(case.GuestCase):
                 line = comparison.missing(expected, output := self.shell(words))
                 if line:
                     return f'{words}: {line!r} is not in:\n{output}'
-        outputs = self.run_gdb([comparison.real(command) for command, _ in in_gdb])
-        self.assertEqual(len(outputs), len(in_gdb), outputs)
-        for (command, expected), output in zip(in_gdb, outputs):
+        # Once as far as no value of an earlier answer is needed; the guest's addresses stay what they are.
+        free = list(itertools.takewhile(lambda entry: not re.search(HEX, entry[0]), in_gdb))
+        return self.compare_gdb(comparison, free) or self.compare_gdb(comparison, in_gdb)
+
+    def compare_gdb(self, comparison: Comparison, session_part: list) -> str:
+        outputs = self.run_gdb([comparison.real(command) for command, _ in session_part])
+        self.assertEqual(len(outputs), len(session_part), outputs)
+        for (command, expected), output in zip(session_part, outputs):
             line = comparison.missing(expected, output)
             if line:
                 return f'(gdb) {command}: {line!r} is not in:\n{output}'
