@@ -4,6 +4,7 @@ import threading
 import time
 
 from harness import case, gdb, libvirtd, server
+from harness.domain import Domain
 from harness.errors import HarnessError
 
 
@@ -12,14 +13,21 @@ class Safety(case.GuestCase):
 
     def setUp(self):
         super().setUp()
+        self.calls = []
         self.getpid = self.guest.symbols('__x64_sys_getpid')['__x64_sys_getpid'][0]
 
     def call_getpid(self, count: int = 1):
-        """The guest runs into the breakpoint and answers once it is let go; joined at the end of the test."""
+        """The guest runs into the breakpoint and answers once it is let go; awaited at the end of the test."""
         thread = threading.Thread(target=self.guest.channel.ask, args=(f'getpid {count}', 120), daemon=True)
         thread.start()
-        self.addCleanup(thread.join, 120)
+        self.calls.append(thread)
         return thread
+
+    def tearDown(self):
+        for call in self.calls:
+            call.join(120)
+            self.assertFalse(call.is_alive(), 'the guest did not come out of the breakpoint')
+        super().tearDown()
 
     def breakpoint(self, session, kind: str = ''):
         session.command(f'-break-insert {kind} *{self.getpid:#x}')
@@ -171,6 +179,8 @@ class Safety(case.GuestCase):
         self.guest.alive()
 
     def test_a_guest_that_was_paused_stays_paused(self):
+        if not isinstance(self.guest, Domain):
+            self.skipTest('virsh suspends libvirt domains only')
         serving = self.serve()
         libvirtd.virsh('suspend', self.guest.name)
         try:

@@ -3,6 +3,7 @@ import socket
 import time
 
 from harness import case, gdb, libvirtd, server, vm
+from harness.domain import Domain
 from harness.errors import HarnessError
 
 
@@ -61,6 +62,7 @@ class Refusals(case.GuestCase):
 
 class Upheaval(case.GuestCase):
     config = {'scenario': 'idle'}
+    guest_type = Domain
 
     def test_reboot_in_a_session(self):
         """The old kernel's tasks go, the new one's come."""

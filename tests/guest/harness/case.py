@@ -7,6 +7,7 @@ from . import kernels, processes, server
 from .domain import Domain
 from .errors import MissingPrerequisite
 from .guest import Config
+from .vm import Vm
 
 SKIPPED = 77  # ctest's SKIP_RETURN_CODE
 
@@ -19,13 +20,15 @@ class GuestCase(unittest.TestCase):
     """`config` says which guest; it is booted once, before the first test of the class."""
 
     config = {}
-    guest_type = Domain
+    guest_type = Vm if os.environ.get('EXOGDB_GUEST') == 'qemu' else Domain
     guest = None
+    _booted = []
 
     @classmethod
     def setUpClass(cls):
         server.program()
         cls.guest = cls.guest_type(Config(kernel(), **cls.config))
+        cls._booted.append(cls.guest)
         cls.addClassCleanup(cls.guest.destroy)
         cls.guest.boot()
         cls.guest.save_text()
@@ -53,7 +56,11 @@ def main():
     """Runs the test classes of the calling file: 0 passed, 1 failed, 77 when the machine lacks something."""
     processes.raise_on_signals()
     runner = unittest.TextTestRunner(stream=sys.stdout, verbosity=2)
-    program = unittest.main(module='__main__', testRunner=runner, exit=False)
+    try:
+        program = unittest.main(module='__main__', testRunner=runner, exit=False)
+    finally:
+        for guest in GuestCase._booted:  # unittest does not clean up after an interruption
+            guest.destroy()
     lacking = [text for _, text in program.result.errors if MissingPrerequisite.__name__ in text]
     if lacking and len(lacking) == len(program.result.errors) and not program.result.failures:
         print(f'skipped, the machine lacks: {lacking[0].strip().splitlines()[-1].split(": ", 1)[-1]}')

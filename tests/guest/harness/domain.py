@@ -1,5 +1,7 @@
 """A guest as a libvirt domain: transient, so that nothing of it stays behind."""
+import os
 import pathlib
+import re
 import uuid
 from xml.sax.saxutils import escape
 
@@ -37,10 +39,21 @@ def domain_xml(name: str, config: Config, folder, accel: str) -> str:
 '''
 
 
+PREFIX = 'exogdb-test-'  # then the pid of the process that the domain belongs to
+
+
+def destroy_abandoned():
+    """Ends the domains whose test was killed before it could do so."""
+    for name in libvirtd.virsh('list', '--all', '--name', check=False).split():
+        found = re.match(PREFIX + r'(\d+)-', name)
+        if found and not os.path.exists(f'/proc/{found.group(1)}'):
+            libvirtd.virsh('destroy', name, check=False)
+
+
 class Domain(Guest):
     def __init__(self, config: Config, name: str = None):
         super().__init__(config)
-        self.name = name or f'exogdb-test-{uuid.uuid4().hex[:8]}'
+        self.name = name or f'{PREFIX}{os.getpid()}-{uuid.uuid4().hex[:8]}'
         self._created = False
         self._daemons = {}
 

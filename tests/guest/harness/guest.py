@@ -104,6 +104,7 @@ class Guest:
         finally:
             if self.folder:
                 shutil.rmtree(self.folder, ignore_errors=True)
+                self.folder = None
 
     def __enter__(self):
         try:

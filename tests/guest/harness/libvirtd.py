@@ -115,10 +115,14 @@ def stop(started: dict):
 def main():
     action, file = sys.argv[1], pathlib.Path(sys.argv[2])
     try:
+        # Runs in a process of its own, so the domains' module may import this one.
+        from .domain import destroy_abandoned
         if action == 'start':
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(ensure()))
+            destroy_abandoned()
         elif file.exists():
+            destroy_abandoned()
             stop(json.loads(file.read_text()))
             file.unlink()
     except MissingPrerequisite as error:
