@@ -62,7 +62,11 @@ class Channel:
             attempt += 1
             word = f'hello {attempt}'
             self._connect(until)
-            self._socket.sendall(word.encode() + b'\n')
+            try:
+                self._socket.sendall(word.encode() + b'\n')
+            except TimeoutError:  # nobody has read the words so far: the guest is not that far
+                self._check(until, f'guest-init is not there after {limit:.0f} s')
+                continue
             pause = min(until, time.monotonic() + 2)
             try:
                 while self._line(pause, 'no answer') != word:
