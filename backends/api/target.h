@@ -1,7 +1,7 @@
 // The seam between the debugger side and a machine. A backend implements Target; what it can do beyond
 // the required part it hands out as capabilities: pointers that are null where the machine cannot do it.
-// A null capability makes the packets that need it unreachable, so there is no "not implemented" at run
-// time.
+// A null capability makes the packets that need it unreachable: what a machine cannot do is told at connect,
+// not when it is tried.
 //
 // Threads: one thread calls all of this, the one that opened the target (ptrace and libvirt want it so),
 // but for Execution::interrupt(), which any thread may call.

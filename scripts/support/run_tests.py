@@ -29,7 +29,7 @@ class Run:
     jobs: int = 2
 
 
-GUESTS = Run('guest', 'release', '^guest$', target='exogdb')
+GUESTS = Run('guest', 'release', '^guest$', target='guest_programs')
 DEV = Run('dev', 'dev', FAST)
 LINT = Run('lint', 'dev', '^lint$')
 ASAN = Run('asan', 'asan', FAST)
