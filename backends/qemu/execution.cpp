@@ -189,12 +189,13 @@ Result<void> QemuExecution::stop_now() {
 Result<void> QemuExecution::resume(std::span<const VcpuAction> actions) {
     if (!process_.alive()) return fail(gone_error);
     if (!client_ || running_) return fail(Errc::bad_request, "resume of a guest that is not stopped by us");
-    if (actions.size() != client_->threads().size())
+    if (actions.size() > client_->threads().size())
         return fail(Errc::bad_request, "resume: " + std::to_string(actions.size()) + " actions for " +
                                            std::to_string(client_->threads().size()) + " vCPUs");
     if (std::ranges::all_of(actions, [](VcpuAction action) { return action == VcpuAction::hold; }))
         return fail(Errc::bad_request, "resume: no vCPU is to run");
     actions_.assign(actions.begin(), actions.end());
+    actions_.resize(client_->threads().size(), VcpuAction::run);  // vCPUs that were plugged in since
     eventfd_t forgotten = 0;
     ::eventfd_read(wake_.get(), &forgotten);
     shutting_down_.reset();

@@ -24,6 +24,14 @@ constexpr Clock::duration legacy_age = 1s;
 constexpr std::uint64_t legacy_start = 0xa0000;
 constexpr std::uint64_t legacy_end = 0x100000;
 
+constexpr std::size_t kept_maps = 16;
+
+bool same_regions(const std::vector<MemoryRegion>& a, const std::vector<MemoryRegion>& b) {
+    return std::ranges::equal(a, b, [](const MemoryRegion& x, const MemoryRegion& y) {
+        return x.start == y.start && x.size == y.size && x.kind == y.kind && x.name == y.name;
+    });
+}
+
 Error read_error(int error, PhysicalAddress address, std::string_view name) {
     const std::string place = hex(address) + " (" + std::string{name} + ")";
     switch (error) {
@@ -56,7 +64,8 @@ Result<void> GuestMemory::refresh(bool trust_known) {
     std::vector<MemoryRegion> regions;
     for (const auto& range : ranges) regions.push_back(range.region);
     ranges_ = std::move(ranges);
-    regions_ = std::move(regions);
+    if (regions_.empty() || !same_regions(regions_.front(), regions)) regions_.push_front(std::move(regions));
+    if (regions_.size() > kept_maps) regions_.pop_back();
     last_hit_ = 0;
     map_text_ = std::move(text);
     refresh_interval_ = first_interval;

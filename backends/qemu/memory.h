@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -34,7 +35,10 @@ public:
 
     Result<std::size_t> read_some(PhysicalAddress address, MutableBytes out) override;
     Result<std::size_t> write_some(PhysicalAddress address, ConstBytes in) override;
-    [[nodiscard]] std::span<const MemoryRegion> regions() const override { return regions_; }
+    [[nodiscard]] std::span<const MemoryRegion> regions() const override {
+        if (regions_.empty()) return {};
+        return regions_.front();
+    }
 
     // Null: write into QEMU's process directly.
     void write_through(PhysicalWriter* writer) { writer_ = writer; }
@@ -64,7 +68,8 @@ private:
     const Process& process_;
     PhysicalWriter* writer_ = nullptr;
     std::vector<Range> ranges_;
-    std::vector<MemoryRegion> regions_;
+    // The front is today's. The older ones stay for those who read while they walk regions().
+    std::deque<std::vector<MemoryRegion>> regions_;
     mutable std::size_t last_hit_ = 0;
     std::string map_text_;
     bool legacy_stale_ = false;
