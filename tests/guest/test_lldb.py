@@ -15,7 +15,7 @@ class Lldb(case.GuestCase):
         self.assertNotIn('error:', output)
         answers = re.split(r'^\(lldb\) ', output, flags=re.M)
         before, first, second = answers[2], answers[3], answers[5]
-        listed = {int(tid, 16) for tid in re.findall(r'tid = (0x[0-9a-f]+)', before)}
+        listed = {int(tid, 0) for tid in re.findall(r'tid = (0x[0-9a-f]+|\d+)', before)}
         theirs = {task.tid for task in self.guest.tasks()}
         self.assertGreaterEqual(len(listed & theirs), len(theirs) - 5, before)  # workers come and go
         for name in ('kthreadd', 'swapper/0', 'swapper/1', 'spinner-0', 'init'):

@@ -23,7 +23,8 @@ class Isolated(case.GuestCase):
         serving = self.serve()
         with gdb.Session(serving.socket) as session:
             self.assertTrue(self.in_user_mode(session), 'not all vCPUs were caught in user mode')
-            self.assertIn(version, session.console(f'x/s {banner}').replace('\\n', ''))
+            session.console('set print elements 0')
+            self.assertIn(version, session.console(f'x/s {banner}'))
 
     def in_user_mode(self, session, attempts: int = 10) -> bool:
         """Lets the guest run and stops it until the spinners have all vCPUs."""
