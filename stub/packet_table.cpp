@@ -157,9 +157,9 @@ consteval bool names_are_unique() {
 }
 static_assert(names_are_unique());
 
-// A name that ends in a letter (`m`, `qThreadStopInfo`) is followed by nothing, by punctuation, or by a number
-// or thread-id. Anything else is another packet, and ours to answer by the empty reply: `MultiMemRead:…` is no
-// `M`.
+// A name that ends in a letter (`m`, `qThreadStopInfo`) is followed by nothing, by punctuation, or by a
+// number or thread-id. Anything else is another packet, and ours to answer by the empty reply:
+// `MultiMemRead:…` is no `M`.
 bool begins_arguments(std::string_view rest) {
     std::string_view word = rest.substr(0, rest.find_first_of(";:,="));
     if (word.starts_with('p')) word.remove_prefix(1);

@@ -17,10 +17,10 @@ struct Reply {
         silent,   // no reply at all (k)
     };
     Kind kind = Kind::packet;
-    std::string payload;                 // unescaped; empty is the "unknown packet" reply
-    std::vector<std::string> before;     // packets to send first: O console output
-    bool closes = false;                 // the session ends after this
-    bool ends_acks = false;              // QStartNoAckMode: no + and - after this reply
+    std::string payload;              // unescaped; empty is the "unknown packet" reply
+    std::vector<std::string> before;  // packets to send first: O console output
+    bool closes = false;              // the session ends after this
+    bool ends_acks = false;           // QStartNoAckMode: no + and - after this reply
 };
 
 inline Reply ok() { return {.payload = "OK"}; }
@@ -29,8 +29,8 @@ inline Reply text(std::string payload) { return {.payload = std::move(payload)};
 
 // How a client wants errors spelled.
 struct ErrorStyle {
-    bool text_allowed = false;   // E.text: the packet's row allows it or the client said error-message+
-    bool lldb_strings = false;   // Exx;hex-text after QEnableErrorStrings
+    bool text_allowed = false;  // E.text: the packet's row allows it or the client said error-message+
+    bool lldb_strings = false;  // Exx;hex-text after QEnableErrorStrings
 };
 
 // Numbers are errno values in two hex digits (GDB manual, "Standard Replies"): E16 is EINVAL.

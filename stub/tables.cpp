@@ -14,9 +14,8 @@ namespace json = boost::json;
 std::vector<const os::Task*> sorted(const os::OsAwareness& os) {
     std::vector<const os::Task*> tasks;
     for (const os::Task& task : os.tasks()) tasks.push_back(&task);
-    std::ranges::stable_sort(tasks, {}, [](const os::Task* t) {
-        return std::tuple{t->idle, t->idle ? t->cpu : t->tgid, t->tid};
-    });
+    std::ranges::stable_sort(
+        tasks, {}, [](const os::Task* t) { return std::tuple{t->idle, t->idle ? t->cpu : t->tgid, t->tid}; });
     return tasks;
 }
 
@@ -89,7 +88,8 @@ std::string tasks_json(const os::OsAwareness& os) {
     }
     json::array problems;
     for (const auto& problem : os.problems()) problems.push_back(json::string{problem});
-    return json::serialize(json::object{{"tasks", std::move(tasks)}, {"problems", std::move(problems)}}) + "\n";
+    return json::serialize(json::object{{"tasks", std::move(tasks)}, {"problems", std::move(problems)}}) +
+           "\n";
 }
 
 std::string info_json(Machine& machine) {

@@ -52,7 +52,8 @@ Output list_breakpoints(Session& session, std::string_view /*arguments*/) {
 
 // NAME to its address; an address, in hex with 0x, to the nearest name.
 Output show_symbol(Session& session, std::string_view arguments) {
-    if (session.machine.os() == nullptr) return fail(Errc::not_found, "no operating system is recognised: no symbols");
+    if (session.machine.os() == nullptr)
+        return fail(Errc::not_found, "no operating system is recognised: no symbols");
     const os::SymbolTable& symbols = session.machine.os()->symbols();
     if (arguments.starts_with("0x")) {
         const auto address = rsp::parse_hex_number(arguments.substr(2));
@@ -72,7 +73,8 @@ constexpr auto commands = std::to_array<Command>({
     {"help", "this list", help},
     {"info", "the guest's operating system, KASLR slide and how they were found", show_info},
     {"ps", "the guest's tasks", list_tasks},
-    {"symbol", "address of a kernel symbol, or symbol at an address: `symbol schedule`, `symbol 0xffff…`", show_symbol},
+    {"symbol", "address of a kernel symbol, or symbol at an address: `symbol schedule`, `symbol 0xffff…`",
+     show_symbol},
     {"breakpoints", "what is inserted, and as what; what is pending and why", list_breakpoints},
     {"problems", "what in the guest's memory could not be read or trusted", list_problems},
 });

@@ -8,7 +8,7 @@
 //   <- PAYLOAD                 the next packet it gets. {{regex}} matches a part, {{*}} anything up to what
 //                              follows, {{registers}} a stop reply's registers; {{name:=regex}} keeps the
 //                              part, and {{=name}} stands for it later, also in a `->` line
-//   @WORD …                    a directive; see the table in transcript.cpp
+//   @WORD …                    a directive; see the table in transcript_directives.cpp
 //
 // Directives before the first `->` build the machine (@vcpus, @dump, @no …); the client then connects.
 // After a packet that resumes, the next `<-` is the stop reply: the machine gives the @stop events in order.
