@@ -4,10 +4,10 @@
 #include <chrono>
 #include <utility>
 
+#include <spdlog/spdlog.h>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/this_coro.hpp>
-#include <spdlog/spdlog.h>
 
 namespace exo::stub {
 namespace {
@@ -116,7 +116,8 @@ void Client::handle(rsp::Frame frame) {
             if (acks_) outgoing_ += '-';
             break;
         case Kind::too_long:
-            spdlog::warn("a packet longer than PacketSize ({} bytes) was dropped", session_.options.packet_size);
+            spdlog::warn("a packet longer than PacketSize ({} bytes) was dropped",
+                         session_.options.packet_size);
             if (acks_) outgoing_ += '+';
             send_packet(render_error({Errc::bad_request, "packet longer than PacketSize"},
                                      {.text_allowed = session_.client.error_message}));
@@ -152,8 +153,10 @@ asio::awaitable<void> Client::dispatch_packets() {
 
 asio::awaitable<void> Client::flush() {
     if (outgoing_.empty()) co_return;
-    const std::string bytes = std::exchange(outgoing_, {});
-    if (!co_await connection_.write(bytes)) closing_ = true;
+    // Both keep their memory for the next packet.
+    writing_.swap(outgoing_);
+    outgoing_.clear();
+    if (!co_await connection_.write(writing_)) closing_ = true;
 }
 
 void Client::send(const Reply& reply) {
@@ -168,9 +171,9 @@ void Client::send(const Reply& reply) {
 
 void Client::send_packet(std::string_view payload) {
     log("<-", payload);
-    last_packet_.clear();
-    rsp::append_packet(last_packet_, payload);
-    outgoing_ += last_packet_;
+    const std::size_t start = outgoing_.size();
+    rsp::append_packet(outgoing_, payload);
+    if (acks_) last_packet_.assign(outgoing_, start);
 }
 
 void Client::log(std::string_view arrow, std::string_view payload) {

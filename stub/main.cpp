@@ -1,4 +1,6 @@
 // Reads top to bottom: options, log, command.
+#include <malloc.h>
+
 #include <csignal>
 #include <memory>
 
@@ -12,10 +14,19 @@ namespace {
 
 // stdout belongs to output, and to the debugger under --stdio.
 void set_up_log(const std::string& level) {
-    auto logger = std::make_shared<spdlog::logger>("exogdb", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+    auto logger =
+        std::make_shared<spdlog::logger>("exogdb", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
     logger->set_pattern("exogdb: %^%l%$: %v");
     spdlog::set_default_logger(std::move(logger));
     spdlog::set_level(spdlog::level::from_str(level));
+}
+
+// A packet's buffers are as large as the packet: given back and mapped anew each time, their page faults cost
+// more than what is copied into them.
+void keep_large_buffers() {
+    constexpr int largest_buffer = 4 << 20;  // some packets of the default size
+    ::mallopt(M_MMAP_THRESHOLD, largest_buffer);
+    ::mallopt(M_TRIM_THRESHOLD, 4 * largest_buffer);
 }
 
 int run_guard(const exo::stub::Options& options) {
@@ -30,6 +41,7 @@ int main(int argc, char** argv) {
     exo::stub::Options options;
     if (const int status = exo::stub::parse_options(argc, argv, options); status >= 0) return status;
     set_up_log(options.log_level);
+    keep_large_buffers();
     std::signal(SIGPIPE, SIG_IGN);  // a client or a hypervisor that went away is an error value
     switch (options.command) {
         case Command::list: return exo::stub::run_list(options);

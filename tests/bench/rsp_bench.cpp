@@ -58,8 +58,11 @@ public:
         fd_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd_ < 0 || ::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
             die(path + ": " + std::strerror(errno));
-        features_ = exo::rsp::ServerFeatures::parse(
-            ask("qSupported:multiprocess+;swbreak+;hwbreak+;vContSupported+;binary-upload+"));
+        send("qSupported:swbreak+;hwbreak+;vContSupported+;binary-upload+");
+        std::string supported = receive();
+        // QEMU's stub tells uninvited that connecting has stopped the guest.
+        while (exo::rsp::parse_stop_reply(supported)) supported = receive();
+        features_ = exo::rsp::ServerFeatures::parse(supported);
         if (features_.no_ack && ask("QStartNoAckMode") == "OK") client_.stop_acks();
     }
     Link(const Link&) = delete;
@@ -193,7 +196,7 @@ Result step(Link& link, std::uint64_t count) {
     const auto begin = Clock::now();
     for (std::uint64_t i = 0; i < count; ++i) {
         std::string request = "vCont;s:";
-        exo::rsp::append_thread_id(request, last.thread, true);
+        exo::rsp::append_thread_id(request, last.thread, false);
         last = stop_reply(link.ask(request));
     }
     return {Clock::now() - begin, count};
