@@ -91,7 +91,6 @@ struct ProbeFailure {
 enum class Choice : std::uint8_t { automatic, linux, none };
 
 // Null with `failure` filled when nothing was recognised: not an error, a guest may be in firmware.
-std::unique_ptr<OsAwareness> probe(const ProbeContext& context, Choice choice,
-                                   ProbeFailure& failure);
+std::unique_ptr<OsAwareness> probe(const ProbeContext& context, Choice choice, ProbeFailure& failure);
 
 }  // namespace exo::os

@@ -2,9 +2,9 @@
 
 #include <iostream>
 
-#include <boost/json.hpp>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
+#include <boost/json.hpp>
 
 #include "stub/guardian.h"
 #include "stub/tables.h"
@@ -48,7 +48,8 @@ void print_guests(const std::vector<GuestSummary>& guests) {
     std::cout << pad("TARGET", 32) << pad("STATE", 12) << pad("ACCEL", 6) << pad("VCPUS", 6) << "PID\n";
     for (const GuestSummary& guest : guests) {
         std::cout << pad(guest.target, 32) << pad(guest.state, 12) << pad(guest.accelerator, 6)
-                  << pad(std::to_string(guest.vcpus), 6) << (guest.pid ? std::to_string(*guest.pid) : "-") << '\n';
+                  << pad(std::to_string(guest.vcpus), 6) << (guest.pid ? std::to_string(*guest.pid) : "-")
+                  << '\n';
     }
 }
 
@@ -118,14 +119,13 @@ int run_doctor(const Options& options) {
     for (const Check& check : diagnose_target(*uri, options.open)) {
         all_ok = all_ok && check.ok;
         if (options.json) {
-            array.push_back(json::object{{"check", check.name},
-                                         {"ok", check.ok},
-                                         {"detail", check.detail},
-                                         {"remedy", check.remedy}});
+            array.push_back(json::object{
+                {"check", check.name}, {"ok", check.ok}, {"detail", check.detail}, {"remedy", check.remedy}});
             continue;
         }
         std::cout << (check.ok ? "ok    " : "FAIL  ") << pad(check.name, 24) << check.detail << '\n';
-        if (!check.ok && !check.remedy.empty()) std::cout << "      " << pad("", 24) << "remedy: " << check.remedy << '\n';
+        if (!check.ok && !check.remedy.empty())
+            std::cout << "      " << pad("", 24) << "remedy: " << check.remedy << '\n';
     }
     if (options.json) std::cout << json::serialize(array) << '\n';
     return all_ok ? exit_done : exit_failed;

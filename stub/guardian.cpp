@@ -1,12 +1,12 @@
 #include "stub/guardian.h"
 
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
-#include <fcntl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <spdlog/spdlog.h>
 
@@ -71,7 +71,8 @@ int run_guardian(const TargetUri& target, const OpenOptions& options) {
     } while (count < 0 && errno == EINTR);
     if (count == 1 && byte == farewell) return 0;
     const auto report = recover_target(target, options);
-    if (!report) spdlog::error("restoring {} after a killed server: {}", target.text(), report.error().message);
+    if (!report)
+        spdlog::error("restoring {} after a killed server: {}", target.text(), report.error().message);
     return report ? 0 : 1;
 }
 

@@ -1,17 +1,17 @@
 // A small process that outlives a killed server and undoes what that left in the guest.
 #pragma once
 
-#include <string>
 #include <sys/types.h>
+#include <string>
 
 #include "backends/api/result.h"
 #include "backends/registry.h"
 
 namespace exo::stub {
 
-// Starts the guardian; call before any thread is started. It holds the read end of a pipe whose other end dies
-// with this process, however it dies, and then does what `exogdb recover` does. A pipe and not a signal: it
-// works after kill -9 too, and for a guardian that is no child of init's.
+// Starts the guardian; call before any thread is started. It holds the read end of a pipe whose other end
+// dies with this process, however it dies, and then does what `exogdb recover` does. A pipe and not a signal:
+// it works after kill -9 too, and for a guardian that is no child of init's.
 class Guardian {
 public:
     static Result<Guardian> start(const TargetUri& target, const OpenOptions& options);

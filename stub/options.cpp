@@ -51,8 +51,9 @@ void add_serve(CLI::App& app, Options& options) {
     CLI::App* serve = app.add_subcommand("serve", "the GDB server");
     add_target(*serve, options);
     add_os(*serve, options);
-    serve->add_option("--listen", options.listen,
-                      "HOST:PORT, :PORT or unix:PATH; may be repeated (default " + std::string{default_endpoint} + ")");
+    serve->add_option(
+        "--listen", options.listen,
+        "HOST:PORT, :PORT or unix:PATH; may be repeated (default " + std::string{default_endpoint} + ")");
     serve->add_flag("--stdio", options.server.standard_streams,
                     "the client is at stdin and stdout, for `target remote | exogdb serve … --stdio`");
     serve->add_option("--threads", "what the threads are: tasks or vcpus (default tasks)")
@@ -89,9 +90,11 @@ int parse_options(int argc, char** argv, Options& options) {
     list->add_flag("--json", options.json, "for programs");
     list->callback([&options] { options.command = Command::list; });
     add_serve(app, options);
-    add_query(app, options, "info", "guest OS, KASLR slide, paging mode, and how each was found", Command::info, true);
+    add_query(app, options, "info", "guest OS, KASLR slide, paging mode, and how each was found",
+              Command::info, true);
     add_query(app, options, "ps", "guest tasks, without a debugger", Command::ps, true);
-    add_query(app, options, "doctor", "what stands in the way of attaching, and the remedy", Command::doctor, false);
+    add_query(app, options, "doctor", "what stands in the way of attaching, and the remedy", Command::doctor,
+              false);
     add_query(app, options, "recover", "take out what a killed server left behind", Command::recover, false);
     CLI::App* guard = app.add_subcommand("guard", "")->group("");  // run by serve, for itself
     add_target(*guard, options);
@@ -113,7 +116,8 @@ int parse_options(int argc, char** argv, Options& options) {
         std::cerr << "exogdb: no command given; see exogdb --help\n";
         return exit_usage;
     }
-    if (options.listen.empty() && !options.server.standard_streams) options.listen.emplace_back(default_endpoint);
+    if (options.listen.empty() && !options.server.standard_streams)
+        options.listen.emplace_back(default_endpoint);
     for (const std::string& text : options.listen) {
         auto endpoint = parse_endpoint(text);
         if (!endpoint) {

@@ -26,7 +26,8 @@ struct Options {
 // Exit statuses of every command.
 enum ExitStatus : int { exit_done = 0, exit_failed = 1, exit_usage = 2 };
 
-// Parses into `options`. Returns an exit status where the program is to end at once: after --help, --version or
+// Parses into `options`. Returns an exit status where the program is to end at once: after --help, --version
+// or
 // --list-packets (printed), or on wrong usage (said in one line on stderr). -1: go on.
 int parse_options(int argc, char** argv, Options& options);
 

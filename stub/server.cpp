@@ -1,17 +1,17 @@
 #include "stub/server.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
 #include <csignal>
 #include <cstdio>
 #include <iostream>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include <spdlog/spdlog.h>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/signal_set.hpp>
-#include <spdlog/spdlog.h>
 
 #include "stub/client.h"
 #include "stub/target_thread.h"
@@ -26,7 +26,10 @@ using boost::system::error_code;
 class Server {
 public:
     Server(Machine& machine, TargetThread& target_thread, const ServerOptions& options)
-        : machine_(machine), target_thread_(target_thread), options_(options), signals_(context_, SIGINT, SIGTERM) {}
+        : machine_(machine),
+          target_thread_(target_thread),
+          options_(options),
+          signals_(context_, SIGINT, SIGTERM) {}
     ~Server() {
         for (const std::string& path : socket_paths_) ::unlink(path.c_str());
     }
@@ -58,15 +61,15 @@ private:
 };
 
 tl::unexpected<Error> cannot_listen(const std::string& where, const error_code& error) {
-    const std::string remedy =
-        error == asio::error::address_in_use ? "; choose another with --listen" : "";
+    const std::string remedy = error == asio::error::address_in_use ? "; choose another with --listen" : "";
     return fail(error == asio::error::access_denied ? Errc::denied : Errc::busy,
                 "cannot listen on " + where + ": " + error.message() + remedy);
 }
 
 std::string shown(const Tcp::endpoint& endpoint) {
     const std::string address = endpoint.address().to_string();
-    return (endpoint.address().is_v6() ? "[" + address + "]" : address) + ":" + std::to_string(endpoint.port());
+    return (endpoint.address().is_v6() ? "[" + address + "]" : address) + ":" +
+           std::to_string(endpoint.port());
 }
 
 void say_listening(const std::string& where) { std::cout << "listening on " << where << std::endl; }
@@ -94,7 +97,7 @@ Result<void> Server::listen(const TcpEndpoint& endpoint) {
 
 // A socket that a dead server left behind is taken over; one that somebody answers on is not.
 bool is_stale_socket(asio::io_context& context, const std::string& path) {
-    struct stat status {};
+    struct stat status{};
     if (::lstat(path.c_str(), &status) != 0 || !S_ISSOCK(status.st_mode)) return false;
     Local::socket probe{context};
     error_code error;
@@ -127,7 +130,8 @@ asio::awaitable<void> Server::accept(Acceptor& acceptor) {
         error_code error;
         auto socket = co_await acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
         if (error) {
-            if (error != asio::error::operation_aborted) spdlog::error("accepting a client: {}", error.message());
+            if (error != asio::error::operation_aborted)
+                spdlog::error("accepting a client: {}", error.message());
             co_return;
         }
         if (client_) {
@@ -175,7 +179,8 @@ Result<void> Server::run() {
         if (!error) stop();
     });
     if (options_.standard_streams) {
-        Connection::StandardStreams streams{{context_, ::dup(STDIN_FILENO)}, {context_, ::dup(STDOUT_FILENO)}};
+        Connection::StandardStreams streams{{context_, ::dup(STDIN_FILENO)},
+                                            {context_, ::dup(STDOUT_FILENO)}};
         make_client(Connection{std::move(streams)});
         asio::co_spawn(
             context_,

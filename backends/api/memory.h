@@ -22,9 +22,7 @@ constexpr std::uint64_t raw(VirtualAddress a) { return static_cast<std::uint64_t
 constexpr PhysicalAddress operator+(PhysicalAddress a, std::uint64_t n) {
     return PhysicalAddress{raw(a) + n};
 }
-constexpr VirtualAddress operator+(VirtualAddress a, std::uint64_t n) {
-    return VirtualAddress{raw(a) + n};
-}
+constexpr VirtualAddress operator+(VirtualAddress a, std::uint64_t n) { return VirtualAddress{raw(a) + n}; }
 
 using MutableBytes = std::span<std::byte>;
 using ConstBytes = std::span<const std::byte>;
@@ -70,9 +68,7 @@ struct Translation {
     bool executable = false;
 
     // How far the mapping is contiguous from `physical` on, within this leaf.
-    [[nodiscard]] std::uint64_t left_in_page() const {
-        return page_size - (raw(physical) & (page_size - 1));
-    }
+    [[nodiscard]] std::uint64_t left_in_page() const { return page_size - (raw(physical) & (page_size - 1)); }
 };
 
 class AddressSpace {

@@ -16,27 +16,25 @@ using Result = tl::expected<T, Error>;
     return tl::make_unexpected(Error{code, std::move(message)});
 }
 
-[[nodiscard]] inline tl::unexpected<Error> fail(Error error) {
-    return tl::make_unexpected(std::move(error));
-}
+[[nodiscard]] inline tl::unexpected<Error> fail(Error error) { return tl::make_unexpected(std::move(error)); }
 
 }  // namespace exo
 
 // TRY(expr): the value of a Result, or return its error from the enclosing function. May be nested.
 // A statement expression (GNU C, also in Clang). Not usable around co_await: GCC 12.2 then dies with an
 // internal compiler error.
-#define EXO_TRY_NAMED(name, ...)                                       \
-    __extension__({                                                    \
-        auto name = (__VA_ARGS__);                                     \
-        if (!name) [[unlikely]]                                        \
-            return ::tl::make_unexpected(std::move(name).error());     \
-        std::move(name).value();                                       \
+#define EXO_TRY_NAMED(name, ...)                                   \
+    __extension__({                                                \
+        auto name = (__VA_ARGS__);                                 \
+        if (!name) [[unlikely]]                                    \
+            return ::tl::make_unexpected(std::move(name).error()); \
+        std::move(name).value();                                   \
     })
-#define EXO_CHECK_NAMED(name, ...)                                     \
-    do {                                                               \
-        auto name = (__VA_ARGS__);                                     \
-        if (!name) [[unlikely]]                                        \
-            return ::tl::make_unexpected(std::move(name).error());     \
+#define EXO_CHECK_NAMED(name, ...)                                 \
+    do {                                                           \
+        auto name = (__VA_ARGS__);                                 \
+        if (!name) [[unlikely]]                                    \
+            return ::tl::make_unexpected(std::move(name).error()); \
     } while (false)
 #define EXO_TRY_EXPAND(counter, macro, ...) macro(try_result_##counter, __VA_ARGS__)
 #define EXO_TRY_COUNTED(counter, macro, ...) EXO_TRY_EXPAND(counter, macro, __VA_ARGS__)

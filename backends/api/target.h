@@ -78,10 +78,8 @@ public:
     // Guest stopped. `length` is in bytes: of the instruction for software breakpoints (1 on x86), of
     // the range for watchpoints. Each (kind, address, length) is inserted at most once by the caller.
     // no_free_slot when the debug registers are used up, bad_address when the address is not mapped.
-    virtual Result<void> insert(BreakpointKind kind, VirtualAddress address,
-                                std::uint32_t length) = 0;
-    virtual Result<void> remove(BreakpointKind kind, VirtualAddress address,
-                                std::uint32_t length) = 0;
+    virtual Result<void> insert(BreakpointKind kind, VirtualAddress address, std::uint32_t length) = 0;
+    virtual Result<void> remove(BreakpointKind kind, VirtualAddress address, std::uint32_t length) = 0;
 };
 
 // The hypervisor's own command line: QEMU's HMP. `monitor` passes on what exogdb does not know itself.

@@ -176,8 +176,9 @@ constexpr auto registers = [] {
     std::uint32_t offset = 0;
     for (std::size_t i = 0; i < rows.size(); ++i) {
         const Row& row = rows[i];
-        infos[i] = {row.name,       row.bits, row.type,    row.group,   row.feature, offset,
-                    row.feature != system, row.dwarf, row.generic, row.alt_name};
+        infos[i] = {
+            row.name,  row.bits,    row.type,    row.group, row.feature, offset, row.feature != system,
+            row.dwarf, row.generic, row.alt_name};
         offset += row.bits / 8U;
     }
     return infos;
