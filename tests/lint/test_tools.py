@@ -4,6 +4,7 @@ import sys
 import tempfile
 import unittest
 
+import docs
 import includes
 import tree
 import words
@@ -47,6 +48,29 @@ class Words(unittest.TestCase):
     def test_what_is_not(self):
         for text in ('the network/', 'a/wo' 'rk/tree', 'mkdtemp', 'Debian', '#1 SMP', 'task 1', 'thread 2'):
             self.assertFalse(self.found(text), text)
+
+
+class Docs(unittest.TestCase):
+    def test_names_of_tests(self):
+        tests = {'lint.docs', 'guest.pti.trixie', 'guest.lldb.bookworm'}
+        for name, suite, there in (('lint.docs', '', True), ('guest.pti', '', True), ('guest.pti', 'trixie', True),
+                                   ('guest.pti', 'forky', False), ('guest.pt', '', False), ('guest', '', True)):
+            with self.subTest(name=name, suite=suite):
+                self.assertEqual(docs.exists(name, tests, suite), there)
+
+    def test_methods(self):
+        self.assertTrue(docs.has_method('gdb.readme', 'session'))
+        self.assertFalse(docs.has_method('gdb.readme', 'no_such_method'))
+        self.assertFalse(docs.has_method('gdb.nothing', 'session'))
+
+    def test_packets_without_a_transcript(self):
+        self.assertEqual(docs.unused_packets([['vCont;', 'prefix'], ['vMustReplyEmpty', 'exact']]), [])
+        self.assertEqual(len(docs.unused_packets([['vNothing;', 'prefix'], ['vCont', 'exact']])), 2)
+
+    def test_paths(self):
+        here = docs.pathlib.Path('docs/ARCHITECTURE.md')
+        self.assertEqual(docs.paths(here, '[a](../README.md) `rsp/frame.h` `a/b` `tests/unit/*`'), [])
+        self.assertEqual(len(docs.paths(here, '[a](README.md) `rsp/none.h`')), 2)
 
 
 class Counting(unittest.TestCase):
