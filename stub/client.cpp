@@ -153,10 +153,8 @@ asio::awaitable<void> Client::dispatch_packets() {
 
 asio::awaitable<void> Client::flush() {
     if (outgoing_.empty()) co_return;
-    // Both keep their memory for the next packet.
-    writing_.swap(outgoing_);
-    outgoing_.clear();
-    if (!co_await connection_.write(writing_)) closing_ = true;
+    const std::string bytes = std::exchange(outgoing_, {});
+    if (!co_await connection_.write(bytes)) closing_ = true;
 }
 
 void Client::send(const Reply& reply) {
@@ -171,9 +169,9 @@ void Client::send(const Reply& reply) {
 
 void Client::send_packet(std::string_view payload) {
     log("<-", payload);
-    const std::size_t start = outgoing_.size();
-    rsp::append_packet(outgoing_, payload);
-    if (acks_) last_packet_.assign(outgoing_, start);
+    last_packet_.clear();
+    rsp::append_packet(last_packet_, payload);
+    outgoing_ += last_packet_;
 }
 
 void Client::log(std::string_view arrow, std::string_view payload) {

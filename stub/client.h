@@ -52,7 +52,6 @@ private:
     bool guest_gone_ = false;
     std::string last_packet_;          // for a nack
     std::string outgoing_;             // to be written in one go
-    std::string writing_;              // by flush()
     std::deque<std::string> packets_;  // to be dispatched; while the guest runs, those that can wait do
 };
 

@@ -3,6 +3,7 @@
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
 
 namespace exo::stub {
 
@@ -19,19 +20,14 @@ asio::awaitable<std::size_t> Connection::read_some(char* into, std::size_t size)
     co_return error ? 0 : count;
 }
 
-// Each time as much as the socket takes: asio::async_write() would hand over 64 KiB at a time.
 asio::awaitable<bool> Connection::write(std::string_view bytes) {
     boost::system::error_code error;
+    const auto buffer = asio::buffer(bytes.data(), bytes.size());
     auto token = asio::redirect_error(asio::use_awaitable, error);
-    while (!bytes.empty() && !error) {
-        const auto buffer = asio::buffer(bytes.data(), bytes.size());
-        std::size_t count = 0;
-        if (auto* socket = std::get_if<Socket>(&stream_)) {
-            count = co_await socket->async_write_some(buffer, token);
-        } else {
-            count = co_await std::get<StandardStreams>(stream_).output.async_write_some(buffer, token);
-        }
-        bytes.remove_prefix(count);
+    if (auto* socket = std::get_if<Socket>(&stream_)) {
+        co_await asio::async_write(*socket, buffer, token);
+    } else {
+        co_await asio::async_write(std::get<StandardStreams>(stream_).output, buffer, token);
     }
     co_return !error;
 }

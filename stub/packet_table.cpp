@@ -30,7 +30,7 @@ constexpr auto table = std::to_array<Packet>({
      .summary = "no more + and -", .handle = handle_with<start_no_ack>},
     {.name = "!", .match = Match::exact, .when_detached = true,
      .summary = "extended mode", .handle = handle_with<extended_mode>},
-    {.name = "vMustReplyEmpty", .match = Match::exact, .when_detached = true,
+    {.name = "vMustReplyEmpty", .match = Match::exact, .text_errors = true, .when_detached = true,
      .summary = "what an unknown packet gets", .handle = handle_with<empty>},
     {.name = "qAttached", .when_detached = true,
      .summary = "always 1: quitting the debugger detaches", .handle = handle_with<is_attached>},

@@ -63,7 +63,7 @@ public:
     bool list_threads_in_stop = false;  // QListThreadsInStopReply
     bool error_strings = false;         // QEnableErrorStrings
     bool physical_addresses = false;    // Qqemu.PhyMemMode
-    std::optional<Error> open_error;    // why no guest is attached: the client learns it from `?`
+    std::optional<Error> open_error;    // why no guest is attached
     RunControl::Stop last_stop;
     std::optional<ThreadKey> general_thread;       // Hg
     std::optional<rsp::ThreadId> continue_thread;  // Hc

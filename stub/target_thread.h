@@ -7,14 +7,11 @@
 #include <type_traits>
 #include <utility>
 
-#include <boost/asio/associated_executor.hpp>
-#include <boost/asio/async_result.hpp>
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/execution/outstanding_work.hpp>
+#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/prefer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 namespace exo::stub {
@@ -31,25 +28,17 @@ public:
         thread_.join();
     }
 
-    // Runs `function` there and resumes the caller on its own executor with what it returned. No coroutine is
-    // started over there: this is on the way of every packet, and a plain function costs a fraction of it.
+    // Runs `function` there and resumes the caller on its own executor with what it returned.
     template <class Function>
     asio::awaitable<std::invoke_result_t<Function&>> run(Function function) {
         // GCC 12.2 destroys temporaries of an expression with co_await twice.
         static_assert(std::is_trivially_destructible_v<Function>, "capture by reference");
-        using Value = std::invoke_result_t<Function&>;
-        return asio::async_initiate<const asio::use_awaitable_t<>, void(Value)>(
-            [this]<class Handler>(Handler handler, Function work) {
-                auto executor = asio::prefer(asio::get_associated_executor(handler),
-                                             asio::execution::outstanding_work.tracked);
-                asio::post(context_,
-                           [handler = std::move(handler), executor = std::move(executor), work]() mutable {
-                               asio::post(executor, [handler = std::move(handler), value = work()]() mutable {
-                                   std::move(handler)(std::move(value));
-                               });
-                           });
+        co_return co_await asio::co_spawn(
+            context_,
+            [function = std::move(function)]() mutable -> asio::awaitable<std::invoke_result_t<Function&>> {
+                co_return function();
             },
-            asio::use_awaitable, function);
+            asio::use_awaitable);
     }
 
     // The same for callers that are no coroutine: blocks.

@@ -44,7 +44,12 @@ Result<Reply> extended_mode(Session& session, std::string_view /*arguments*/) {
     return ok();
 }
 
-Result<Reply> empty(Session& /*session*/, std::string_view /*arguments*/) { return unknown_packet(); }
+// Anything but the empty reply ends gdb's connect with that text shown (gdb/remote.c start_remote_1): the one
+// place to tell it why the guest could not be stopped. An error reply to `?` makes gdb 13 hang.
+Result<Reply> empty(Session& session, std::string_view /*arguments*/) {
+    if (session.open_error && !session.attached) return fail(*session.open_error);
+    return unknown_packet();
+}
 
 Result<Reply> just_ok(Session& /*session*/, std::string_view /*arguments*/) { return ok(); }
 

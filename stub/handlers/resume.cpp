@@ -72,7 +72,8 @@ std::string stop_reply(Session& session) {
 
 // `?` with nothing attached: W00, which extended-remote takes for "attach something".
 Result<Reply> halt_reason(Session& session, std::string_view /*arguments*/) {
-    if (!session.attached && session.open_error) return fail(*session.open_error);
+    // gdb has been told by then (vMustReplyEmpty), and takes no error here.
+    if (!session.attached && session.open_error && !session.client.swbreak) return fail(*session.open_error);
     if (!session.attached) return text("W00");
     return text(stop_reply(session));
 }
