@@ -174,7 +174,7 @@ std::optional<Frame> FrameDecoder::take_checksum(char c) {
     if (!cut_short) ++position_;
     const std::optional<std::uint64_t> digit = parse_hex_number(std::string_view(&c, 1));
     if (!digit) checksum_valid_ = false;
-    expected_ = static_cast<std::uint8_t>(expected_ * 16 + digit.value_or(0));
+    expected_ = static_cast<std::uint8_t>(16UL * expected_ + digit.value_or(0));
     if (state_ == State::checksum1 && !cut_short) {
         state_ = State::checksum2;
         return std::nullopt;

@@ -62,6 +62,7 @@ Result<void> GuestMemory::refresh(bool trust_known) {
     CHECK_OK(find_hosts(ranges, trust_known));
     find_files(ranges);
     std::vector<MemoryRegion> regions;
+    regions.reserve(ranges.size());
     for (const auto& range : ranges) regions.push_back(range.region);
     ranges_ = std::move(ranges);
     if (regions_.empty() || !same_regions(regions_.front(), regions)) regions_.push_front(std::move(regions));
@@ -178,7 +179,10 @@ Result<std::size_t> GuestMemory::read_some(PhysicalAddress address, MutableBytes
         }
         if (done > 0) break;
         if (!process_.alive()) return fail(Errc::target_gone, "the guest is gone: QEMU has ended");
-        if (!retried && (retried = refresh_if_due())) continue;
+        if (!retried) {
+            retried = refresh_if_due();
+            if (retried) continue;
+        }
         return fail(memory ? std::move(count).error() : no_memory_at(address));
     }
     return done;

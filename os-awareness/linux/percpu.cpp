@@ -11,7 +11,7 @@ constexpr std::uint64_t usual_stack_size = 16384;  // THREAD_SIZE without KASAN
 constexpr std::uint64_t kernel_half = std::uint64_t{1} << 63;
 
 bool plausible_stack_size(std::uint64_t size) {
-    return std::has_single_bit(size) && size >= 4096 && size <= 256 * 1024;
+    return std::has_single_bit(size) && size >= 4096 && size <= 256UL * 1024;
 }
 
 }  // namespace

@@ -16,6 +16,7 @@ struct Row {
     std::array<const char*, 3> paths;  // newest first
 };
 
+// NOLINTNEXTLINE(bugprone-macro-parentheses): a member's name cannot stand in parentheses
 #define FIELD(member) [](StructLayout& l) -> Field& { return l.member; }
 
 // clang-format off

@@ -61,7 +61,7 @@ Result<Reply> threads_info(Session& session, std::string_view /*arguments*/) {
 Result<Reply> thread_stop_info(Session& session, std::string_view arguments) {
     const auto id = rsp::parse_thread_id(arguments);
     if (!id) return fail(Errc::bad_request, "malformed thread-id");
-    const Thread* thread = TRY(session.thread(*id));
+    const Thread* thread = TRY(session.thread(id));
     if (thread->tid == session.last_stop.thread) return text(stop_reply(session));
     rsp::StopReply reply{.signal = rsp::Signal::none, .thread = thread->id()};
     if (const auto registers = session.registers(*thread)) {

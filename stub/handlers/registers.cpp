@@ -11,7 +11,7 @@ namespace {
 // g, G, p and P name their thread in lldb (`;thread:TID;`), else it is the one that Hg selected.
 Result<const Thread*> addressed(Session& session, std::string_view& arguments) {
     if (session.thread_suffix) {
-        if (const auto id = rsp::cut_thread_suffix(arguments)) return session.thread(*id);
+        if (const auto id = rsp::cut_thread_suffix(arguments)) return session.thread(id);
     }
     return session.general();
 }
@@ -64,7 +64,8 @@ Result<Reply> read_registers(Session& session, std::string_view arguments) {
     const Thread* thread = TRY(addressed(session, arguments));
     const RegisterSet registers = TRY(session.all_registers(*thread));
     std::string reply;
-    for (RegisterNumber number = 0; number < registers.layout().registers.size(); ++number) {
+    const auto count = static_cast<RegisterNumber>(registers.layout().registers.size());
+    for (RegisterNumber number = 0; number < count; ++number) {
         append_register(reply, registers, number);
     }
     return text(std::move(reply));
@@ -77,7 +78,8 @@ Result<Reply> write_registers(Session& session, std::string_view arguments) {
     if (!request) return fail(Errc::bad_request, "malformed registers");
     RegisterSet registers = TRY(session.all_registers(*thread));
     std::vector<RegisterNumber> changed;
-    for (RegisterNumber number = 0; number < registers.layout().registers.size(); ++number) {
+    const auto count = static_cast<RegisterNumber>(registers.layout().registers.size());
+    for (RegisterNumber number = 0; number < count; ++number) {
         const RegisterInfo& info = registers.layout().registers[number];
         const std::size_t size = info.bits / 8U;
         if (info.offset + size > request->bytes.size()) break;

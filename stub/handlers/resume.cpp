@@ -51,7 +51,7 @@ rsp::StopReply to_reply(Session& session) {
     const Thread* thread = session.run_control.threads().find(stop.thread);
     if (thread == nullptr) return reply;
     if (thread->task) reply.core = thread->task->cpu;
-    if (!thread->task && thread->vcpu) reply.core = *thread->vcpu;
+    if (!thread->task && thread->vcpu) reply.core = thread->vcpu;
     if (const auto registers = session.registers(*thread)) {
         for (const RegisterNumber number : session.machine.layout().expedited) {
             if (!registers->available(number)) continue;  // `xx` here is an error to gdb (hex2bin)

@@ -106,7 +106,7 @@ Result<Reply> more_threads(Session& /*session*/, std::string_view /*arguments*/)
 Result<Reply> thread_extra_info(Session& session, std::string_view arguments) {
     const auto id = rsp::parse_thread_id(arguments);
     if (!id) return fail(Errc::bad_request, "malformed thread-id");
-    const Thread* thread = TRY(session.thread(*id));
+    const Thread* thread = TRY(session.thread(id));
     std::string info = thread->name;
     if (const std::string extra = extra_info(*thread, session.machine.os()); !extra.empty()) {
         info += ": " + extra;
@@ -117,7 +117,7 @@ Result<Reply> thread_extra_info(Session& session, std::string_view arguments) {
 Result<Reply> thread_alive(Session& session, std::string_view arguments) {
     const auto id = rsp::parse_thread_id(arguments);
     if (!id) return fail(Errc::bad_request, "malformed thread-id");
-    CHECK_OK(session.thread(*id));
+    CHECK_OK(session.thread(id));
     return ok();
 }
 
@@ -126,14 +126,14 @@ Result<Reply> thread_alive(Session& session, std::string_view arguments) {
 Result<Reply> select_general_thread(Session& session, std::string_view arguments) {
     const auto id = rsp::parse_thread_id(arguments);
     if (!id) return fail(Errc::bad_request, "malformed thread-id");
-    session.general_thread = TRY(session.thread(*id))->tid;
+    session.general_thread = TRY(session.thread(id))->tid;
     return ok();
 }
 
 Result<Reply> select_resumed_thread(Session& session, std::string_view arguments) {
     const auto id = rsp::parse_thread_id(arguments);
     if (!id) return fail(Errc::bad_request, "malformed thread-id");
-    if (id->tid > 0) CHECK_OK(session.thread(*id));
+    if (id->tid > 0) CHECK_OK(session.thread(id));
     session.continue_thread = *id;
     return ok();
 }
