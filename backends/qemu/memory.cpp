@@ -53,8 +53,8 @@ GuestMemory::~GuestMemory() = default;
 Result<void> GuestMemory::load() { return refresh(false); }
 
 Result<void> GuestMemory::refresh(bool trust_known) {
+    loaded_at_ = Clock::now();  // of an attempt that fails too, so that a scan does not ask at each step
     auto text = TRY(monitor_.hmp("info mtree -f"));
-    loaded_at_ = Clock::now();
     legacy_stale_ = false;
     if (trust_known && text == map_text_) return {};
     std::vector<Range> ranges;
