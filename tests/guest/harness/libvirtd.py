@@ -88,8 +88,10 @@ def _start_daemon(name: str, started: dict):
     if not path:
         raise MissingPrerequisite(f'{name} (package libvirt-daemon-system)')
     log = cache.root() / f'{name}.log'
+    package = pathlib.Path(__file__).parent
+    words = [sys.executable, '-m', f'{package.name}.reaper', path]
     with open(log, 'wb') as output:
-        process = subprocess.Popen([path], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        process = subprocess.Popen(words, cwd=package.parent, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                    start_new_session=True)
     time.sleep(0.5)
     if process.poll() is None:
