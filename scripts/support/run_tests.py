@@ -15,6 +15,7 @@ import time
 import junit
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
+SUITES = ('bullseye', 'bookworm', 'trixie', 'forky')
 FAST = '^(unit|transcript|gdb)$'  # what runs under each sanitizer
 
 
@@ -154,6 +155,8 @@ def chosen_lanes(options):
         for run in (ASAN, TSAN, FUZZ, LINT, GUESTS):
             if options.only == run.name:
                 return ((run,),)
+        if (TOP / 'tests/guest' / f'test_{options.only}.py').exists() or options.only in SUITES:
+            return ((dataclasses.replace(GUESTS, name=options.only, label=f'^{options.only}$'),),)
         return ((dataclasses.replace(DEV, name=options.only, label=f'^{options.only}$'),),)
     if options.quick:
         return ((DEV, LINT),)
@@ -164,7 +167,8 @@ def main():
     parser = argparse.ArgumentParser(prog='scripts/test', description='build and run the tests')
     parser.add_argument('--quick', action='store_true', help='no sanitizers, no fuzzing, no guests')
     parser.add_argument('--only', metavar='LABEL',
-                        help='tests of one label (unit, transcript, gdb, lint, guest, fuzz, or a suite such as trixie) '
+                        help='tests of one label (unit, transcript, gdb, lint, guest, fuzz, a guest test such as safety, a suite such '
+                             'as trixie) '
                              'or of one sanitizer (asan, tsan)')
     options = parser.parse_args()
     runner = Runner()
