@@ -167,8 +167,7 @@ def main():
     parser = argparse.ArgumentParser(prog='scripts/test', description='build and run the tests')
     parser.add_argument('--quick', action='store_true', help='no sanitizers, no fuzzing, no guests')
     parser.add_argument('--only', metavar='LABEL',
-                        help='tests of one label (unit, transcript, gdb, lint, guest, fuzz, a guest test such as safety, a suite such '
-                             'as trixie) '
+                        help='tests of one label (unit, transcript, gdb, lint, guest, fuzz), of one guest test or suite (safety, trixie) '
                              'or of one sanitizer (asan, tsan)')
     options = parser.parse_args()
     runner = Runner()
