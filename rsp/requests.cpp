@@ -113,21 +113,23 @@ std::optional<SelectThread> SelectThread::parse(std::string_view arguments) {
     return SelectThread{arguments.front(), *thread};
 }
 
-std::optional<Transfer> Transfer::parse(std::string_view arguments) {
-    Cursor cursor(arguments);
-    Transfer request;
-    request.object = cursor.take_until(":");
-    if (request.object.empty() || !cursor.take(":read:")) return std::nullopt;
+std::optional<TransferRead> TransferRead::parse(std::string_view arguments) {
     // The annex is the client's, and may have a ':' of its own; the range has none.
-    const std::size_t colon = cursor.rest().rfind(':');
+    const std::size_t colon = arguments.rfind(':');
     if (colon == std::string_view::npos) return std::nullopt;
-    request.annex = cursor.rest().substr(0, colon);
-    const auto range = parse_range(cursor.rest().substr(colon + 1));
+    const auto range = parse_range(arguments.substr(colon + 1));
     // No reply to a length of 0 can be right: `l` ends the object, and `m` alone is an error to gdb.
     if (!range || range->length == 0) return std::nullopt;
-    request.offset = range->address;
-    request.length = range->length;
-    return request;
+    return TransferRead{arguments.substr(0, colon), range->address, range->length};
+}
+
+std::optional<Transfer> Transfer::parse(std::string_view arguments) {
+    Cursor cursor(arguments);
+    const std::string_view object = cursor.take_until(":");
+    if (object.empty() || !cursor.take(":read:")) return std::nullopt;
+    const auto read = TransferRead::parse(cursor.rest());
+    if (!read) return std::nullopt;
+    return Transfer{*read, object};
 }
 
 std::optional<SearchMemory> SearchMemory::parse(std::string_view arguments) {

@@ -79,11 +79,15 @@ struct SelectThread {      // H OP THREAD
     static std::optional<SelectThread> parse(std::string_view arguments);
 };
 
-struct Transfer {  // qXfer:OBJECT:read:ANNEX:OFFSET,LENGTH
-    std::string_view object;
+struct TransferRead {  // qXfer:…:read:ANNEX:OFFSET,LENGTH
     std::string_view annex;
     std::uint64_t offset = 0;
     std::uint64_t length = 0;
+    static std::optional<TransferRead> parse(std::string_view arguments);  // from ANNEX on
+};
+
+struct Transfer : TransferRead {  // the same with its OBJECT
+    std::string_view object;
     static std::optional<Transfer> parse(std::string_view arguments);  // from OBJECT on
 };
 

@@ -30,19 +30,24 @@ std::vector<BreakpointKind> BreakpointTable::candidates(BreakpointKind kind) con
 }
 
 Result<void> BreakpointTable::insert(const BreakpointKey& key) {
+    if (const auto it = table_.find(key); it != table_.end() && it->second.by_client) return {};
+    // A software breakpoint that is merely not possible yet is kept; any other is refused.
+    CHECK_OK(want(key, key.kind == BreakpointKind::software));
+    table_.at(key).by_client = true;
+    return {};
+}
+
+Result<void> BreakpointTable::want(const BreakpointKey& key, bool may_be_pending) {
     BreakpointState& state = table_[key];
-    if (state.by_client) return {};
     if (!state.armed) {
         if (auto armed = arm(key, state); !armed) {
-            // Any execution breakpoint that is merely not possible yet is kept; a watchpoint is refused.
-            if (key.kind != BreakpointKind::software || armed.error().code == Errc::target_gone) {
+            if (!may_be_pending || armed.error().code == Errc::target_gone) {
                 if (state.wanted == 0) table_.erase(key);
                 return armed;
             }
             state.pending_reason = armed.error().message;
         }
     }
-    state.by_client = true;
     ++state.wanted;
     return {};
 }
@@ -63,16 +68,7 @@ void BreakpointTable::remove_all() {
 }
 
 Result<void> BreakpointTable::insert_internal(VirtualAddress address) {
-    const BreakpointKey key{BreakpointKind::software, address, 1};
-    BreakpointState& state = table_[key];
-    if (!state.armed) {
-        if (auto armed = arm(key, state); !armed) {
-            if (state.wanted == 0) table_.erase(key);
-            return armed;
-        }
-    }
-    ++state.wanted;
-    return {};
+    return want({BreakpointKind::software, address, 1}, false);
 }
 
 void BreakpointTable::remove_internal(VirtualAddress address) {

@@ -69,6 +69,8 @@ public:
 
 private:
     [[nodiscard]] std::vector<BreakpointKind> candidates(BreakpointKind kind) const;
+    // One more wants it. Where it cannot be armed: an error, or pending.
+    Result<void> want(const BreakpointKey& key, bool may_be_pending);
     Result<void> arm(const BreakpointKey& key, BreakpointState& state);
     Result<void> arm_as(BreakpointKind kind, const BreakpointKey& key, BreakpointState& state);
     Result<void> disarm(const BreakpointKey& key, BreakpointState& state);

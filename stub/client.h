@@ -28,9 +28,10 @@ public:
     void stop();
 
 private:
-    // An expression with co_await in it has no temporaries with destructors (an argument by value, a lambda
-    // that holds a shared_ptr): GCC 12.2 copies those bit by bit into the coroutine's frame and destroys them
-    // twice.
+    // An expression with co_await has no temporaries with destructors (an argument by value, a lambda that
+    // holds a shared_ptr), and a form that works is not varied without a look: GCC 12.2 was seen to lay out
+    // such a coroutine's frame differently in the part that starts it and in the part that runs it, which
+    // crashes.
     asio::awaitable<void> read();
     asio::awaitable<void> wait_for_stop();
     asio::awaitable<void> dispatch_packets();

@@ -39,16 +39,14 @@ std::string no_os(Machine& machine) {
            "; `exogdb info` says what was tried";
 }
 
-std::string pad(std::string text, std::size_t width) {
-    if (text.size() < width) text.append(width - text.size(), ' ');
-    return text + ' ';
-}
+std::string column(std::string text, std::size_t width) { return pad(std::move(text), width) + ' '; }
 
 void print_guests(const std::vector<GuestSummary>& guests) {
-    std::cout << pad("TARGET", 32) << pad("STATE", 12) << pad("ACCEL", 6) << pad("VCPUS", 6) << "PID\n";
+    std::cout << column("TARGET", 32) << column("STATE", 12) << column("ACCEL", 6) << column("VCPUS", 6)
+              << "PID\n";
     for (const GuestSummary& guest : guests) {
-        std::cout << pad(guest.target, 32) << pad(guest.state, 12) << pad(guest.accelerator, 6)
-                  << pad(std::to_string(guest.vcpus), 6) << (guest.pid ? std::to_string(*guest.pid) : "-")
+        std::cout << column(guest.target, 32) << column(guest.state, 12) << column(guest.accelerator, 6)
+                  << column(std::to_string(guest.vcpus), 6) << (guest.pid ? std::to_string(*guest.pid) : "-")
                   << '\n';
     }
 }
@@ -123,9 +121,9 @@ int run_doctor(const Options& options) {
                 {"check", check.name}, {"ok", check.ok}, {"detail", check.detail}, {"remedy", check.remedy}});
             continue;
         }
-        std::cout << (check.ok ? "ok    " : "FAIL  ") << pad(check.name, 24) << check.detail << '\n';
+        std::cout << (check.ok ? "ok    " : "FAIL  ") << column(check.name, 24) << check.detail << '\n';
         if (!check.ok && !check.remedy.empty())
-            std::cout << "      " << pad("", 24) << "remedy: " << check.remedy << '\n';
+            std::cout << "      " << column("", 24) << "remedy: " << check.remedy << '\n';
     }
     if (options.json) std::cout << json::serialize(array) << '\n';
     return all_ok ? exit_done : exit_failed;

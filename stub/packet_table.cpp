@@ -29,7 +29,7 @@ constexpr auto table = std::to_array<Packet>({
     {.name = "QStartNoAckMode", .match = Match::exact, .when_detached = true, .feature = "QStartNoAckMode+",
      .summary = "no more + and -", .handle = handle_with<start_no_ack>},
     {.name = "!", .match = Match::exact, .when_detached = true,
-     .summary = "extended mode", .handle = handle_with<extended_mode>},
+     .summary = "extended mode", .handle = handle_with<just_ok>},
     {.name = "vMustReplyEmpty", .match = Match::exact, .text_errors = true, .when_detached = true,
      .summary = "what an unknown packet gets", .handle = handle_with<empty>},
     {.name = "qAttached", .when_detached = true,

@@ -12,7 +12,6 @@ Result<void> Session::open() {
     auto* execution = machine.target().execution();
     if (execution != nullptr) CHECK_OK(execution->attach());
     attached = true;
-    machine.forget();
     run_control.forget();
     if (auto looked = machine.look(); !looked) {
         static_cast<void>(close());

@@ -56,7 +56,6 @@ public:
     SessionOptions options;
     RunControl run_control;
     rsp::ClientFeatures client;
-    bool extended = false;  // `!`
     bool attached = false;
     bool running = false;
     bool thread_suffix = false;         // QThreadSuffixSupported: g, G, p, P name their thread

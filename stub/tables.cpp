@@ -19,10 +19,6 @@ std::vector<const os::Task*> sorted(const os::OsAwareness& os) {
     return tasks;
 }
 
-std::string shown_name(const os::Task& task) {
-    return task.kernel_thread ? "[" + task.comm + "]" : task.comm;
-}
-
 // "4" and "true" as JSON's own, the rest as text; addresses stay hex strings, since JSON numbers lose bits.
 json::value value_of(std::string_view text) {
     std::int64_t number = 0;
@@ -31,16 +27,20 @@ json::value value_of(std::string_view text) {
     return json::string{text};
 }
 
-std::string pad(std::string text, std::size_t width) {
-    if (text.size() < width) text.append(width - text.size(), ' ');
-    return text;
-}
-
 std::string pad_left(const std::string& text, std::size_t width) {
     return text.size() < width ? std::string(width - text.size(), ' ') + text : text;
 }
 
 }  // namespace
+
+std::string shown_name(const os::Task& task) {
+    return task.kernel_thread ? "[" + task.comm + "]" : task.comm;
+}
+
+std::string pad(std::string text, std::size_t width) {
+    if (text.size() < width) text.append(width - text.size(), ' ');
+    return text;
+}
 
 std::string tasks_table(const os::OsAwareness& os) {
     std::string text = "    TID    TGID  S  CPU  COMM\n";

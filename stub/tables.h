@@ -13,6 +13,11 @@ std::string tasks_table(const os::OsAwareness& os);
 // One line a finding; what was looked for and what failed where no OS is recognised.
 std::string info_text(Machine& machine);
 
+// A kernel thread's in brackets, as ps prints it.
+std::string shown_name(const os::Task& task);
+// With spaces to at least `width`.
+std::string pad(std::string text, std::size_t width);
+
 // The same as JSON.
 std::string tasks_json(const os::OsAwareness& os);
 std::string info_json(Machine& machine);

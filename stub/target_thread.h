@@ -31,7 +31,7 @@ public:
     // Runs `function` there and resumes the caller on its own executor with what it returned.
     template <class Function>
     asio::awaitable<std::invoke_result_t<Function&>> run(Function function) {
-        // GCC 12.2 destroys temporaries of an expression with co_await twice.
+        // See stub/client.h: no temporaries with destructors around co_await.
         static_assert(std::is_trivially_destructible_v<Function>, "capture by reference");
         co_return co_await asio::co_spawn(
             context_,

@@ -13,6 +13,15 @@ constexpr std::string_view triple = "x86_64-unknown-linux-gnu";
 // lldb gives up on a packet after 5 s unless told otherwise; a first look at a large guest may take longer.
 constexpr int lldb_timeout_seconds = 30;
 
+// Of D and vKill: the one process that can be attached.
+Result<void> check_attached(std::string_view pid_text, std::string_view malformed) {
+    const auto pid = rsp::parse_hex_number(pid_text);
+    if (!pid) return fail(Errc::bad_request, std::string{malformed});
+    if (*pid != kernel_pid)
+        return fail(Errc::no_such_thread, "process " + std::to_string(*pid) + " is not attached");
+    return {};
+}
+
 }  // namespace
 
 // qSupported:FEATURE;…   Each row's own feature, and those that are nobody's packet. Never a qXfer object
@@ -37,11 +46,6 @@ Result<Reply> start_no_ack(Session& /*session*/, std::string_view /*arguments*/)
     Reply reply = ok();
     reply.ends_acks = true;
     return reply;
-}
-
-Result<Reply> extended_mode(Session& session, std::string_view /*arguments*/) {
-    session.extended = true;
-    return ok();
 }
 
 // Anything but the empty reply ends gdb's connect with that text shown (gdb/remote.c start_remote_1): the one
@@ -99,10 +103,8 @@ Result<Reply> server_version(Session& /*session*/, std::string_view /*arguments*
 // D   D;PID   lldb's D1 (stay stopped) is not offered.
 Result<Reply> detach(Session& session, std::string_view arguments) {
     if (!arguments.empty()) {
-        const auto pid = arguments.front() == ';' ? rsp::parse_hex_number(arguments.substr(1)) : std::nullopt;
-        if (!pid) return fail(Errc::bad_request, "malformed detach request");
-        if (*pid != kernel_pid)
-            return fail(Errc::no_such_thread, "process " + std::to_string(*pid) + " is not attached");
+        const std::string_view pid = arguments.front() == ';' ? arguments.substr(1) : std::string_view{};
+        CHECK_OK(check_attached(pid, "malformed detach request"));
     }
     CHECK_OK(session.close());
     return ok();
@@ -116,10 +118,7 @@ Result<Reply> kill(Session& session, std::string_view /*arguments*/) {
 
 // vKill;PID
 Result<Reply> kill_process(Session& session, std::string_view arguments) {
-    const auto pid = rsp::parse_hex_number(arguments);
-    if (!pid) return fail(Errc::bad_request, "malformed process id");
-    if (*pid != kernel_pid)
-        return fail(Errc::no_such_thread, "process " + std::to_string(*pid) + " is not attached");
+    CHECK_OK(check_attached(arguments, "malformed process id"));
     CHECK_OK(session.close());
     return ok();
 }

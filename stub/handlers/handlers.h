@@ -15,7 +15,6 @@ namespace exo::stub::handlers {
 // general.cpp
 Result<Reply> supported(Session& session, std::string_view arguments);
 Result<Reply> start_no_ack(Session& session, std::string_view arguments);
-Result<Reply> extended_mode(Session& session, std::string_view arguments);
 Result<Reply> empty(Session& session, std::string_view arguments);
 Result<Reply> just_ok(Session& session, std::string_view arguments);
 Result<Reply> is_attached(Session& session, std::string_view arguments);
@@ -40,8 +39,8 @@ Result<Reply> thread_extra_info(Session& session, std::string_view arguments);
 Result<Reply> thread_alive(Session& session, std::string_view arguments);
 Result<Reply> select_general_thread(Session& session, std::string_view arguments);
 Result<Reply> select_resumed_thread(Session& session, std::string_view arguments);
-Result<Reply> transfer_threads(Session& session, std::string_view arguments);
-Result<Reply> transfer_osdata(Session& session, std::string_view arguments);
+Result<Reply> transfer_threads(Session& session, const rsp::TransferRead& request);
+Result<Reply> transfer_osdata(Session& session, const rsp::TransferRead& request);
 
 // lldb.cpp
 Result<Reply> threads_info(Session& session, std::string_view arguments);
@@ -56,9 +55,11 @@ Result<Reply> read_registers(Session& session, std::string_view arguments);
 Result<Reply> write_registers(Session& session, std::string_view arguments);
 Result<Reply> read_register(Session& session, std::string_view arguments);
 Result<Reply> write_register(Session& session, std::string_view arguments);
-Result<Reply> transfer_features(Session& session, std::string_view arguments);
+Result<Reply> transfer_features(Session& session, const rsp::TransferRead& request);
 // One register's value in hex, "xx…" while it is unavailable.
 void append_register(std::string& out, const RegisterSet& registers, RegisterNumber number);
+// Those of the layout's expedited registers that `thread` has.
+void append_expedited(rsp::StopReply& reply, Session& session, const Thread& thread);
 
 // memory.cpp
 Result<Reply> read_memory(Session& session, const rsp::ReadMemory& request);

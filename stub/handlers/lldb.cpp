@@ -64,14 +64,7 @@ Result<Reply> thread_stop_info(Session& session, std::string_view arguments) {
     const Thread* thread = TRY(session.thread(id));
     if (thread->tid == session.last_stop.thread) return text(stop_reply(session));
     rsp::StopReply reply{.signal = rsp::Signal::none, .thread = thread->id()};
-    if (const auto registers = session.registers(*thread)) {
-        for (const RegisterNumber number : session.machine.layout().expedited) {
-            if (!registers->available(number)) continue;
-            std::string value;
-            append_register(value, *registers, number);
-            reply.registers.emplace_back(number, std::move(value));
-        }
-    }
+    append_expedited(reply, session, *thread);
     // A guest names its tasks: a plain `name:` would let it write keys of its own.
     reply.extra = "hexname:" + rsp::to_hex(thread->name) + ";";
     return text(rsp::to_string(reply, session.client.multiprocess));

@@ -60,6 +60,17 @@ void append_register(std::string& out, const RegisterSet& registers, RegisterNum
     }
 }
 
+void append_expedited(rsp::StopReply& reply, Session& session, const Thread& thread) {
+    const auto registers = session.registers(thread);
+    if (!registers) return;
+    for (const RegisterNumber number : session.machine.layout().expedited) {
+        if (!registers->available(number)) continue;  // `xx` here is an error to gdb (hex2bin)
+        std::string value;
+        append_register(value, *registers, number);
+        reply.registers.emplace_back(number, std::move(value));
+    }
+}
+
 Result<Reply> read_registers(Session& session, std::string_view arguments) {
     const Thread* thread = TRY(addressed(session, arguments));
     const RegisterSet registers = TRY(session.all_registers(*thread));
@@ -130,11 +141,9 @@ Result<Reply> write_register(Session& session, std::string_view arguments) {
     return ok();
 }
 
-Result<Reply> transfer_features(Session& session, std::string_view arguments) {
-    const auto request = rsp::Transfer::parse("features:read:" + std::string{arguments});
-    if (!request) return fail(Errc::bad_request, "malformed qXfer request");
-    if (!arguments.starts_with("target.xml:")) return fail(Errc::not_found, "there is only target.xml");
-    return text(rsp::xfer_slice(target_xml(session.machine.layout()), request->offset, request->length));
+Result<Reply> transfer_features(Session& session, const rsp::TransferRead& request) {
+    if (request.annex != "target.xml") return fail(Errc::not_found, "there is only target.xml");
+    return text(rsp::xfer_slice(target_xml(session.machine.layout()), request.offset, request.length));
 }
 
 }  // namespace exo::stub::handlers

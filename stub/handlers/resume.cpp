@@ -52,14 +52,7 @@ rsp::StopReply to_reply(Session& session) {
     if (thread == nullptr) return reply;
     if (thread->task) reply.core = thread->task->cpu;
     if (!thread->task && thread->vcpu) reply.core = thread->vcpu;
-    if (const auto registers = session.registers(*thread)) {
-        for (const RegisterNumber number : session.machine.layout().expedited) {
-            if (!registers->available(number)) continue;  // `xx` here is an error to gdb (hex2bin)
-            std::string value;
-            append_register(value, *registers, number);
-            reply.registers.emplace_back(number, std::move(value));
-        }
-    }
+    append_expedited(reply, session, *thread);
     if (session.list_threads_in_stop) reply.extra = lldb_stop_keys(session);
     return reply;
 }

@@ -4,21 +4,10 @@
 #include "rsp/hex.h"
 #include "rsp/stop_reply.h"
 #include "stub/handlers/handlers.h"
+#include "stub/tables.h"
 
 namespace exo::stub::handlers {
 namespace {
-
-// ANNEX:OFFSET,LENGTH of a qXfer read, sliced out of `object`.
-Result<Reply> slice(const std::string& object, std::string_view arguments) {
-    const auto request = rsp::Transfer::parse("object:read:" + std::string{arguments});
-    if (!request) return fail(Errc::bad_request, "malformed qXfer request");
-    return text(rsp::xfer_slice(object, request->offset, request->length));
-}
-
-bool starts_at_zero(std::string_view arguments) {
-    const auto request = rsp::Transfer::parse("object:read:" + std::string{arguments});
-    return request && request->offset == 0;
-}
 
 // Terse: gdb reads it in slices of 4096 bytes at every stop.
 std::string threads_xml(Session& session) {
@@ -74,7 +63,7 @@ std::string osdata_tasks(Session& session, bool processes) {
         xml += "<item>";
         append_column(xml, "pid", std::to_string(task.tgid));
         if (processes) append_column(xml, "user", "");
-        append_column(xml, "command", task.kernel_thread ? "[" + task.comm + "]" : task.comm);
+        append_column(xml, "command", shown_name(task));
         if (!processes) append_column(xml, "tid", std::to_string(task.tid));
         append_column(xml, processes ? "cores" : "core", std::to_string(task.cpu));
         xml += "</item>";
@@ -138,24 +127,23 @@ Result<Reply> select_resumed_thread(Session& session, std::string_view arguments
     return ok();
 }
 
-Result<Reply> transfer_threads(Session& session, std::string_view arguments) {
-    if (starts_at_zero(arguments)) session.threads_xml = threads_xml(session);
-    return slice(session.threads_xml, arguments);
+Result<Reply> transfer_threads(Session& session, const rsp::TransferRead& request) {
+    if (request.offset == 0) session.threads_xml = threads_xml(session);
+    return text(rsp::xfer_slice(session.threads_xml, request.offset, request.length));
 }
 
 // Annex "" is the list of types.
-Result<Reply> transfer_osdata(Session& session, std::string_view arguments) {
-    if (starts_at_zero(arguments)) {
-        const std::string_view annex = arguments.substr(0, arguments.find(':'));
-        if (annex.empty() || annex == "types") {
+Result<Reply> transfer_osdata(Session& session, const rsp::TransferRead& request) {
+    if (request.offset == 0) {
+        if (request.annex.empty() || request.annex == "types") {
             session.osdata_xml = osdata_types();
-        } else if (annex == "processes" || annex == "threads") {
-            session.osdata_xml = osdata_tasks(session, annex == "processes");
+        } else if (request.annex == "processes" || request.annex == "threads") {
+            session.osdata_xml = osdata_tasks(session, request.annex == "processes");
         } else {
             return text("l");
         }
     }
-    return slice(session.osdata_xml, arguments);
+    return text(rsp::xfer_slice(session.osdata_xml, request.offset, request.length));
 }
 
 }  // namespace exo::stub::handlers

@@ -31,16 +31,9 @@ def batch(*commands: str, limit: float = 120, check: bool = True) -> str:
     words = [program(), *QUIET, '-batch']
     for command in commands:
         words += ['-ex', command]
-    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          start_new_session=True) as process:
-        try:
-            output = process.communicate(timeout=limit)[0].decode(errors='surrogateescape')
-        except subprocess.TimeoutExpired:
-            process.kill()
-            output = process.communicate()[0].decode(errors='replace')
-            raise HarnessError(f'gdb did not end in {limit:.0f} s: {output[-1000:]}') from None
-    if check and process.returncode:
-        raise HarnessError(f'gdb ended with {process.returncode}: {output[-1000:]}')
+    status, output = processes.output_of(words, limit, 'gdb')
+    if check and status:
+        raise HarnessError(f'gdb ended with {status}: {output[-1000:]}')
     return output
 
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 
-from . import cache
+from . import cache, processes
 from .apt import Suite, own_codename
 from .errors import HarnessError, MissingPrerequisite
 
@@ -60,14 +60,7 @@ def batch(version: int, *commands: str, limit: float = 120) -> str:
     words = [path, '--no-lldbinit', '--batch']
     for command in commands:
         words += ['-o', command]
-    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          env=environment, start_new_session=True) as process:
-        try:
-            output = process.communicate(timeout=limit)[0].decode(errors='surrogateescape')
-        except subprocess.TimeoutExpired:
-            process.kill()
-            output = process.communicate()[0].decode(errors='replace')
-            raise HarnessError(f'lldb-{version} did not end in {limit:.0f} s: {output[-1000:]}') from None
+    output = processes.output_of(words, limit, f'lldb-{version}', env=environment)[1]
     missing = re.search(r'error while loading shared libraries: (\S+):', output)
     if missing:
         raise MissingPrerequisite(f'{missing.group(1)}, which lldb-{version} wants')

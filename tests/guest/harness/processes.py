@@ -2,6 +2,8 @@
 import signal
 import subprocess
 
+from .errors import HarnessError
+
 
 def end(process, patience: float = 5):
     """Asks, then insists. Nothing to do when it is None or already gone."""
@@ -17,6 +19,19 @@ def end(process, patience: float = 5):
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream:
             stream.close()
+
+
+def output_of(words: list, limit: float, what: str, env=None):
+    """(exit status, output) of a client that has no input; HarnessError if it does not end within `limit` seconds."""
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env,
+                          start_new_session=True) as process:
+        try:
+            output = process.communicate(timeout=limit)[0].decode(errors='surrogateescape')
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output = process.communicate()[0].decode(errors='replace')
+            raise HarnessError(f'{what} did not end in {limit:.0f} s: {output[-1000:]}') from None
+        return process.returncode, output
 
 
 def raise_on_signals():
