@@ -135,7 +135,8 @@ class ThreadsGuest:
         return [self.both, self.connect, self.first, self.again] if self.both.ours else []
 
     def commands(self, remote: str, prepare: tuple = (), **options) -> list:
-        rows = measure.gdb_commands(f'target remote {remote}', 'info threads', 'info threads', prepare=prepare, **options)
+        rows = measure.gdb_commands(f'target remote {remote}', 'info threads', 'info threads', prepare=prepare,
+                                    **options)
         for listing in rows[1:]:
             if listing.lines < 0.9 * self.count:
                 raise HarnessError(f'{remote}: only {listing.lines} lines of info threads')
