@@ -139,7 +139,7 @@ Result<void> QemuExecution::give_back() {
         return fail(gone_error);
     }
     if (!journal_.stub_path.empty()) {
-        // D has let it run; this is for the case that the stub could not be spoken to.
+        // The stub has let it run; this is for the case that the stub could not be spoken to.
         const auto state = query_run_state(monitor_);
         if (state && journal_.was_running && !state->running && state->name != "shutdown") {
             auto answer = monitor_.execute("cont");
@@ -159,12 +159,12 @@ Result<void> QemuExecution::detach() {
     if (process_.alive()) {
         if (running_) result = stop_now();
         if (result) result = remove_all();
-        // D drops what breakpoints are left and lets the guest run.
         if (journal_.was_running && process_.alive() && !running_) {
-            auto detached = client_->command("D", Errc::backend, "detaching from QEMU's stub");
+            auto detached = client_->detach();
             if (result) result = std::move(detached);
         } else if (process_.alive() && !running_) {
             auto dropped = client_->drop_breakpoints();
+            if (dropped) dropped = client_->leave_physical_mode();
             if (result) result = std::move(dropped);
         }
     }

@@ -22,8 +22,8 @@ Result<void> clean_through_stub(Monitor& monitor, const Process& process, const 
     const auto client = TRY(StubClient::connect(entry.stub_path, process));  // its `?` drops the breakpoints
     CHECK_OK(undo_patches(monitor, process, *client, entry));
     done.emplace_back("took out the breakpoints");
-    if (!entry.was_running) return {};
-    CHECK_OK(client->command("D", Errc::backend, "detaching"));
+    if (!entry.was_running) return client->leave_physical_mode();
+    CHECK_OK(client->detach());
     done.emplace_back("let the guest run");
     return {};
 }

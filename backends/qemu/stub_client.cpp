@@ -114,6 +114,19 @@ Result<void> StubClient::drop_breakpoints() {
     return {};
 }
 
+Result<void> StubClient::leave_physical_mode() {
+    if (!physical_mode_) return {};
+    physical_mode_ = false;
+    return command("Qqemu.PhyMemMode:0", Errc::backend, "leaving the physical memory mode of QEMU's stub");
+}
+
+// With the process: a stub whose last client had multiprocess on refuses a bare D, and forgets the extension
+// no sooner than at the next qSupported that names it (QEMU 7.2 gdbstub, handle_detach()).
+Result<void> StubClient::detach() {
+    CHECK_OK(leave_physical_mode());
+    return command("D;1", Errc::backend, "detaching from QEMU's stub");
+}
+
 Result<std::string> StubClient::read_xfer(const std::string& name) {
     std::string document;
     while (document.size() < max_description) {

@@ -36,6 +36,11 @@ public:
 
     // `?`: QEMU drops all breakpoints on it.
     Result<void> drop_breakpoints();
+    // The stub as its next client expects it: QEMU 7.2 keeps the memory mode when a client goes, and one that
+    // does not know of it would read guest-physical addresses.
+    Result<void> leave_physical_mode();
+    // D: drops what breakpoints are left and lets the guest run. Nothing but a stop_stub() comes after it.
+    Result<void> detach();
     Result<RegisterSet> read_registers(VcpuId vcpu, const RegisterLayout& layout);
     Result<void> write_register(VcpuId vcpu, RegisterNumber number, ConstBytes value);
     // Into RAM, by QEMU itself.

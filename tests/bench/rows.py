@@ -12,6 +12,7 @@ from table import Series
 MIB = 1 << 20
 STUB = "QEMU's stub"
 LINKED_AT = 0xffffffff81000000  # kernel text without KASLR, arch/x86/include/asm/page_64_types.h; at least 8 MiB of it
+VIRTUAL = 'maintenance packet Qqemu.PhyMemMode:0'  # QEMU keeps what its last client has set
 SETTLE = 0.2  # seconds in which QEMU notices that its client is gone; its stub takes one at a time
 
 
@@ -63,7 +64,7 @@ class SpinningGuest:
 
     def dump(self, serving: server.Server):
         command = f'dump binary memory /dev/null {self.text:#x} {self.text + self.bulk:#x}'
-        ours, peers = (measure.gdb_commands(command, prepare=(f'target remote {socket}',))[0].seconds
+        ours, peers = (measure.gdb_commands(command, prepare=(f'target remote {socket}', VIRTUAL))[0].seconds
                        for socket in (serving.socket, self.stub))
         time.sleep(SETTLE)
         self.table['dump'].add(ours, peers)
@@ -134,7 +135,8 @@ class ThreadsGuest:
         return [self.both, self.connect, self.first, self.again] if self.both.ours else []
 
     def commands(self, remote: str, prepare: tuple = (), **options) -> list:
-        rows = measure.gdb_commands(f'target remote {remote}', 'info threads', 'info threads', prepare=prepare, **options)
+        rows = measure.gdb_commands(f'target remote {remote}', 'info threads', 'info threads', prepare=prepare,
+                                    **options)
         for listing in rows[1:]:
             if listing.lines < 0.9 * self.count:
                 raise HarnessError(f'{remote}: only {listing.lines} lines of info threads')

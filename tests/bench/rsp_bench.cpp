@@ -63,6 +63,7 @@ public:
         // QEMU's stub tells uninvited that connecting has stopped the guest.
         while (exo::rsp::parse_stop_reply(supported)) supported = receive();
         features_ = exo::rsp::ServerFeatures::parse(supported);
+        ask("Qqemu.PhyMemMode:0");  // QEMU keeps what its last client has set
         if (features_.no_ack && ask("QStartNoAckMode") == "OK") client_.stop_acks();
     }
     Link(const Link&) = delete;
