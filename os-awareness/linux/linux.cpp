@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "os-awareness/linux/btf.h"
+#include "os-awareness/linux/invariants.h"
 #include "os-awareness/linux/kernel_image.h"
 #include "os-awareness/linux/percpu.h"
 #include "os-awareness/linux/saved_frame.h"
@@ -47,6 +48,7 @@ public:
     Linux(const ProbeContext& context, KernelImage image)
         : memory_(&context.memory), image_(std::move(image)) {
         read_types();
+        find_layout();
         add_findings();
     }
 
@@ -65,7 +67,9 @@ public:
 
 private:
     void read_types();
+    void find_layout();
     void add_findings();
+    void add_tasks_finding();
     void find(std::string what, std::string value, std::string how);
     [[nodiscard]] Result<void> check_still_there(std::span<const RegisterSet> vcpus);
     [[nodiscard]] bool maps_banner(const RegisterSet& registers);
@@ -90,17 +94,27 @@ private:
 
 void Linux::read_types() {
     auto btf = read_btf(image_);
-    if (!btf) {
+    if (btf) {
+        btf_ = std::move(*btf);
+    } else {
         no_btf_ = btf.error().message;
-        return;
     }
-    btf_ = std::move(*btf);
-    layout_ = layout_from_btf(*btf_);
-    const auto init_task = image_.symbols.find("init_task");
-    if (!init_task) layout_.missing.emplace_back("no symbol init_task");
+}
+
+// Where the fields are and what stands on it. Without types this can fail early in boot and succeed later.
+void Linux::find_layout() {
+    const auto symbol = image_.symbols.find("init_task");
+    std::uint64_t init_task = symbol ? raw(*symbol) : 0;
+    if (btf_) {
+        layout_ = layout_from_btf(*btf_);
+        if (init_task == 0 && layout_.usable()) init_task = find_init_task(image_, layout_);
+    } else if (init_task != 0) {
+        layout_ = layout_from_invariants(image_, init_task);
+    }
+    if (init_task == 0) layout_.missing.emplace_back("no symbol init_task");
     if (!layout_.usable()) return;
-    per_cpu_.emplace(image_, &*btf_, layout_);
-    list_.emplace(image_, layout_, raw(*init_task));
+    per_cpu_.emplace(image_, btf_ ? &*btf_ : nullptr, layout_);
+    list_.emplace(image_, layout_, init_task);
     frames_.emplace(image_, layout_);
 }
 
@@ -124,6 +138,11 @@ void Linux::add_findings() {
     } else {
         find("btf", "none", no_btf_);
     }
+    add_tasks_finding();
+}
+
+void Linux::add_tasks_finding() {
+    std::erase_if(image_.findings, [](const Finding& f) { return f.what == "tasks"; });
     if (list_) {
         std::string how = "init_task, structures by " + layout_.source;
         for (const auto& line : per_cpu_->missing()) how += "; " + line;
@@ -171,7 +190,16 @@ Result<void> Linux::refresh(std::span<const RegisterSet> vcpus) {
     current_.clear();
     CHECK_OK(check_still_there(vcpus));
     if (!vcpus.empty()) register_layout_ = &vcpus.front().layout();
-    if (!list_) return {};
+    if (!list_ && !btf_) {
+        layout_ = {};
+        find_layout();
+        add_tasks_finding();
+    }
+    if (!list_) {
+        problems_.emplace_back("tasks are not known: " +
+                               (layout_.missing.empty() ? std::string{} : layout_.missing.front()));
+        return {};
+    }
     per_cpu_->refresh(problems_);
     list_->refresh(*per_cpu_, problems_);
     find_current(vcpus);

@@ -17,7 +17,12 @@ bool plausible_stack_size(std::uint64_t size) {
 }  // namespace
 
 PerCpu::PerCpu(KernelImage& image, const Btf* btf, const StructLayout& layout)
-    : image_(&image), btf_(btf), layout_(&layout), task_cpu_(layout.task.cpu) {
+    : image_(&image),
+      btf_(btf),
+      layout_(&layout),
+      curr_(layout.rq.curr),
+      idle_(layout.rq.idle),
+      task_cpu_(layout.task.cpu) {
     // Where the section of BTF lies follows from any variable of it that has a symbol. 0 before 6.15
     // (01157ddc58dc: per-CPU symbols had been absolute, from 0).
     for (const auto* anchor : {"runqueues", "cpu_tss_rw", "pcpu_hot", "current_task", "cpu_number"}) {
@@ -79,10 +84,8 @@ std::optional<Cpu> PerCpu::read_cpu(std::uint32_t number, std::uint64_t offset,
     }
     Cpu cpu{.number = number, .offset = offset};
     if (current_task_) cpu.current = value(*current_task_ + offset).value_or(0);
-    if (runqueues_ && layout_->rq.curr && layout_->rq.idle) {
-        cpu.curr = value(*runqueues_ + offset + layout_->rq.curr.offset).value_or(0);
-        cpu.idle = value(*runqueues_ + offset + layout_->rq.idle.offset).value_or(0);
-    }
+    if (runqueues_ && curr_) cpu.curr = value(*runqueues_ + offset + curr_.offset).value_or(0);
+    if (runqueues_ && idle_) cpu.idle = value(*runqueues_ + offset + idle_.offset).value_or(0);
     if (gdt_page_) {
         if (const auto page = image_->space->translate(VirtualAddress{*gdt_page_ + offset})) {
             cpu.gdt = page->physical;
@@ -110,13 +113,46 @@ void PerCpu::refresh(std::vector<std::string>& problems) {
             if (auto cpu = read_cpu(i, offsets[i], problems)) cpus_.push_back(*cpu);
         }
     }
+    if (!layout_->rq.idle) infer_idle();
+    if (!layout_->task.cpu) infer_task_cpu();
     choose_task_cpu();
     choose_stack_size();
 }
 
+// Without types: rq->idle points to the task swapper/N on each CPU N. rq->curr, which does so while the CPU
+// is idle, comes before it, rq->stop behind.
+void PerCpu::infer_idle() {
+    constexpr std::uint32_t rq_bytes = 8192, neighbours = 24;
+    const auto is_idle = [&](const Cpu& cpu, std::uint32_t offset) {
+        const auto task = value(*runqueues_ + cpu.offset + offset);
+        if (!task || (*task & kernel_half) == 0) return false;
+        const auto name = image_->space->read_string(VirtualAddress{*task + layout_->task.comm.offset}, 16);
+        return name && *name == "swapper/" + std::to_string(cpu.number);
+    };
+    if (idle_ || !runqueues_ || cpus_.empty()) return;
+    for (std::uint32_t at = 0; at < rq_bytes && (!idle_ || at <= idle_.offset + neighbours); at += 8) {
+        if (std::ranges::all_of(cpus_, [&](const Cpu& cpu) { return is_idle(cpu, at); })) idle_ = {at, 8};
+    }
+    for (auto& cpu : cpus_) {
+        if (idle_) cpu.idle = value(*runqueues_ + cpu.offset + idle_.offset).value_or(0);
+    }
+}
+
+// Without types: the first number in each idle task that is its CPU's. With one CPU there is nothing to see.
+void PerCpu::infer_task_cpu() {
+    if (task_cpu_ || cpus_.size() < 2) return;
+    const auto end = layout_->task.stack.offset + 128;
+    for (std::uint32_t at = 0; at < end && !task_cpu_; at += 4) {
+        const auto is_number = [&](const Cpu& cpu) {
+            return cpu.idle != 0 && value(cpu.idle + at, 4) == cpu.number;
+        };
+        if (std::ranges::all_of(cpus_, is_number)) task_cpu_ = {at, 4};
+    }
+}
+
 void PerCpu::choose_task_cpu() {
     const auto& task = layout_->task;
-    task_cpu_ = task.cpu;
+    if (task.cpu) task_cpu_ = task.cpu;
     if (!task.cpu_alternative || task.cpu_alternative.offset == task.cpu.offset) return;
     // Both exist: RHEL 9's 5.14 keeps one of them for its ABI only. An idle task never leaves its CPU.
     for (const auto& cpu : cpus_) {

@@ -49,6 +49,8 @@ private:
     [[nodiscard]] std::uint32_t count_cpus() const;
     [[nodiscard]] std::optional<Cpu> read_cpu(std::uint32_t number, std::uint64_t offset,
                                               std::vector<std::string>& problems) const;
+    void infer_idle();
+    void infer_task_cpu();
     void choose_task_cpu();
     void choose_stack_size();
 
@@ -59,6 +61,7 @@ private:
     std::optional<std::uint64_t> runqueues_, current_task_, cpu_number_, gdt_page_, top_of_stack_;
     std::vector<std::string> missing_;
     std::vector<Cpu> cpus_;
+    Field curr_, idle_;  // in struct rq
     Field task_cpu_;
     std::uint64_t stack_size_ = 0;
 };

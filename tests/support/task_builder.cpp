@@ -58,7 +58,9 @@ std::uint64_t TaskBuilder::new_task(const TaskOptions& options) {
     const auto stack = raw(guest_->in_heap(stack_bytes, stack_bytes));
     FakeTask task{};
     task.cpu = options.cpu;
+    task.usage = 1;
     task.flags = options.user ? 0 : pf_kthread;
+    task.exit_signal = 17;  // SIGCHLD
     task.state = options.state;
     task.exit_state = options.exit_state;
     task.stack = stack;
@@ -67,13 +69,14 @@ std::uint64_t TaskBuilder::new_task(const TaskOptions& options) {
     task.group_leader = address;
     std::ranges::copy(options.comm.substr(0, 15), task.comm);
     if (options.user) {
-        task.mm = raw(guest_->in_heap(sizeof(FakeMm)));
+        task.mm = task.active_mm = raw(guest_->in_heap(sizeof(FakeMm)));
         const auto root = raw(guest_->new_process());
         // Where the direct map has it, found from a heap address.
         const auto heap = guest_->in_heap(8);
         const auto direct = raw(heap) - raw(guest_->physical_of(heap));
         edit<FakeMm>(task.mm, [&](FakeMm& mm) { mm.pgd = direct + root; });
     }
+    guest_->put(VirtualAddress{stack}, std::uint64_t{0x57ac6e9d});  // STACK_END_MAGIC
     // A saved frame, and above it the caller of the scheduler.
     task.thread.sp = stack + stack_bytes - 0x400;
     task.thread.fsbase = 0x7f0000000000 + options.tid;
@@ -111,7 +114,7 @@ std::uint64_t TaskBuilder::add_thread(std::uint64_t leader, const TaskOptions& o
     edit<FakeTask>(task, [&](FakeTask& t) {
         t.tgid = first.tgid;
         t.signal = first.signal;
-        t.mm = first.mm;
+        t.mm = t.active_mm = first.mm;
         t.group_leader = leader;
     });
     append(at(first.signal, offsetof(FakeSignal, thread_head)), at(task, offsetof(FakeTask, thread_node)));
@@ -185,7 +188,7 @@ void TaskBuilder::write_btf() {
                                     {{"sp", u64, OFFSET(FakeThread, sp)},
                                      {"fsbase", u64, OFFSET(FakeThread, fsbase)},
                                      {"gsbase", u64, OFFSET(FakeThread, gsbase)}});
-    const auto info = w.structure("thread_info", 8, {{"cpu", u32, 0}, {"flags", u32, 4}});
+    const auto info = w.structure("thread_info", 8, {{"cpu", u32, 0}});
     w.structure("task_struct", sizeof(FakeTask),
                 {{"thread_info", info, 0},
                  {"flags", u32, OFFSET(FakeTask, flags)},

@@ -21,17 +21,20 @@ struct FakeThread {
     std::uint64_t sp, fsbase, gsbase;
 };
 struct FakeTask {
-    std::uint32_t cpu, flags;
-    std::uint32_t state, exit_state;
+    std::uint32_t cpu, pad1;
+    std::uint32_t state, pad2;
     std::uint64_t stack;
-    std::uint64_t pad[40];
+    std::uint32_t usage, flags;
+    std::uint64_t pad3[40];
     ListLinks tasks;
+    std::uint64_t mm, active_mm;
+    std::uint32_t exit_state, exit_code, exit_signal, pad4;
     std::uint32_t pid, tgid;
-    std::uint64_t mm, signal, group_leader;
+    std::uint64_t signal, group_leader;
     ListLinks thread_node;
     ListLinks pid_links[4];  // hlist_node: next, pprev
     char comm[16];
-    std::uint32_t on_cpu, pad2;
+    std::uint32_t on_cpu, dead_cpu;
     FakeThread thread;
 };
 struct FakeSignal {

@@ -154,7 +154,7 @@ TEST_CASE_FIXTURE(Guest, "before the per-CPU areas are set up") {
 TEST_CASE_FIXTURE(Guest, "of two places for the CPU of a task the one that idle tasks agree with") {
     // RHEL 9's 5.14 has both, of which one is not maintained.
     os::StructLayout layout;
-    layout.task.cpu = {offsetof(FakeTask, pad2), 4};
+    layout.task.cpu = {offsetof(FakeTask, dead_cpu), 4};
     layout.task.cpu_alternative = {offsetof(FakeTask, cpu), 4};
     layout.rq.curr = {offsetof(FakeRq, curr), 8};
     layout.rq.idle = {offsetof(FakeRq, idle), 8};
