@@ -16,6 +16,8 @@ constexpr std::uint64_t kernel_half = std::uint64_t{1} << 63;
 constexpr std::uint32_t stack_end_magic = 0x57ac6e9d;  // include/uapi/linux/magic.h
 constexpr std::uint32_t pf_kthread = 0x00200000;       // include/linux/sched.h
 constexpr std::uint32_t sigchld = 17;
+constexpr std::uint32_t saved_registers = 6;
+constexpr std::uint64_t max_stack = 65536;  // THREAD_SIZE is 16 KiB, with KASAN 32 KiB
 
 struct Sample {
     std::uint64_t address = 0;
@@ -61,6 +63,7 @@ private:
     std::optional<std::uint32_t> find_flags() const;
     std::optional<std::uint32_t> find_mm() const;
     std::optional<std::uint32_t> find_exit_state() const;
+    std::optional<std::uint32_t> flags_in_frame(std::uint32_t sp) const;
     std::optional<std::uint32_t> find_sp() const;
     std::optional<std::uint32_t> find_pgd() const;
     void find_threads();
@@ -211,14 +214,28 @@ std::optional<std::uint32_t> Inference::find_exit_state() const {
     });
 }
 
-// thread.sp is the one pointer into the task's own stack that every task has.
+// struct inactive_task_frame since 4.9: flags in front of it or none, six registers, the return address. How
+// many bytes of flags, if `sp` is where tasks keep their stack pointers.
+std::optional<std::uint32_t> Inference::flags_in_frame(std::uint32_t sp) const {
+    for (const std::uint32_t flags : {0U, 8U}) {
+        const auto returns = std::ranges::count_if(samples_, [&](const Sample& s) {
+            return s.word(layout_.task.stack.offset) != 0 &&
+                   is_text(word_at(s.word(sp) + flags + saved_registers * 8).value_or(0));
+        });
+        if (static_cast<std::size_t>(returns) > samples_.size() / 2) return flags;
+    }
+    return std::nullopt;
+}
+
+// thread.sp points into each task's own stack, at a frame that returns into the kernel.
 std::optional<std::uint32_t> Inference::find_sp() const {
     const auto stack = layout_.task.stack.offset;
     return first(stack + 8, task_bytes, 8, [&](std::uint32_t at) {
-        return all([&](const Sample& s) {
-            return s.word(stack) == 0 ||
-                   (s.word(at) > s.word(stack) && s.word(at) - s.word(stack) < 65536 && s.word(at) % 8 == 0);
-        });
+        const auto into_stack = [&](const Sample& s) {
+            return s.word(stack) == 0 || (s.word(at) > s.word(stack) &&
+                                          s.word(at) - s.word(stack) < max_stack && s.word(at) % 8 == 0);
+        };
+        return all(into_stack) && flags_in_frame(at);
     });
 }
 
@@ -246,7 +263,8 @@ void Inference::find_threads() {
     std::uint32_t head_offset = 0;
     const auto head_of = [&](const Sample& s, std::uint32_t at) -> std::uint64_t {
         const auto head = s.word(at);
-        const bool outside = head < s.address || head - s.address >= task_bytes;
+        // thread is the last member.
+        const bool outside = head < s.address || head - s.address > layout_.task.sp.offset;
         if ((head & kernel_half) == 0 || head % 8 != 0 || !outside || s.word(at + 8) != head) return 0;
         return word_at(head) == s.address + at && word_at(head + 8) == s.address + at ? head : 0;
     };
@@ -276,27 +294,17 @@ void Inference::find_threads() {
     layout_.missing.emplace_back("threads: no thread_node found");
 }
 
-// struct inactive_task_frame since 4.9, with flags in front of it or without.
 void Inference::find_frame() {
-    constexpr std::uint32_t registers = 6;
-    for (const std::uint32_t flags : {0U, 8U}) {
-        const auto return_address = flags + registers * 8;
-        const auto returns = std::ranges::count_if(samples_, [&](const Sample& s) {
-            const auto sp = s.word(layout_.task.sp.offset);
-            return s.word(layout_.task.stack.offset) != 0 &&
-                   is_text(word_at(sp + return_address).value_or(0));
-        });
-        if (static_cast<std::size_t>(returns) <= samples_.size() / 2) continue;
-        auto& frame = layout_.frame;
-        if (flags != 0) frame.flags = {0, 8};
-        auto at = flags;
-        for (auto* field : {&frame.r15, &frame.r14, &frame.r13, &frame.r12, &frame.bx, &frame.bp}) {
-            *field = {at, 8};
-            at += 8;
-        }
-        frame.ret_addr = {return_address, 8};
-        return;
+    const auto flags = flags_in_frame(layout_.task.sp.offset);
+    if (!flags) return;
+    auto& frame = layout_.frame;
+    if (*flags != 0) frame.flags = {0, 8};
+    auto at = *flags;
+    for (auto* field : {&frame.r15, &frame.r14, &frame.r13, &frame.r12, &frame.bx, &frame.bp}) {
+        *field = {at, 8};
+        at += 8;
     }
+    frame.ret_addr = {at, 8};
 }
 
 StructLayout Inference::run() {
