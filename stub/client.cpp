@@ -1,21 +1,19 @@
 #include "stub/client.h"
 
-#include <array>
 #include <chrono>
 #include <utility>
 
 #include <spdlog/spdlog.h>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
-#include <boost/asio/this_coro.hpp>
 
 namespace exo::stub {
 namespace {
 
 // How long one look for a stop may keep the target thread; interrupt() cuts it short.
 constexpr std::chrono::milliseconds poll_interval{50};
-// The frame around a packet's payload, and room for the escapes of a client's write of a whole packet.
-constexpr std::size_t read_size = 1U << 16U;
+// What a client may have sent ahead of the packet that is at work, in packets, and what it may leave unread,
+// in bytes: then it has to wait.
+constexpr std::size_t most_waiting = 1024;
+constexpr std::size_t most_unsent = 4U << 20U;
 // Of a packet in the log.
 constexpr std::size_t shown = 200;
 
@@ -37,77 +35,51 @@ std::string printable(std::string_view payload) {
 }  // namespace
 
 Client::Client(Connection connection, Machine& machine, TargetThread& target_thread, SessionOptions options,
-               const asio::any_io_executor& executor, std::ostream* record)
+               asio::any_io_executor executor, std::ostream* record)
     : connection_(std::move(connection)),
       target_thread_(target_thread),
       session_(machine, options),
-      decoder_(options.packet_size),
-      events_(executor),
-      record_(record) {}
+      executor_(std::move(executor)),
+      record_(record),
+      decoder_(options.packet_size) {}
 
-asio::awaitable<bool> Client::run() {
-    const auto executor = co_await asio::this_coro::executor;
-    const auto self = shared_from_this();
-    auto opened = co_await target_thread_.run([this] { return session_.open(); });
-    if (!opened) {
-        spdlog::error("stopping the guest: {}", opened.error().message);
-        guest_gone_ = opened.error().code == Errc::target_gone;
-        session_.open_error = opened.error();
-    }
-    asio::co_spawn(executor, [self]() { return self->read(); }, asio::detached);
-    while (!closing_) {
-        Event event = co_await events_.pop();
-        if (auto* frame = std::get_if<rsp::Frame>(&event)) {
-            handle(std::move(*frame));
-        } else if (auto* stopped = std::get_if<TargetStopped>(&event)) {
-            running_ = false;
-            send(stopped->reply);
-        } else {
-            closing_ = true;
-        }
-        co_await dispatch_packets();
-        co_await flush();
-    }
-    const auto closed = co_await target_thread_.run([this] { return session_.close(); });
-    if (!closed && closed.error().code != Errc::target_gone) {
-        spdlog::error("giving the guest back: {}", closed.error().message);
-    }
-    connection_.close();
-    co_return guest_gone_;
+void Client::start(std::function<void(bool)> ended) {
+    ended_ = std::move(ended);
+    open();
+    read();
 }
 
-void Client::stop() { events_.push(Disconnected{}); }
-
-asio::awaitable<void> Client::read() {
-    const auto self = shared_from_this();
-    std::array<char, read_size> buffer{};
-    for (;;) {
-        const std::size_t count = co_await connection_.read_some(buffer.data(), buffer.size());
-        if (count == 0) break;
-        decoder_.feed({buffer.data(), count});
-        while (auto frame = decoder_.next()) events_.push(std::move(*frame));
-    }
-    events_.push(Disconnected{});
+void Client::stop() {
+    closing_ = abandoned_ = true;
+    advance();
 }
 
-asio::awaitable<void> Client::wait_for_stop() {
-    const auto self = shared_from_this();
-    while (running_ && !closing_) {
-        auto reply = co_await target_thread_.run([this] { return session_.poll_stop(poll_interval); });
-        if (!reply) continue;
-        guest_gone_ = session_.last_stop.exited;
-        events_.push(TargetStopped{std::move(*reply)});
-        break;
-    }
+// --- the client's bytes ---
+
+void Client::read() {
+    if (reading_ || eof_ || closing_ || frames_.size() >= most_waiting) return;
+    reading_ = true;
+    connection_.read_some(input_.data(), input_.size(), [self = shared_from_this()](std::size_t count) {
+        self->reading_ = false;
+        self->eof_ = count == 0;
+        self->decoder_.feed({self->input_.data(), count});
+        while (auto frame = self->decoder_.next()) self->take(std::move(*frame));
+        self->flush();  // acknowledgements: gdb sends a packet again after 2 seconds without one
+        self->advance();
+    });
 }
 
-void Client::handle(rsp::Frame frame) {
+void Client::take(rsp::Frame frame) {
     using Kind = rsp::Frame::Kind;
     switch (frame.kind) {
         case Kind::interrupt:
-            log("->", "^C");
-            // One that arrives after the stop it asked for has no reply to wait for.
-            if (running_) session_.interrupt();
+        case Kind::too_long:
+            frames_.push_back(std::move(frame));
+            if (running_) deliver_interrupts();
+            break;
+        case Kind::packet:
+            if (acks_) outgoing_ += '+';
+            frames_.push_back(std::move(frame));
             break;
         case Kind::nack:
             if (acks_) outgoing_ += last_packet_;
@@ -115,46 +87,119 @@ void Client::handle(rsp::Frame frame) {
         case Kind::bad_checksum:
             if (acks_) outgoing_ += '-';
             break;
-        case Kind::too_long:
-            spdlog::warn("a packet longer than PacketSize ({} bytes) was dropped",
-                         session_.options.packet_size);
-            if (acks_) outgoing_ += '+';
-            send_packet(render_error({Errc::bad_request, "packet longer than PacketSize"},
-                                     {.text_allowed = session_.client.error_message}));
-            break;
-        case Kind::packet:
-            if (acks_) outgoing_ += '+';
-            packets_.push_back(std::move(frame.payload));
-            break;
         case Kind::ack:
         case Kind::notification: break;
     }
 }
 
-asio::awaitable<void> Client::dispatch_packets() {
-    const auto executor = co_await asio::this_coro::executor;
-    while (!packets_.empty() && !closing_) {
-        if (running_ && Session::waits_for_stop(packets_.front())) co_return;
-        const std::string payload = std::move(packets_.front());
-        packets_.pop_front();
-        log("->", payload);
-        const Reply reply = co_await target_thread_.run([&] { return session_.dispatch(payload); });
-        if (reply.kind == Reply::Kind::resumed) {
-            running_ = true;
-            co_await flush();  // the acknowledgement
-            const auto self = shared_from_this();
-            asio::co_spawn(executor, [self]() { return self->wait_for_stop(); }, asio::detached);
-            continue;
-        }
-        if (!session_.attached) running_ = false;  // detached while it ran
-        send(reply);
-    }
+// Every ^C that waits for its turn, wherever it waits: the guest runs.
+void Client::deliver_interrupts() {
+    const auto count =
+        std::erase_if(frames_, [](const rsp::Frame& f) { return f.kind == rsp::Frame::Kind::interrupt; });
+    if (count == 0) return;
+    log("->", "^C");
+    session_.interrupt();
 }
 
-asio::awaitable<void> Client::flush() {
-    if (outgoing_.empty()) co_return;
-    const std::string bytes = std::exchange(outgoing_, {});
-    if (!co_await connection_.write(bytes)) closing_ = true;
+// --- the target's jobs ---
+
+// What comes next, if anything can.
+void Client::advance() {
+    using Kind = rsp::Frame::Kind;
+    read();
+    if (closed_) return finish();
+    if (target_busy_) return;
+    if (closing_) return close();
+    // A client that does not take its replies gets no more of them.
+    if (outgoing_.size() > most_unsent) return;
+    while (!frames_.empty()) {
+        const auto& frame = frames_.front();
+        if (frame.kind == Kind::packet) {
+            if (running_ && Session::waits_for_stop(frame.payload)) break;
+            return dispatch();
+        }
+        // A ^C that arrives after the stop it asked for has no reply to wait for.
+        if (frame.kind == Kind::interrupt) log("->", "^C");
+        if (frame.kind == Kind::too_long) refuse_long_packet();
+        frames_.pop_front();
+    }
+    if (eof_) {
+        closing_ = true;
+        return close();
+    }
+    if (running_) poll();
+}
+
+template <class Job, class Done>
+void Client::give_to_target(Job job, Done done) {
+    target_busy_ = true;
+    target_thread_.run(executor_, std::move(job), [self = shared_from_this(), done](auto result) {
+        self->target_busy_ = false;
+        done(std::move(result));
+        self->flush();
+        self->advance();
+    });
+}
+
+// Acknowledgements go out meanwhile, and `?` and qSupported wait.
+void Client::open() {
+    give_to_target([this] { return session_.open(); },
+                   [this](const Result<void>& opened) {
+                       if (opened) return;
+                       spdlog::error("stopping the guest: {}", opened.error().message);
+                       guest_gone_ = opened.error().code == Errc::target_gone;
+                   });
+}
+
+void Client::dispatch() {
+    auto payload = std::move(frames_.front().payload);
+    frames_.pop_front();
+    log("->", payload);
+    give_to_target([this, payload = std::move(payload)] { return session_.dispatch(payload); },
+                   [this](const Reply& reply) {
+                       if (reply.kind == Reply::Kind::resumed) {
+                           running_ = true;
+                           deliver_interrupts();
+                           return;
+                       }
+                       if (!session_.attached) running_ = false;  // detached while it ran
+                       send(reply);
+                   });
+}
+
+void Client::poll() {
+    give_to_target([this] { return session_.poll_stop(poll_interval); },
+                   [this](const std::optional<Reply>& reply) {
+                       if (!reply) return;
+                       running_ = false;
+                       guest_gone_ = session_.last_stop.exited;
+                       send(*reply);
+                   });
+}
+
+void Client::close() {
+    give_to_target([this] { return session_.close(); },
+                   [this](const Result<void>& closed) {
+                       closed_ = true;
+                       if (closed || closed.error().code == Errc::target_gone) return;
+                       spdlog::error("giving the guest back: {}", closed.error().message);
+                   });
+}
+
+void Client::finish() {
+    if (!ended_ || (writing_ && !abandoned_)) return;
+    connection_.close();
+    std::exchange(ended_, nullptr)(guest_gone_);
+}
+
+// --- replies ---
+
+void Client::refuse_long_packet() {
+    spdlog::warn("a packet longer than PacketSize ({} bytes) was dropped", session_.options.packet_size);
+    if (acks_) outgoing_ += '+';
+    send_packet(render_error({Errc::bad_request, "packet longer than PacketSize"},
+                             {.text_allowed = session_.client.error_message}));
+    flush();
 }
 
 void Client::send(const Reply& reply) {
@@ -169,9 +214,26 @@ void Client::send(const Reply& reply) {
 
 void Client::send_packet(std::string_view payload) {
     log("<-", payload);
+    if (!acks_) return rsp::append_packet(outgoing_, payload);
     last_packet_.clear();
     rsp::append_packet(last_packet_, payload);
     outgoing_ += last_packet_;
+}
+
+void Client::flush() {
+    if (writing_ || outgoing_.empty()) return;
+    writing_ = true;
+    in_flight_.clear();
+    std::swap(in_flight_, outgoing_);
+    connection_.write(in_flight_, [self = shared_from_this()](bool written) {
+        self->writing_ = false;
+        if (!written) {
+            self->closing_ = true;
+            self->outgoing_.clear();
+        }
+        self->flush();
+        self->advance();
+    });
 }
 
 void Client::log(std::string_view arrow, std::string_view payload) {

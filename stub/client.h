@@ -1,16 +1,20 @@
 // One connected debugger: frames, acknowledgements, and the turn-taking between it and the running guest.
+//
+// The I/O context's thread reads, acknowledges and writes at any time; the target thread has one job at a
+// time: opening, a packet, a look for a stop, closing.
 #pragma once
 
+#include <array>
 #include <deque>
-#include <fstream>
+#include <functional>
 #include <memory>
+#include <ostream>
 #include <string>
 
-#include <boost/asio/awaitable.hpp>
+#include <boost/asio/any_io_executor.hpp>
 
 #include "rsp/frame.h"
 #include "stub/connection.h"
-#include "stub/event_queue.h"
 #include "stub/session.h"
 #include "stub/target_thread.h"
 
@@ -20,40 +24,56 @@ class Client : public std::enable_shared_from_this<Client> {
 public:
     // `record` may be null: a transcript of all packets goes there.
     Client(Connection connection, Machine& machine, TargetThread& target_thread, SessionOptions options,
-           const asio::any_io_executor& executor, std::ostream* record);
+           asio::any_io_executor executor, std::ostream* record);
 
-    // Until the client is gone; the guest is then as it was found. True if the guest itself is gone.
-    asio::awaitable<bool> run();
-    // Ends run(), as if the client had gone.
+    // `ended` is called once, when the client is gone and the guest is as it was found; true if the guest
+    // itself is gone.
+    void start(std::function<void(bool)> ended);
+    // As if the client had gone.
     void stop();
 
 private:
-    // An expression with co_await has no temporaries with destructors (an argument by value, a lambda that
-    // holds a shared_ptr), and a form that works is not varied without a look: GCC 12.2 was seen to lay out
-    // such a coroutine's frame differently in the part that starts it and in the part that runs it, which
-    // crashes.
-    asio::awaitable<void> read();
-    asio::awaitable<void> wait_for_stop();
-    asio::awaitable<void> dispatch_packets();
-    asio::awaitable<void> flush();
-    void handle(rsp::Frame frame);
+    void read();
+    void take(rsp::Frame frame);
+    void advance();
+    template <class Job, class Done>
+    void give_to_target(Job job, Done done);
+    void open();
+    void dispatch();
+    void poll();
+    void close();
+    void finish();
+    void deliver_interrupts();
+    void refuse_long_packet();
     void send(const Reply& reply);
     void send_packet(std::string_view payload);
+    void flush();
     void log(std::string_view arrow, std::string_view payload);
 
     Connection connection_;
     TargetThread& target_thread_;
     Session session_;
-    rsp::FrameDecoder decoder_;
-    EventQueue events_;
+    asio::any_io_executor executor_;
     std::ostream* record_;
+    std::function<void(bool)> ended_;
+
+    std::array<char, 1U << 16U> input_{};
+    rsp::FrameDecoder decoder_;
+    std::deque<rsp::Frame> frames_;  // packets to be dispatched, and each ^C behind the packets it came after
+    std::string outgoing_;           // collected while in_flight_ is being written
+    std::string in_flight_;
+    std::string last_packet_;  // for a nack
+
+    bool reading_ = false;
+    bool writing_ = false;
+    bool target_busy_ = false;
     bool acks_ = true;
     bool running_ = false;  // the client waits for a stop reply
+    bool eof_ = false;      // the client sends nothing any more; what it has sent still counts
     bool closing_ = false;
+    bool closed_ = false;     // the guest is given back
+    bool abandoned_ = false;  // stop(): nobody waits for what is left to write
     bool guest_gone_ = false;
-    std::string last_packet_;          // for a nack
-    std::string outgoing_;             // to be written in one go
-    std::deque<std::string> packets_;  // to be dispatched; while the guest runs, those that can wait do
 };
 
 }  // namespace exo::stub

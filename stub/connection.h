@@ -2,12 +2,11 @@
 #pragma once
 
 #include <cstddef>
-#include <string>
+#include <functional>
 #include <string_view>
 #include <utility>
 #include <variant>
 
-#include <boost/asio/awaitable.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 
@@ -26,10 +25,12 @@ public:
     explicit Connection(Socket socket) : stream_(std::move(socket)) {}
     explicit Connection(StandardStreams streams) : stream_(std::move(streams)) {}
 
-    // The count of bytes read; 0 when the client is gone, however it went.
-    asio::awaitable<std::size_t> read_some(char* into, std::size_t size);
-    // False when the client is gone.
-    asio::awaitable<bool> write(std::string_view bytes);
+    // One of each at a time; what they point to stays where it is until `done`, which is not called from
+    // here. `done` gets the count of bytes read; 0 when the client is gone, however it went.
+    void read_some(char* into, std::size_t size, std::function<void(std::size_t)> done);
+    // Of all of `bytes`. `done` gets false when the client is gone.
+    void write(std::string_view bytes, std::function<void(bool)> done);
+    // What was written before arrives. A read or write that is under way is then done with, in vain.
     void close();
 
 private:

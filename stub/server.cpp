@@ -2,16 +2,18 @@
 
 #include <sys/stat.h>
 #include <unistd.h>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <iostream>
+#include <type_traits>
+#include <utility>
 
 #include <spdlog/spdlog.h>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
 
 #include "stub/client.h"
 #include "stub/target_thread.h"
@@ -22,6 +24,9 @@ namespace {
 using Tcp = asio::ip::tcp;
 using Local = asio::local::stream_protocol;
 using boost::system::error_code;
+
+// How long a second debugger waits for the first to be gone; gdb gives up after three times 2 seconds.
+constexpr std::chrono::seconds patience{2};
 
 class Server {
 public:
@@ -42,9 +47,10 @@ private:
     Result<void> listen(const TcpEndpoint& endpoint);
     Result<void> listen(const UnixEndpoint& endpoint);
     template <class Acceptor>
-    asio::awaitable<void> accept(Acceptor& acceptor);
-    void make_client(Connection connection);
-    asio::awaitable<void> serve_client();
+    void accept(Acceptor& acceptor);
+    void connected(Connection connection);
+    void serve_client(Connection connection);
+    void client_ended(bool guest_gone);
     void stop();
 
     Machine& machine_;
@@ -56,6 +62,8 @@ private:
     std::vector<std::unique_ptr<Local::acceptor>> local_;
     std::vector<std::string> socket_paths_;
     std::shared_ptr<Client> client_;
+    std::optional<Connection> next_;  // connected while there is a client, which may be about to go
+    asio::steady_timer patience_{context_};
     std::ofstream record_;
     bool stopping_ = false;
 };
@@ -125,40 +133,52 @@ Result<void> Server::listen(const UnixEndpoint& endpoint) {
 }
 
 template <class Acceptor>
-asio::awaitable<void> Server::accept(Acceptor& acceptor) {
-    while (!stopping_) {
-        error_code error;
-        auto socket = co_await acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
+void Server::accept(Acceptor& acceptor) {
+    acceptor.async_accept([this, &acceptor](error_code error, auto socket) {
+        if (error == asio::error::operation_aborted) return;
         if (error) {
-            if (error != asio::error::operation_aborted)
-                spdlog::error("accepting a client: {}", error.message());
-            co_return;
-        }
-        if (client_) {
-            spdlog::warn("a second client was turned away: one debugger at a time");
-            continue;
+            spdlog::error("accepting a client: {}", error.message());
+            return;
         }
         if constexpr (std::is_same_v<Acceptor, Tcp::acceptor>) {
             // A reply that waits for an acknowledgement costs 40 ms.
             socket.set_option(Tcp::no_delay{true}, error);
         }
-        make_client(Connection{Connection::Socket{std::move(socket)}});
-        co_await serve_client();
-    }
+        connected(Connection{Connection::Socket{std::move(socket)}});
+        accept(acceptor);
+    });
 }
 
-void Server::make_client(Connection connection) {
+// A debugger that is started anew at once, or after its predecessor was killed, finds that one's end still
+// under way.
+void Server::connected(Connection connection) {
+    if (stopping_) return;
+    if (!client_) return serve_client(std::move(connection));
+    if (next_) return;
+    next_.emplace(std::move(connection));
+    patience_.expires_after(patience);
+    patience_.async_wait([this](const error_code& cancelled) {
+        if (cancelled || !next_) return;
+        spdlog::warn("a second debugger was turned away: one at a time");
+        next_.reset();
+    });
+}
+
+void Server::serve_client(Connection connection) {
+    spdlog::info("a debugger has connected");
     client_ = std::make_shared<Client>(std::move(connection), machine_, target_thread_, options_.session,
                                        context_.get_executor(), record_.is_open() ? &record_ : nullptr);
+    client_->start([this](bool guest_gone) { client_ended(guest_gone); });
 }
 
-asio::awaitable<void> Server::serve_client() {
-    spdlog::info("a debugger has connected");
-    const bool guest_gone = co_await client_->run();
+void Server::client_ended(bool guest_gone) {
     client_.reset();
     spdlog::info("the debugger has gone");
     if (guest_gone) spdlog::warn("the guest is gone");
-    if (guest_gone || options_.once) stop();
+    if (guest_gone || options_.once || options_.standard_streams) return stop();
+    if (!next_) return;
+    patience_.cancel();
+    serve_client(*std::exchange(next_, std::nullopt));
 }
 
 void Server::stop() {
@@ -167,6 +187,8 @@ void Server::stop() {
     error_code ignored;
     for (auto& acceptor : tcp_) acceptor->close(ignored);
     for (auto& acceptor : local_) acceptor->close(ignored);
+    patience_.cancel();
+    next_.reset();
     if (client_) client_->stop();
 }
 
@@ -178,23 +200,15 @@ Result<void> Server::run() {
     signals_.async_wait([this](const error_code& error, int) {
         if (!error) stop();
     });
-    if (options_.standard_streams) {
-        Connection::StandardStreams streams{{context_, ::dup(STDIN_FILENO)},
-                                            {context_, ::dup(STDOUT_FILENO)}};
-        make_client(Connection{std::move(streams)});
-        asio::co_spawn(
-            context_,
-            [this]() -> asio::awaitable<void> {
-                co_await serve_client();
-                stop();
-            },
-            asio::detached);
-    }
     for (const Endpoint& endpoint : options_.listen) {
         CHECK_OK(std::visit([this](const auto& e) { return listen(e); }, endpoint));
     }
-    for (auto& acceptor : tcp_) asio::co_spawn(context_, accept(*acceptor), asio::detached);
-    for (auto& acceptor : local_) asio::co_spawn(context_, accept(*acceptor), asio::detached);
+    for (auto& acceptor : tcp_) accept(*acceptor);
+    for (auto& acceptor : local_) accept(*acceptor);
+    if (options_.standard_streams) {
+        serve_client(Connection{
+            Connection::StandardStreams{{context_, ::dup(STDIN_FILENO)}, {context_, ::dup(STDOUT_FILENO)}}});
+    }
     context_.run();
     return {};
 }

@@ -9,6 +9,13 @@
 namespace exo::stub {
 
 Result<void> Session::open() {
+    open_error.reset();
+    auto opened = stop_guest();
+    if (!opened) open_error = opened.error();
+    return opened;
+}
+
+Result<void> Session::stop_guest() {
     auto* execution = machine.target().execution();
     if (execution != nullptr) CHECK_OK(execution->attach());
     attached = true;

@@ -28,7 +28,7 @@ public:
     Session(Machine& machine_, SessionOptions options_)
         : machine(machine_), options(options_), run_control(machine_, options_.threads_are_vcpus) {}
 
-    // Stops the guest: a client is there.
+    // Stops the guest: a client is there. The error stays in `open_error`: the client asks for it later.
     Result<void> open();
     // The client went away, in whatever state: breakpoints out, the guest as it was found. Idempotent.
     Result<void> close();
@@ -68,6 +68,9 @@ public:
     std::optional<rsp::ThreadId> continue_thread;  // Hc
     std::string threads_xml;                       // kept while the client reads it slice by slice
     std::string osdata_xml;
+
+private:
+    Result<void> stop_guest();
 };
 
 }  // namespace exo::stub

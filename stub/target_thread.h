@@ -7,12 +7,10 @@
 #include <type_traits>
 #include <utility>
 
-#include <boost/asio/awaitable.hpp>
-#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/use_awaitable.hpp>
 
 namespace exo::stub {
 
@@ -28,23 +26,20 @@ public:
         thread_.join();
     }
 
-    // Runs `function` there and resumes the caller on its own executor with what it returned.
-    template <class Function>
-    asio::awaitable<std::invoke_result_t<Function&>> run(Function function) {
-        // See stub/client.h: no temporaries with destructors around co_await.
-        static_assert(std::is_trivially_destructible_v<Function>, "capture by reference");
-        co_return co_await asio::co_spawn(
-            context_,
-            [function = std::move(function)]() mutable -> asio::awaitable<std::invoke_result_t<Function&>> {
-                co_return function();
-            },
-            asio::use_awaitable);
+    // Runs `job` there and then, on `executor`, `done` with what it returned. `executor` has work until then.
+    template <class Job, class Done>
+    void run(const asio::any_io_executor& executor, Job job, Done done) {
+        asio::post(context_, [job = std::move(job), done = std::move(done),
+                              work = asio::make_work_guard(executor)]() mutable {
+            asio::post(work.get_executor(),
+                       [done = std::move(done), result = job()]() mutable { done(std::move(result)); });
+        });
     }
 
-    // The same for callers that are no coroutine: blocks.
-    template <class Function>
-    std::invoke_result_t<Function&> call(Function function) {
-        std::packaged_task<std::invoke_result_t<Function&>()> task{std::move(function)};
+    // The same for callers that have nothing else to do: blocks.
+    template <class Job>
+    std::invoke_result_t<Job&> call(Job job) {
+        std::packaged_task<std::invoke_result_t<Job&>()> task{std::move(job)};
         auto result = task.get_future();
         asio::post(context_, [&task] { task(); });
         return result.get();

@@ -134,7 +134,9 @@ Result<Reply> attach(Session& session, std::string_view arguments) {
                 ": this version debugs the kernel and its tasks only; use `thread` on a task instead");
     }
     if (session.attached) return fail(Errc::busy, "the kernel is attached already");
-    CHECK_OK(session.open());
+    auto opened = session.open();
+    session.open_error.reset();  // told here
+    CHECK_OK(std::move(opened));
     return text(stop_reply(session));
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <thread>
 #include <utility>
 
 namespace exo::test {
@@ -102,6 +103,7 @@ Result<void> FakeTarget::write_registers(VcpuId vcpu, const RegisterSet& values,
 }
 
 Result<StopEvent> FakeTarget::attach() {
+    if (in_attach_) std::exchange(in_attach_, {})();
     CHECK_OK(called("attach"));
     running_ = interrupted_ = false;
     return StopEvent{};
@@ -128,7 +130,7 @@ Result<void> FakeTarget::resume(std::span<const VcpuAction> actions) {
     return {};
 }
 
-Result<std::optional<StopEvent>> FakeTarget::wait_for_stop(std::chrono::milliseconds /*limit*/) {
+Result<std::optional<StopEvent>> FakeTarget::wait_for_stop(std::chrono::milliseconds limit) {
     if (auto failed = check("wait"); !failed) {
         log_.push_back("wait failed: " + failed.error().message);
         return exo::fail(failed.error());
@@ -139,7 +141,10 @@ Result<std::optional<StopEvent>> FakeTarget::wait_for_stop(std::chrono::millisec
         running_ = false;
         return StopEvent{.cause = StopEvent::Cause::interrupt};
     }
-    if (script_.empty()) return std::nullopt;
+    if (script_.empty()) {
+        std::this_thread::sleep_for(std::min(limit, std::chrono::milliseconds{1}));
+        return std::nullopt;
+    }
     Scripted next = std::move(script_.front());
     script_.pop_front();
     if (next.before) next.before();

@@ -76,6 +76,8 @@ public:
     }
     [[nodiscard]] RegisterSet& registers(VcpuId vcpu) { return registers_.at(vcpu); }
     [[nodiscard]] FakeRam& ram() { return ram_; }
+    // Called at the start of the next attach().
+    void in_next_attach(std::function<void()> what) { in_attach_ = std::move(what); }
     // Called at the start of the next wait_for_stop().
     void in_next_wait(std::function<void()> what) { in_wait_ = std::move(what); }
     // The guest stopped for a reason of its own when the interrupt came, and gives that one event only.
@@ -94,7 +96,7 @@ public:
     [[nodiscard]] const RegisterLayout& layout() const override { return x86::layout(); }
     [[nodiscard]] std::uint32_t vcpu_count() const override { return shape_.vcpus; }
     [[nodiscard]] PhysicalMemory& memory() override { return ram_; }
-    Result<bool> running() override { return running_; }
+    Result<bool> running() override { return running_.load(); }
     Result<RegisterSet> read_registers(VcpuId vcpu) override;
     Result<void> complete_registers(VcpuId vcpu, RegisterSet& registers) override;
     Result<void> write_registers(VcpuId vcpu, const RegisterSet& values,
@@ -144,9 +146,10 @@ private:
     std::set<VirtualAddress> unmapped_;
     std::set<Key> inserted_;
     std::map<std::uint64_t, std::byte> saved_bytes_;
+    std::function<void()> in_attach_;
     std::function<void()> in_wait_;
     std::vector<std::string> log_;
-    bool running_ = true;
+    std::atomic<bool> running_{true};
     std::atomic<bool> interrupted_{false};
 };
 

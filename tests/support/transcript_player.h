@@ -85,6 +85,7 @@ private:
     std::unique_ptr<stub::Session> session_;
     std::vector<std::string> waiting_;  // directives before there is a machine
     std::deque<std::string> replies_;
+    bool open_may_fail_ = false;
     bool silent_ = false;
     bool closed_ = false;
     std::vector<std::string> log_;

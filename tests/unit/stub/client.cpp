@@ -1,0 +1,214 @@
+#include "stub/client.h"
+
+#include <doctest/doctest.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <future>
+#include <thread>
+
+#include "tests/support/fake_machine.h"
+
+using namespace exo;
+using namespace exo::stub;
+using exo::test::FakeMachine;
+using exo::test::Log;
+
+namespace {
+
+constexpr int patience_ms = 20000;
+
+std::string packet(std::string_view payload) {
+    std::string bytes;
+    rsp::append_packet(bytes, payload);
+    return bytes;
+}
+
+// A Client as the server has it: its I/O in one thread, the target's in another; the test is the debugger.
+struct Debugged {
+    explicit Debugged(SessionOptions options = {}) {
+        std::array<int, 2> ends{};
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) == 0);
+        socket = ends[0];
+        Connection::Socket theirs{context, asio::generic::stream_protocol{AF_UNIX, 0}, ends[1]};
+        client = std::make_shared<Client>(Connection{std::move(theirs)}, *fake.machine, target_thread,
+                                          options, context.get_executor(), nullptr);
+    }
+    ~Debugged() {
+        hang_up();
+        if (io.joinable()) io.join();
+    }
+
+    void start() {
+        asio::post(context, [this] {
+            client->start([this](bool gone) {
+                guest_gone = gone;
+                ++ended;
+            });
+        });
+        io = std::thread{[this] { context.run(); }};
+    }
+    void send(std::string_view bytes) const {
+        REQUIRE(::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL) ==
+                static_cast<ssize_t>(bytes.size()));
+    }
+    // As many bytes, or what came before the connection ended.
+    [[nodiscard]] std::string receive(std::size_t size) {
+        while (inbox.size() < size && fill_inbox()) {
+        }
+        const auto bytes = inbox.substr(0, size);
+        inbox.erase(0, size);
+        return bytes;
+    }
+    void check_received(const std::string& expected) { CHECK(receive(expected.size()) == expected); }
+    // Its payload.
+    [[nodiscard]] std::string receive_packet() {
+        std::size_t end = std::string::npos;
+        while ((end = inbox.find('#')) == std::string::npos || end + 3 > inbox.size()) {
+            if (!fill_inbox()) return "(no packet)";
+        }
+        return receive(end + 3).substr(1, end - 1);
+    }
+    [[nodiscard]] bool fill_inbox() {
+        pollfd waiting{socket, POLLIN, 0};
+        std::array<char, 65536> buffer{};
+        if (::poll(&waiting, 1, patience_ms) != 1) return false;
+        const auto count = ::recv(socket, buffer.data(), buffer.size(), 0);
+        if (count > 0) inbox.append(buffer.data(), static_cast<std::size_t>(count));
+        return count > 0;
+    }
+    void start_without_acks() {
+        start();
+        send(packet("QStartNoAckMode"));
+        check_received("+" + packet("OK"));
+        send("+");
+    }
+    void hang_up() {
+        if (socket >= 0) ::close(std::exchange(socket, -1));
+    }
+    void wait_for_end() {
+        io.join();  // nothing is left to do
+        CHECK(ended == 1);
+    }
+
+    FakeMachine fake;
+    TargetThread target_thread;
+    asio::io_context context;
+    std::shared_ptr<Client> client;
+    int socket = -1;
+    std::string inbox;  // received, not looked at
+    std::thread io;
+    std::atomic<int> ended{0};
+    bool guest_gone = false;
+};
+
+TEST_CASE_FIXTURE(Debugged, "packets are acknowledged while the guest is still being stopped") {
+    std::promise<void> acknowledged;
+    fake.target->in_next_attach([&] { acknowledged.get_future().wait(); });
+    start();
+    send(packet("vMustReplyEmpty"));
+    check_received("+");
+    send("-");  // gdb's, when it has waited for two seconds
+    acknowledged.set_value();
+    check_received(packet(""));
+    CHECK(fake.target->take_log() == Log{"attach"});
+}
+
+TEST_CASE_FIXTURE(Debugged, "packets that come together are answered in their order") {
+    start_without_acks();
+    send(packet("qC") + packet("vMustReplyEmpty") + packet("QThreadSuffixSupported"));
+    CHECK(receive_packet().starts_with("QC"));
+    CHECK(receive_packet().empty());
+    CHECK(receive_packet() == "OK");
+}
+
+TEST_CASE_FIXTURE(Debugged, "a ^C right behind a resume stops the guest") {
+    start_without_acks();
+    send(packet("vCont;c") + "\x03");
+    CHECK(receive_packet().starts_with("T02"));
+    // Also with a packet between them that waits for the stop.
+    send(packet("vCont;c") + packet("qC") + "\x03");
+    CHECK(receive_packet().starts_with("T02"));
+    CHECK(receive_packet().starts_with("QC"));
+    send(packet("vCont;c"));
+    send("\x03");
+    CHECK(receive_packet().starts_with("T02"));
+}
+
+TEST_CASE_FIXTURE(Debugged, "a ^C that comes too late stops nothing") {
+    start_without_acks();
+    send("\x03" + packet("qC"));
+    CHECK(receive_packet().starts_with("QC"));
+    fake.target->script({.cause = StopEvent::Cause::write_watch, .address = VirtualAddress{0x10}});
+    send("\x03" + packet("vCont;c"));
+    CHECK(receive_packet().starts_with("T05"));
+}
+
+TEST_CASE_FIXTURE(Debugged, "what was sent before the end of the connection is done") {
+    start();
+    send(packet("QStartNoAckMode") + packet("D"));
+    ::shutdown(socket, SHUT_WR);
+    check_received("++" + packet("OK") + packet("OK"));
+    CHECK(receive(1).empty());
+    wait_for_end();
+    CHECK(fake.target->take_log() == Log{"attach", "detach"});
+}
+
+TEST_CASE_FIXTURE(Debugged, "a debugger that vanishes leaves the guest running") {
+    start_without_acks();
+    SUBCASE("while it stands") {}
+    SUBCASE("in mid-packet") { send("$m1000,"); }
+    SUBCASE("while it runs") { send(packet("vCont;c")); }
+    SUBCASE("with packets that wait for a stop") { send(packet("vCont;c") + packet("g") + packet("?")); }
+    hang_up();
+    wait_for_end();
+    CHECK(fake.target->is_running());
+    CHECK(fake.target->take_log().back() == "detach");
+    CHECK_FALSE(guest_gone);
+}
+
+TEST_CASE_FIXTURE(Debugged, "the server can end it at any time") {
+    SUBCASE("while the guest runs") {
+        start_without_acks();
+        send(packet("vCont;c"));
+    }
+    SUBCASE("while the guest stands") { start_without_acks(); }
+    SUBCASE("with a debugger that reads nothing") {
+        start_without_acks();
+        for (int i = 0; i < 64; ++i) send(packet("m0,40000"));
+    }
+    asio::post(context, [this] { client->stop(); });
+    wait_for_end();
+    CHECK(fake.target->is_running());
+}
+
+TEST_CASE_FIXTURE(Debugged, "a debugger that reads nothing gets no more than it takes, then all") {
+    start_without_acks();
+    constexpr int packets = 200;
+    constexpr std::size_t bytes = 0x10000;
+    for (int i = 0; i < packets; ++i) send(packet("m0,10000"));
+    for (int i = 0; i < packets; ++i) REQUIRE(receive_packet().size() == 2 * bytes);
+}
+
+TEST_CASE_FIXTURE(Debugged, "a guest that is gone ends the session, with its last word sent") {
+    start_without_acks();
+    fake.target->script({.cause = StopEvent::Cause::exited});
+    send(packet("vCont;c"));
+    CHECK(receive_packet().starts_with('W'));
+    CHECK(receive(1).empty());
+    wait_for_end();
+    CHECK(guest_gone);
+}
+
+TEST_CASE("a packet that is too long is refused, and the next one answered") {
+    Debugged debugged{{.packet_size = 1024}};
+    debugged.start_without_acks();
+    debugged.send(packet(std::string(5000, 'z')) + packet("qC"));
+    CHECK(debugged.receive_packet().starts_with('E'));
+    CHECK(debugged.receive_packet().starts_with("QC"));
+}
+
+}  // namespace
