@@ -147,7 +147,6 @@ void Client::open() {
                    [this](const Result<void>& opened) {
                        if (opened) return;
                        spdlog::error("stopping the guest: {}", opened.error().message);
-                       guest_gone_ = opened.error().code == Errc::target_gone;
                    });
 }
 
@@ -172,7 +171,6 @@ void Client::poll() {
                    [this](const std::optional<Reply>& reply) {
                        if (!reply) return;
                        running_ = false;
-                       guest_gone_ = session_.last_stop.exited;
                        send(*reply);
                    });
 }
@@ -189,7 +187,7 @@ void Client::close() {
 void Client::finish() {
     if (!ended_ || (writing_ && !abandoned_)) return;
     connection_.close();
-    std::exchange(ended_, nullptr)(guest_gone_);
+    std::exchange(ended_, nullptr)(session_.guest_gone);
 }
 
 // --- replies ---

@@ -73,7 +73,6 @@ private:
     bool closing_ = false;
     bool closed_ = false;     // the guest is given back
     bool abandoned_ = false;  // stop(): nobody waits for what is left to write
-    bool guest_gone_ = false;
 };
 
 }  // namespace exo::stub

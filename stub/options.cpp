@@ -44,11 +44,11 @@ void add_os(CLI::App& command, Options& options) {
     const std::map<std::string, os::Choice> choices{
         {"auto", os::Choice::automatic}, {"linux", os::Choice::linux}, {"none", os::Choice::none}};
     command.add_option("--os", options.os, "operating system to look for: auto, linux, none")
-        ->transform(CLI::CheckedTransformer(choices));
+        ->transform(CLI::CheckedTransformer(choices).description(""));
 }
 
 void add_serve(CLI::App& app, Options& options) {
-    CLI::App* serve = app.add_subcommand("serve", "the GDB server");
+    CLI::App* serve = app.add_subcommand("serve", "serve a guest to gdb, lldb or an IDE");
     add_target(*serve, options);
     add_os(*serve, options);
     serve->add_option(
@@ -56,7 +56,7 @@ void add_serve(CLI::App& app, Options& options) {
         "HOST:PORT, :PORT or unix:PATH; may be repeated (default " + std::string{default_endpoint} + ")");
     serve->add_flag("--stdio", options.server.standard_streams,
                     "the client is at stdin and stdout, for `target remote | exogdb serve … --stdio`");
-    serve->add_option("--threads", "what the threads are: tasks or vcpus (default tasks)")
+    serve->add_option("--threads", "what the threads are (default tasks)")
         ->check(CLI::IsMember({"tasks", "vcpus"}))
         ->each([&options](const std::string& value) {
             options.server.session.threads_are_vcpus = value == "vcpus";

@@ -11,7 +11,10 @@ namespace exo::stub {
 Result<void> Session::open() {
     open_error.reset();
     auto opened = stop_guest();
-    if (!opened) open_error = opened.error();
+    if (!opened) {
+        open_error = opened.error();
+        guest_gone = opened.error().code == Errc::target_gone;
+    }
     return opened;
 }
 
@@ -65,8 +68,18 @@ Reply Session::dispatch(std::string_view payload) {
     if (reply) return *std::move(reply);
     spdlog::debug("{}: {}", packet->name, reply.error().message);
     Reply error = text(render_error(reply.error(), style));
-    error.closes = reply.error().code == Errc::target_gone;
+    if (reply.error().code == Errc::target_gone) error.closes = exit_reply().closes;
     return error;
+}
+
+Reply Session::exit_reply() {
+    attached = running = false;
+    guest_gone = true;
+    last_stop = {.exited = true};
+    run_control.forget();
+    Reply reply = text(handlers::stop_reply(*this));
+    reply.closes = true;
+    return reply;
 }
 
 std::optional<Reply> Session::poll_stop(std::chrono::milliseconds limit) {
@@ -75,23 +88,25 @@ std::optional<Reply> Session::poll_stop(std::chrono::milliseconds limit) {
     running = false;
     general_thread.reset();
     Reply reply;
+    bool exited = false;
     if (stop) {
         last_stop = **stop;
+        exited = last_stop.exited;
     } else {
         const std::string what = "running the guest: " + stop.error().message;
         spdlog::error("{}", what);
         // Console output, since a stop reply has no place for it.
         reply.before.push_back("O" + rsp::to_hex("exogdb: " + what + "\n"));
-        last_stop = {.exited = stop.error().code == Errc::target_gone};
+        exited = stop.error().code == Errc::target_gone;
+        last_stop = {};
     }
-    if (last_stop.exited) {
-        attached = false;
-        run_control.forget();
-        reply.closes = true;
-    } else {
-        if (!stop) last_stop.thread = run_control.resumed_thread();
-        run_control.threads().put_first(last_stop.thread);
+    if (exited) {
+        Reply last = exit_reply();
+        last.before = std::move(reply.before);
+        return last;
     }
+    if (!stop) last_stop.thread = run_control.resumed_thread();
+    run_control.threads().put_first(last_stop.thread);
     reply.payload = handlers::stop_reply(*this);
     return reply;
 }

@@ -37,6 +37,8 @@ public:
     Reply dispatch(std::string_view payload);
     // Whether `payload` has to wait until the guest stops.
     [[nodiscard]] static bool waits_for_stop(std::string_view payload);
+    // What ends the session of a guest that has ended: its exit as the stop reply.
+    Reply exit_reply();
     // The stop reply once the guest has stopped, nothing within `limit`.
     std::optional<Reply> poll_stop(std::chrono::milliseconds limit);
     // Any thread.
@@ -58,6 +60,7 @@ public:
     rsp::ClientFeatures client;
     bool attached = false;
     bool running = false;
+    bool guest_gone = false;            // for good
     bool thread_suffix = false;         // QThreadSuffixSupported: g, G, p, P name their thread
     bool list_threads_in_stop = false;  // QListThreadsInStopReply
     bool error_strings = false;         // QEnableErrorStrings

@@ -106,9 +106,11 @@ Result<void> QemuExecution::open_stub() {
     journal_.stub_path.clear();
     journal_.stub_directory.clear();
     const auto chardevs = TRY(query_chardevs(monitor_));
-    if (chardevs.stub && chardevs.stub->connected)
-        return fail(Errc::busy,
-                    "QEMU already has a gdb client, on " + chardevs.stub->device + "; disconnect it");
+    if (chardevs.stub && chardevs.stub->connected) {
+        const std::string& device = chardevs.stub->device;  // ADDRESS[,OPTION=VALUE…]
+        return fail(Errc::busy, "QEMU already has a gdb client, on " + device.substr(0, device.find(',')) +
+                                    "; disconnect it");
+    }
     if (chardevs.stub) {
         journal_.user_stub = chardevs.stub->device;
         CHECK_OK(write_journal(journal_));

@@ -220,7 +220,7 @@ std::optional<std::uint32_t> Inference::flags_in_frame(std::uint32_t sp) const {
     for (const std::uint32_t flags : {0U, 8U}) {
         const auto returns = std::ranges::count_if(samples_, [&](const Sample& s) {
             return s.word(layout_.task.stack.offset) != 0 &&
-                   is_text(word_at(s.word(sp) + flags + saved_registers * 8).value_or(0));
+                   is_text(word_at(s.word(sp) + flags + std::uint64_t{saved_registers} * 8).value_or(0));
         });
         if (static_cast<std::size_t>(returns) > samples_.size() / 2) return flags;
     }
@@ -241,7 +241,7 @@ std::optional<std::uint32_t> Inference::find_sp() const {
 
 // The page-table root shares the kernel's last entry with the kernel's own.
 std::optional<std::uint32_t> Inference::find_pgd() const {
-    constexpr std::uint64_t last_entry = 511 * 8;
+    constexpr std::uint64_t last_entry = std::uint64_t{511} * 8;
     const auto entry_of = [&](std::uint64_t physical) -> std::uint64_t {
         std::uint64_t entry = 0;
         const auto out = std::as_writable_bytes(std::span{&entry, 1});

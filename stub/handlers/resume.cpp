@@ -9,7 +9,10 @@ Result<Reply> start(Session& session, const rsp::Resume& request) {
     if (session.machine.target().execution() == nullptr) {
         return fail(Errc::unsupported, session.machine.target().description() + " cannot run");
     }
-    CHECK_OK(session.run_control.resume(request));
+    auto resumed = session.run_control.resume(request);
+    // As a stop reply: an error here is to gdb a guest that goes on standing (remote_target::wait_as).
+    if (!resumed && resumed.error().code == Errc::target_gone) return session.exit_reply();
+    CHECK_OK(std::move(resumed));
     session.running = true;
     return Reply{.kind = Reply::Kind::resumed};
 }

@@ -1,9 +1,13 @@
 """What goes wrong around a session: each gets one clear line or the right error, and the server does not die of it."""
+import os
+import shutil
+import signal
 import socket
+import subprocess
 import time
 
 from harness import case, gdb, libvirtd, server, vm
-from harness.domain import Domain
+from harness.domain import Domain, domain_xml
 from harness.errors import HarnessError
 
 
@@ -60,9 +64,82 @@ class Refusals(case.GuestCase):
         self.assertIsNone(serving.process.poll())
 
 
+class Busy(case.GuestCase):
+    """QEMU's stub is there, and somebody uses it."""
+    config = {'scenario': 'idle'}
+
+    @staticmethod
+    def guest_type(config):
+        return vm.Vm(config, extra=('-gdb', 'unix:{folder}/stub,server=on,wait=off'))
+
+    def test_gdb_is_told_who_has_the_guest(self):
+        serving = self.serve()
+        with gdb.Session(f'{self.guest.folder}/stub'):
+            output = gdb.batch(f'target remote {serving.socket}', 'info threads', check=False)
+            self.assertIn(f'QEMU already has a gdb client, on unix:{self.guest.folder}/stub; disconnect it', output)
+        # The other has let it run again, and its place is free.
+        self.assertIn('swapper/0', gdb.batch(f'target remote {serving.socket}', 'info threads'))
+        # QEMU's own stub is back where its user had it.
+        with gdb.Session(f'{self.guest.folder}/stub') as session:
+            self.assertIn('CPU#1', session.console('info threads'))
+
+    def test_a_second_debugger_is_turned_away_while_there_is_one(self):
+        serving = self.serve()
+        with gdb.Session(serving.socket) as session:
+            begin = time.monotonic()
+            output = gdb.batch(f'target remote {serving.socket}', 'info threads', check=False)
+            self.assertLess(time.monotonic() - begin, 30)
+            self.assertNotIn('swapper/0', output)
+            self.assertIn('a second debugger was turned away', serving.log())
+            self.assertIn('swapper/0', session.console('info threads'))
+
+    def test_a_debugger_that_comes_right_behind_another(self):
+        serving = self.serve()
+        for _ in range(3):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(serving.socket)
+                client.sendall(b'$?#3f')
+        self.assertIn('swapper/0', gdb.batch(f'target remote {serving.socket}', 'info threads'))
+
+
 class Upheaval(case.GuestCase):
     config = {'scenario': 'idle'}
     guest_type = Domain
+
+    def test_libvirtd_restarted_in_a_session(self):
+        serving = self.serve()
+        with gdb.Session(serving.socket) as session:
+            libvirtd.restart()
+            self.assertIn('swapper/0', session.console('info threads'))
+            session.console('stepi')
+            session.resume()
+            session.control_c()
+            session.wait_stop()
+        self.guest.alive()
+        self.assertEqual(self.guest.state(), 'running')
+        self.assertIn('swapper/0', gdb.batch(f'target remote {serving.socket}', 'info threads'))
+
+    def test_a_domain_that_is_shut_off(self):
+        name = f'{self.guest.name}-off'
+        definition = self.guest.folder / 'off.xml'
+        definition.write_text(domain_xml(name, self.guest.config, self.guest.folder, 'tcg'))
+        libvirtd.virsh('define', str(definition))
+        try:
+            result = server.run('serve', name, check=False)
+        finally:
+            libvirtd.virsh('undefine', name)
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stderr, f'^exogdb: .*{name} is shut off; start it \\(virsh start {name}\\)\n$')
+
+    def test_no_permission(self):
+        """Neither for libvirt nor for QEMU's process: one line each."""
+        program = self.guest.folder / 'exogdb'
+        shutil.copy(server.program(), program)
+        for target in (self.guest.target, f'qemu:{self.guest.folder}/qmp'):
+            result = subprocess.run([str(program), 'info', target], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                                    user='nobody', cwd='/', env={'PATH': '/usr/bin:/bin'}, timeout=60, check=False)
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertEqual(len(result.stderr.strip().splitlines()), 1, result.stderr)
 
     def test_reboot_in_a_session(self):
         """The old kernel's tasks go, the new one's come."""
@@ -99,23 +176,48 @@ class Upheaval(case.GuestCase):
 
 
 class Destroyed(case.GuestCase):
+    """While it runs, and while it stands."""
     config = {'scenario': 'idle'}
     guest_type = vm.Vm
 
-    def test_the_guest_goes_away_in_a_session(self):
+    def kill(self):
+        os.kill(self.guest.pid(), signal.SIGKILL)
+
+    def test_it_goes_away(self):
         serving = self.serve()
         with gdb.Session(serving.socket) as session:
             session.resume()
-            self.guest._process.kill()
+            self.kill()
             record = session.wait_stop()
             self.assertRegex(gdb.stop_reason(record), 'exited|^$')
+        self.assert_ended(serving)
+
+    def assert_ended(self, serving):
         until = time.monotonic() + 10
         while serving.process.poll() is None and time.monotonic() < until:
             time.sleep(0.1)
-        self.assertNotIn(serving.process.poll(), (-6, -11), serving.log())
+        self.assertIn(serving.process.poll(), (0, 1), serving.log())
+        self.assertIn('the guest is gone', serving.log())
 
     def tearDown(self):
         pass
+
+
+class DestroyedDomain(Destroyed):
+    guest_type = Domain
+
+    def kill(self):
+        libvirtd.virsh('destroy', self.guest.name)
+
+
+class DestroyedWhileItStands(Destroyed):
+    def test_it_goes_away(self):
+        serving = self.serve()
+        with gdb.Session(serving.socket) as session:
+            self.kill()
+            with self.assertRaises(HarnessError):
+                session.console('stepi')
+        self.assert_ended(serving)
 
 
 if __name__ == '__main__':

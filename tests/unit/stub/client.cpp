@@ -203,6 +203,22 @@ TEST_CASE_FIXTURE(Debugged, "a guest that is gone ends the session, with its las
     CHECK(guest_gone);
 }
 
+TEST_CASE_FIXTURE(Debugged, "a guest whose end comes out by a packet ends the session, too") {
+    start_without_acks();
+    SUBCASE("a resume") {
+        fake.target->fail("resume", {Errc::target_gone, "gone"});
+        send(packet("vCont;c"));
+        CHECK(receive_packet().starts_with('W'));
+    }
+    SUBCASE("another") {
+        fake.target->fail("insert", {Errc::target_gone, "gone"});
+        send(packet("Z0,1000,1"));
+        CHECK(receive_packet().starts_with('E'));
+    }
+    wait_for_end();
+    CHECK(guest_gone);
+}
+
 TEST_CASE("a packet that is too long is refused, and the next one answered") {
     Debugged debugged{{.packet_size = 1024}};
     debugged.start_without_acks();
