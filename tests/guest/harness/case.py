@@ -45,11 +45,16 @@ class GuestCase(unittest.TestCase):
         self.assertEqual(self.guest.text_changes(), [], f'kernel text changed ({when})')
 
     def serve(self, *options: str, listen: str = None) -> server.Server:
-        """Started now, stopped at the end of the test."""
-        serving = server.Server(self.guest.target, *options, listen=listen)
+        """Started now, stopped at the end of the test; one that failed shows the last packets."""
+        serving = server.Server(self.guest.target, '--log', 'trace', *options, listen=listen)
         serving.start()
         self.addCleanup(serving.stop)
+        self.addCleanup(self._show_log, serving)
         return serving
+
+    def _show_log(self, serving):
+        if not self._outcome.success:
+            print(f'\n{self.id()}: the end of the server\'s log:\n{serving.log()[-4000:]}', flush=True)
 
 
 def main():
