@@ -10,6 +10,7 @@ namespace {
 
 // How long one look for a stop may keep the target thread; interrupt() cuts it short.
 constexpr std::chrono::milliseconds poll_interval{50};
+constexpr std::chrono::milliseconds step_time{5};
 // What a client may have sent ahead of the packet that is at work, in packets, and what it may leave unread,
 // in bytes: then it has to wait.
 constexpr std::size_t most_waiting = 1024;
@@ -41,7 +42,8 @@ Client::Client(Connection connection, Machine& machine, TargetThread& target_thr
       session_(machine, options),
       executor_(std::move(executor)),
       record_(record),
-      decoder_(options.packet_size) {}
+      decoder_(options.packet_size),
+      bound_(machine.target().bound_to_thread()) {}
 
 void Client::start(std::function<void(bool)> ended) {
     ended_ = std::move(ended);
@@ -103,35 +105,54 @@ void Client::deliver_interrupts() {
 
 // --- the target's jobs ---
 
-// What comes next, if anything can.
 void Client::advance() {
-    using Kind = rsp::Frame::Kind;
+    if (std::exchange(advancing_, true)) return;
+    while (start_next()) {
+    }
+    advancing_ = false;
     read();
-    if (closed_) return finish();
-    if (target_busy_) return;
-    if (closing_) return close();
+    if (closed_) finish();
+}
+
+// What comes next, if anything can. True if there may be more to do at once.
+bool Client::start_next() {
+    using Kind = rsp::Frame::Kind;
+    if (target_busy_ || closed_) return false;
+    if (closing_) {
+        close();
+        return false;
+    }
     // A client that does not take its replies gets no more of them.
-    if (outgoing_.size() > most_unsent) return;
-    while (!frames_.empty()) {
+    if (outgoing_.size() > most_unsent) return false;
+    if (!frames_.empty()) {
         const auto& frame = frames_.front();
-        if (frame.kind == Kind::packet) {
-            if (running_ && Session::waits_for_stop(frame.payload)) break;
-            return dispatch();
+        if (frame.kind != Kind::packet) {
+            // A ^C that arrives after the stop it asked for has no reply to wait for.
+            if (frame.kind == Kind::interrupt) log("->", "^C");
+            if (frame.kind == Kind::too_long) refuse_long_packet();
+            frames_.pop_front();
+            return true;
         }
-        // A ^C that arrives after the stop it asked for has no reply to wait for.
-        if (frame.kind == Kind::interrupt) log("->", "^C");
-        if (frame.kind == Kind::too_long) refuse_long_packet();
-        frames_.pop_front();
+        if (!running_ || !Session::waits_for_stop(frame.payload)) {
+            dispatch();
+            return true;
+        }
     }
     if (eof_) {
         closing_ = true;
-        return close();
+        return true;
     }
-    if (running_) poll();
+    if (!running_) return false;
+    poll();
+    return true;
 }
 
 template <class Job, class Done>
-void Client::give_to_target(Job job, Done done) {
+void Client::run_job(Where where, Job job, Done done) {
+    if (where == Where::here && !bound_) {
+        done(job());
+        return flush();
+    }
     target_busy_ = true;
     target_thread_.run(executor_, std::move(job), [self = shared_from_this(), done](auto result) {
         self->target_busy_ = false;
@@ -143,45 +164,54 @@ void Client::give_to_target(Job job, Done done) {
 
 // Acknowledgements go out meanwhile, and `?` and qSupported wait.
 void Client::open() {
-    give_to_target([this] { return session_.open(); },
-                   [this](const Result<void>& opened) {
-                       if (opened) return;
-                       spdlog::error("stopping the guest: {}", opened.error().message);
-                   });
+    run_job(
+        Where::target_thread, [this] { return session_.open(); },
+        [this](const Result<void>& opened) {
+            if (opened) return;
+            spdlog::error("stopping the guest: {}", opened.error().message);
+        });
 }
 
 void Client::dispatch() {
     auto payload = std::move(frames_.front().payload);
     frames_.pop_front();
     log("->", payload);
-    give_to_target([this, payload = std::move(payload)] { return session_.dispatch(payload); },
-                   [this](const Reply& reply) {
-                       if (reply.kind == Reply::Kind::resumed) {
-                           running_ = true;
-                           deliver_interrupts();
-                           return;
-                       }
-                       if (!session_.attached) running_ = false;  // detached while it ran
-                       send(reply);
-                   });
+    // Without acknowledgements nobody minds one that comes late.
+    const Where where = acks_ || Session::is_slow(payload) ? Where::target_thread : Where::here;
+    run_job(
+        where, [this, payload = std::move(payload)] { return session_.dispatch(payload); },
+        [this](const Reply& reply) {
+            if (reply.kind == Reply::Kind::resumed) {
+                running_ = just_resumed_ = true;
+                deliver_interrupts();
+                return;
+            }
+            if (!session_.attached) running_ = false;  // detached while it ran
+            send(reply);
+        });
 }
 
+// A step is over soon. Else it is looked for where that keeps nobody from ^C.
 void Client::poll() {
-    give_to_target([this] { return session_.poll_stop(poll_interval); },
-                   [this](const std::optional<Reply>& reply) {
-                       if (!reply) return;
-                       running_ = false;
-                       send(*reply);
-                   });
+    const bool soon = std::exchange(just_resumed_, false);
+    const auto limit = soon ? step_time : poll_interval;
+    run_job(
+        soon ? Where::here : Where::target_thread, [this, limit] { return session_.poll_stop(limit); },
+        [this](const std::optional<Reply>& reply) {
+            if (!reply) return;
+            running_ = false;
+            send(*reply);
+        });
 }
 
 void Client::close() {
-    give_to_target([this] { return session_.close(); },
-                   [this](const Result<void>& closed) {
-                       closed_ = true;
-                       if (closed || closed.error().code == Errc::target_gone) return;
-                       spdlog::error("giving the guest back: {}", closed.error().message);
-                   });
+    run_job(
+        Where::target_thread, [this] { return session_.close(); },
+        [this](const Result<void>& closed) {
+            closed_ = true;
+            if (closed || closed.error().code == Errc::target_gone) return;
+            spdlog::error("giving the guest back: {}", closed.error().message);
+        });
 }
 
 void Client::finish() {

@@ -1,7 +1,8 @@
 // One connected debugger: frames, acknowledgements, and the turn-taking between it and the running guest.
 //
 // The I/O context's thread reads, acknowledges and writes at any time; the target thread has one job at a
-// time: opening, a packet, a look for a stop, closing.
+// time: opening, a packet, a look for a stop, closing. Where the target is not bound to its thread, a brief
+// job is done at once, by the I/O thread: the way to the other and back takes longer than most packets.
 #pragma once
 
 #include <array>
@@ -36,8 +37,10 @@ private:
     void read();
     void take(rsp::Frame frame);
     void advance();
+    bool start_next();
+    enum class Where : std::uint8_t { target_thread, here };
     template <class Job, class Done>
-    void give_to_target(Job job, Done done);
+    void run_job(Where where, Job job, Done done);
     void open();
     void dispatch();
     void poll();
@@ -64,9 +67,12 @@ private:
     std::string in_flight_;
     std::string last_packet_;  // for a nack
 
+    bool bound_;  // the target to its thread
     bool reading_ = false;
     bool writing_ = false;
     bool target_busy_ = false;
+    bool advancing_ = false;
+    bool just_resumed_ = false;
     bool acks_ = true;
     bool running_ = false;  // the client waits for a stop reply
     bool eof_ = false;      // the client sends nothing any more; what it has sent still counts

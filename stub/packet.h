@@ -26,6 +26,7 @@ struct Packet {
     bool (*available)(const Session&) = nullptr;
     bool text_errors = false;    // every client takes E.text here (gdb/remote.c packet_check_result)
     bool while_running = false;  // handled while the guest runs; others wait for the stop
+    bool slow = false;           // may take seconds: never in the thread that acknowledges
     bool when_detached = false;  // makes sense with no guest attached (extended-remote after `detach`)
     std::string_view feature;    // what qSupported says of it
     std::string_view summary;    // for --list-packets

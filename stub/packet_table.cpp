@@ -40,7 +40,7 @@ constexpr auto table = std::to_array<Packet>({
      .summary = "detaches; a guest is not killed", .handle = handle_with<kill>},
     {.name = "vKill;", .while_running = true, .when_detached = true,
      .summary = "detaches; a guest is not killed", .handle = handle_with<kill_process>},
-    {.name = "vAttach;", .text_errors = true, .when_detached = true,
+    {.name = "vAttach;", .text_errors = true, .slow = true, .when_detached = true,
      .summary = "attach the kernel again after a detach", .handle = handle_with<attach>},
     {.name = "vRun;", .text_errors = true, .when_detached = true,
      .summary = "refused: programs are started inside the guest", .handle = handle_with<run_program>},
@@ -85,8 +85,8 @@ constexpr auto table = std::to_array<Packet>({
     {.name = "M", .summary = "write memory, hex", .handle = handle_with<write_memory>},
     {.name = "x", .summary = "read memory, binary", .handle = handle_with<read_memory_binary>},
     {.name = "X", .summary = "write memory, binary", .handle = handle_with<write_memory_binary>},
-    {.name = "qSearch:memory:", .summary = "search memory", .handle = handle_with<search_memory>},
-    {.name = "qCRC:", .summary = "CRC-32 of memory", .handle = handle_with<checksum>},
+    {.name = "qSearch:memory:", .slow = true, .summary = "search memory", .handle = handle_with<search_memory>},
+    {.name = "qCRC:", .slow = true, .summary = "CRC-32 of memory", .handle = handle_with<checksum>},
     {.name = "Qqemu.PhyMemMode:", .summary = "m, M, x, X take physical addresses",
      .handle = handle_with<set_physical_mode>},
     {.name = "qqemu.PhyMemMode", .match = Match::exact, .summary = "whether they do",
@@ -119,7 +119,7 @@ constexpr auto table = std::to_array<Packet>({
     {.name = "S", .text_errors = true, .summary = "step", .handle = handle_with<step_with_signal>},
 
     // monitor
-    {.name = "qRcmd,", .while_running = true, .summary = "monitor commands", .handle = handle_with<monitor>},
+    {.name = "qRcmd,", .while_running = true, .slow = true, .summary = "monitor commands", .handle = handle_with<monitor>},
 
     // lldb
     {.name = "QThreadSuffixSupported", .match = Match::exact, .when_detached = true,

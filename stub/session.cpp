@@ -52,6 +52,11 @@ bool Session::waits_for_stop(std::string_view payload) {
     return packet != nullptr && !packet->while_running;
 }
 
+bool Session::is_slow(std::string_view payload) {
+    const Packet* packet = find_packet(payload);
+    return packet != nullptr && packet->slow;
+}
+
 Reply Session::dispatch(std::string_view payload) {
     const Packet* packet = find_packet(payload);
     if (packet == nullptr || (packet->available != nullptr && !packet->available(*this)))

@@ -1,7 +1,8 @@
 // What one client can see and change. No I/O: packets in, replies out, so transcripts need no socket.
 //
-// All calls come from the target thread, one at a time, but for interrupt(). While the guest runs (dispatch()
-// answered Reply::Kind::resumed) the caller loops over poll_stop() until it gives the stop reply.
+// All calls come one at a time, from the target thread if the target is bound to it, but for interrupt().
+// While the guest runs (dispatch() answered Reply::Kind::resumed) the caller loops over poll_stop() until it
+// gives the stop reply.
 #pragma once
 
 #include <chrono>
@@ -39,6 +40,8 @@ public:
     [[nodiscard]] static bool waits_for_stop(std::string_view payload);
     // What ends the session of a guest that has ended: its exit as the stop reply.
     Reply exit_reply();
+    // Whether dispatch() of `payload` may take so long that an acknowledgement comes too late.
+    [[nodiscard]] static bool is_slow(std::string_view payload);
     // The stop reply once the guest has stopped, nothing within `limit`.
     std::optional<Reply> poll_stop(std::chrono::milliseconds limit);
     // Any thread.

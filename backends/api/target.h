@@ -96,6 +96,9 @@ public:
     Target& operator=(const Target&) = delete;
     virtual ~Target() = default;  // detaches
 
+    // True: all calls come from the thread that opened it (ptrace(2) knows one tracer thread). False: from
+    // any thread, one at a time.
+    [[nodiscard]] virtual bool bound_to_thread() const { return true; }
     // "libvirt domain debian (QEMU 7.2.22, TCG), pid 4711"
     [[nodiscard]] virtual std::string description() const = 0;
     [[nodiscard]] virtual const RegisterLayout& layout() const = 0;

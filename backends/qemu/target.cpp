@@ -88,6 +88,7 @@ public:
 
     Result<void> load() { return memory_.load(); }
 
+    [[nodiscard]] bool bound_to_thread() const override { return false; }  // sockets, process_vm_readv
     [[nodiscard]] std::string description() const override {
         return monitor_->description() + " (QEMU " + version_ + ", " + (kvm_ ? "KVM" : "TCG") + "), pid " +
                std::to_string(process_.pid()) + ", memory by " + memory_.access_method();

@@ -44,6 +44,7 @@ struct FakeMachineShape {
     bool execution = true;    // false: a dump
     bool breakpoints = true;  // false: none of any kind
     bool console = false;
+    bool bound_to_thread = true;
     std::set<BreakpointKind> kinds{BreakpointKind::software, BreakpointKind::hardware,
                                    BreakpointKind::write_watch, BreakpointKind::read_watch,
                                    BreakpointKind::access_watch};
@@ -92,6 +93,7 @@ public:
     }
 
     // Target
+    [[nodiscard]] bool bound_to_thread() const override { return shape_.bound_to_thread; }
     [[nodiscard]] std::string description() const override { return "fake machine"; }
     [[nodiscard]] const RegisterLayout& layout() const override { return x86::layout(); }
     [[nodiscard]] std::uint32_t vcpu_count() const override { return shape_.vcpus; }

@@ -27,9 +27,12 @@ std::string packet(std::string_view payload) {
     return bytes;
 }
 
+// With a target that is bound to its thread, and with one that is not.
+#define BOTH_WAYS(name) TEST_CASE_TEMPLATE(name, T, std::true_type, std::false_type)
+
 // A Client as the server has it: its I/O in one thread, the target's in another; the test is the debugger.
 struct Debugged {
-    explicit Debugged(SessionOptions options = {}) {
+    explicit Debugged(bool bound, SessionOptions options = {}) : fake({.bound_to_thread = bound}) {
         std::array<int, 2> ends{};
         REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) == 0);
         socket = ends[0];
@@ -105,122 +108,132 @@ struct Debugged {
     bool guest_gone = false;
 };
 
-TEST_CASE_FIXTURE(Debugged, "packets are acknowledged while the guest is still being stopped") {
+BOTH_WAYS("packets are acknowledged while the guest is still being stopped") {
+    Debugged d{T::value};
     std::promise<void> acknowledged;
-    fake.target->in_next_attach([&] { acknowledged.get_future().wait(); });
-    start();
-    send(packet("vMustReplyEmpty"));
-    check_received("+");
-    send("-");  // gdb's, when it has waited for two seconds
+    d.fake.target->in_next_attach([&] { acknowledged.get_future().wait(); });
+    d.start();
+    d.send(packet("vMustReplyEmpty"));
+    d.check_received("+");
+    d.send("-");  // gdb's, when it has waited for two seconds
     acknowledged.set_value();
-    check_received(packet(""));
-    CHECK(fake.target->take_log() == Log{"attach"});
+    d.check_received(packet(""));
+    CHECK(d.fake.target->take_log() == Log{"attach"});
 }
 
-TEST_CASE_FIXTURE(Debugged, "packets that come together are answered in their order") {
-    start_without_acks();
-    send(packet("qC") + packet("vMustReplyEmpty") + packet("QThreadSuffixSupported"));
-    CHECK(receive_packet().starts_with("QC"));
-    CHECK(receive_packet().empty());
-    CHECK(receive_packet() == "OK");
+BOTH_WAYS("packets that come together are answered in their order") {
+    Debugged d{T::value};
+    d.start_without_acks();
+    d.send(packet("qC") + packet("vMustReplyEmpty") + packet("QThreadSuffixSupported"));
+    CHECK(d.receive_packet().starts_with("QC"));
+    CHECK(d.receive_packet().empty());
+    CHECK(d.receive_packet() == "OK");
 }
 
-TEST_CASE_FIXTURE(Debugged, "a ^C right behind a resume stops the guest") {
-    start_without_acks();
-    send(packet("vCont;c") + "\x03");
-    CHECK(receive_packet().starts_with("T02"));
+BOTH_WAYS("a ^C right behind a resume stops the guest") {
+    Debugged d{T::value};
+    d.start_without_acks();
+    d.send(packet("vCont;c") + "\x03");
+    CHECK(d.receive_packet().starts_with("T02"));
     // Also with a packet between them that waits for the stop.
-    send(packet("vCont;c") + packet("qC") + "\x03");
-    CHECK(receive_packet().starts_with("T02"));
-    CHECK(receive_packet().starts_with("QC"));
-    send(packet("vCont;c"));
-    send("\x03");
-    CHECK(receive_packet().starts_with("T02"));
+    d.send(packet("vCont;c") + packet("qC") + "\x03");
+    CHECK(d.receive_packet().starts_with("T02"));
+    CHECK(d.receive_packet().starts_with("QC"));
+    d.send(packet("vCont;c"));
+    d.send("\x03");
+    CHECK(d.receive_packet().starts_with("T02"));
 }
 
-TEST_CASE_FIXTURE(Debugged, "a ^C that comes too late stops nothing") {
-    start_without_acks();
-    send("\x03" + packet("qC"));
-    CHECK(receive_packet().starts_with("QC"));
-    fake.target->script({.cause = StopEvent::Cause::write_watch, .address = VirtualAddress{0x10}});
-    send("\x03" + packet("vCont;c"));
-    CHECK(receive_packet().starts_with("T05"));
+BOTH_WAYS("a ^C that comes too late stops nothing") {
+    Debugged d{T::value};
+    d.start_without_acks();
+    d.send("\x03" + packet("qC"));
+    CHECK(d.receive_packet().starts_with("QC"));
+    d.fake.target->script({.cause = StopEvent::Cause::write_watch, .address = VirtualAddress{0x10}});
+    d.send("\x03" + packet("vCont;c"));
+    CHECK(d.receive_packet().starts_with("T05"));
 }
 
-TEST_CASE_FIXTURE(Debugged, "what was sent before the end of the connection is done") {
-    start();
-    send(packet("QStartNoAckMode") + packet("D"));
-    ::shutdown(socket, SHUT_WR);
-    check_received("++" + packet("OK") + packet("OK"));
-    CHECK(receive(1).empty());
-    wait_for_end();
-    CHECK(fake.target->take_log() == Log{"attach", "detach"});
+BOTH_WAYS("what was sent before the end of the connection is done") {
+    Debugged d{T::value};
+    d.start();
+    d.send(packet("QStartNoAckMode") + packet("D"));
+    ::shutdown(d.socket, SHUT_WR);
+    d.check_received("++" + packet("OK") + packet("OK"));
+    CHECK(d.receive(1).empty());
+    d.wait_for_end();
+    CHECK(d.fake.target->take_log() == Log{"attach", "detach"});
 }
 
-TEST_CASE_FIXTURE(Debugged, "a debugger that vanishes leaves the guest running") {
-    start_without_acks();
+BOTH_WAYS("a debugger that vanishes leaves the guest running") {
+    Debugged d{T::value};
+    d.start_without_acks();
     SUBCASE("while it stands") {}
-    SUBCASE("in mid-packet") { send("$m1000,"); }
-    SUBCASE("while it runs") { send(packet("vCont;c")); }
-    SUBCASE("with packets that wait for a stop") { send(packet("vCont;c") + packet("g") + packet("?")); }
-    hang_up();
-    wait_for_end();
-    CHECK(fake.target->is_running());
-    CHECK(fake.target->take_log().back() == "detach");
-    CHECK_FALSE(guest_gone);
+    SUBCASE("in mid-packet") { d.send("$m1000,"); }
+    SUBCASE("while it runs") { d.send(packet("vCont;c")); }
+    SUBCASE("with packets that wait for a stop") { d.send(packet("vCont;c") + packet("g") + packet("?")); }
+    d.hang_up();
+    d.wait_for_end();
+    CHECK(d.fake.target->is_running());
+    CHECK(d.fake.target->take_log().back() == "detach");
+    CHECK_FALSE(d.guest_gone);
 }
 
-TEST_CASE_FIXTURE(Debugged, "the server can end it at any time") {
+BOTH_WAYS("the server can end it at any time") {
+    Debugged d{T::value};
     SUBCASE("while the guest runs") {
-        start_without_acks();
-        send(packet("vCont;c"));
+        d.start_without_acks();
+        d.send(packet("vCont;c"));
     }
-    SUBCASE("while the guest stands") { start_without_acks(); }
+    SUBCASE("while the guest stands") { d.start_without_acks(); }
     SUBCASE("with a debugger that reads nothing") {
-        start_without_acks();
-        for (int i = 0; i < 64; ++i) send(packet("m0,40000"));
+        d.start_without_acks();
+        for (int i = 0; i < 64; ++i) d.send(packet("m0,40000"));
     }
-    asio::post(context, [this] { client->stop(); });
-    wait_for_end();
-    CHECK(fake.target->is_running());
+    asio::post(d.context, [&d] { d.client->stop(); });
+    d.wait_for_end();
+    CHECK(d.fake.target->is_running());
 }
 
-TEST_CASE_FIXTURE(Debugged, "a debugger that reads nothing gets no more than it takes, then all") {
-    start_without_acks();
+BOTH_WAYS("a debugger that reads nothing gets no more than it takes, then all") {
+    Debugged d{T::value};
+    d.start_without_acks();
     constexpr int packets = 200;
     constexpr std::size_t bytes = 0x10000;
-    for (int i = 0; i < packets; ++i) send(packet("m0,10000"));
-    for (int i = 0; i < packets; ++i) REQUIRE(receive_packet().size() == 2 * bytes);
+    for (int i = 0; i < packets; ++i) d.send(packet("m0,10000"));
+    for (int i = 0; i < packets; ++i) REQUIRE(d.receive_packet().size() == 2 * bytes);
 }
 
-TEST_CASE_FIXTURE(Debugged, "a guest that is gone ends the session, with its last word sent") {
-    start_without_acks();
-    fake.target->script({.cause = StopEvent::Cause::exited});
-    send(packet("vCont;c"));
-    CHECK(receive_packet().starts_with('W'));
-    CHECK(receive(1).empty());
-    wait_for_end();
-    CHECK(guest_gone);
+BOTH_WAYS("a guest that is gone ends the session, with its last word sent") {
+    Debugged d{T::value};
+    d.start_without_acks();
+    d.fake.target->script({.cause = StopEvent::Cause::exited});
+    d.send(packet("vCont;c"));
+    CHECK(d.receive_packet().starts_with('W'));
+    CHECK(d.receive(1).empty());
+    d.wait_for_end();
+    CHECK(d.guest_gone);
 }
 
-TEST_CASE_FIXTURE(Debugged, "a guest whose end comes out by a packet ends the session, too") {
-    start_without_acks();
+BOTH_WAYS("a guest whose end comes out by a packet ends the session, too") {
+    Debugged d{T::value};
+    d.start_without_acks();
     SUBCASE("a resume") {
-        fake.target->fail("resume", {Errc::target_gone, "gone"});
-        send(packet("vCont;c"));
-        CHECK(receive_packet().starts_with('W'));
+        d.fake.target->fail("resume", {Errc::target_gone, "gone"});
+        d.send(packet("vCont;c"));
+        CHECK(d.receive_packet().starts_with('W'));
     }
     SUBCASE("another") {
-        fake.target->fail("insert", {Errc::target_gone, "gone"});
-        send(packet("Z0,1000,1"));
-        CHECK(receive_packet().starts_with('E'));
+        d.fake.target->fail("insert", {Errc::target_gone, "gone"});
+        d.send(packet("Z0,1000,1"));
+        CHECK(d.receive_packet().starts_with('E'));
     }
-    wait_for_end();
-    CHECK(guest_gone);
+    d.wait_for_end();
+    CHECK(d.guest_gone);
 }
 
 TEST_CASE("a packet that is too long is refused, and the next one answered") {
-    Debugged debugged{{.packet_size = 1024}};
+    Debugged debugged{true, {.packet_size = 1024}};
     debugged.start_without_acks();
     debugged.send(packet(std::string(5000, 'z')) + packet("qC"));
     CHECK(debugged.receive_packet().starts_with('E'));
