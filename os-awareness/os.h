@@ -56,6 +56,8 @@ public:
     // Takes a snapshot of the tasks; called once a stop, with each vCPU's registers in order. An error
     // means that this kernel is not there any more (reset, kexec): probe again.
     virtual Result<void> refresh(std::span<const RegisterSet> vcpus) = 0;
+    // Guest memory may have changed, and page tables with it. The snapshot stays as it is.
+    virtual void forget_translations() { kernel_space().forget(); }
 
     // The snapshot. A vCPU whose current task could not be told is in none of them.
     [[nodiscard]] virtual std::span<const Task> tasks() const = 0;

@@ -105,10 +105,10 @@ void PageTables::set_root(PhysicalAddress root, x86::PagingMode mode) {
     const Format* format = format_of(mode);
     root_ = format == nullptr ? root : PhysicalAddress{raw(root) & format->root_mask & ~encryption_mask_};
     mode_ = mode;
-    invalidate();
+    forget();
 }
 
-void PageTables::invalidate() {
+void PageTables::forget() {
     pages_.fill({});
     large_pages_.fill({});
     tables_.fill({});
@@ -268,6 +268,11 @@ Result<Translation> SplitAddressSpace::translate(VirtualAddress address) {
     if (raw(address) >> 63 != 0) return kernel_->translate(address);
     if (!user_) return fail(Errc::bad_address, hex(address) + " is a user address, and this task has none");
     return user_->translate(address);
+}
+
+void SplitAddressSpace::forget() {
+    kernel_->forget();
+    if (user_) user_->forget();
 }
 
 std::optional<VirtualAddress> SplitAddressSpace::next_mapped(VirtualAddress address) {

@@ -31,7 +31,7 @@ public:
     void set_root(PhysicalAddress root, x86::PagingMode mode);
 
     // Translations are kept until then: call at each stop, since the guest changes its tables.
-    void invalidate();
+    void forget() override;
 
     // One present leaf.
     struct Leaf {
@@ -90,6 +90,7 @@ public:
     Result<Translation> translate(VirtualAddress address) override;
     [[nodiscard]] PhysicalMemory& physical() override { return kernel_->physical(); }
     std::optional<VirtualAddress> next_mapped(VirtualAddress address) override;
+    void forget() override;
 
 private:
     AddressSpace* kernel_;

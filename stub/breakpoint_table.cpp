@@ -176,16 +176,16 @@ void BreakpointTable::hide(const BreakpointKey& key, BreakpointState& state) {
     if (machine_.os() == nullptr || state.hidden) return;
     const auto where = machine_.os()->kernel_space().translate(key.address);
     std::byte original{};
-    if (!where || !machine_.memory().read(where->physical, MutableBytes{&original, 1})) return;
+    if (!where || !machine_.clean_memory().read(where->physical, MutableBytes{&original, 1})) return;
     // An int3 of the guest's own needs no hiding.
     if (original == CleanMemory::int3) return;
-    machine_.memory().hide(where->physical, original);
+    machine_.clean_memory().hide(where->physical, original);
     state.hidden = where->physical;
 }
 
 void BreakpointTable::reveal(BreakpointState& state) {
     if (!state.hidden) return;
-    if (auto revealed = machine_.memory().reveal(*state.hidden); !revealed) {
+    if (auto revealed = machine_.clean_memory().reveal(*state.hidden); !revealed) {
         spdlog::error("writing what was written under a breakpoint: {}", revealed.error().message);
     }
     state.hidden.reset();

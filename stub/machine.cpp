@@ -48,7 +48,7 @@ Result<void> Machine::look() {
 
 void Machine::look_for_os(std::span<const RegisterSet> vcpus) {
     failure_ = {};
-    auto found = probe_({.memory = memory_, .vcpus = vcpus, .progress = progress_}, failure_);
+    auto found = probe_({.memory = cache_, .vcpus = vcpus, .progress = progress_}, failure_);
     if (!found) return;
     if (auto refreshed = found->refresh(vcpus); !refreshed) {
         failure_.steps.push_back("listing the tasks: " + refreshed.error().message);
@@ -69,6 +69,8 @@ void Machine::forget() {
 }
 
 void Machine::forget_memory() {
+    cache_.invalidate();
+    if (os_) os_->forget_translations();
     task_spaces_.clear();
     vcpu_spaces_.clear();
 }
@@ -114,7 +116,7 @@ Result<AddressSpace*> Machine::vcpu_space(VcpuId vcpu) {
     if (!mode || !root) {
         return fail(Errc::unsupported, "vCPU " + std::to_string(vcpu) + " has no known paging mode");
     }
-    auto tables = std::make_unique<os::PageTables>(memory_, PhysicalAddress{*root}, *mode);
+    auto tables = std::make_unique<os::PageTables>(cache_, PhysicalAddress{*root}, *mode);
     if (os_ == nullptr) {
         space = std::move(tables);
     } else {

@@ -14,6 +14,7 @@
 
 #include "backends/api/target.h"
 #include "os-awareness/os.h"
+#include "os-awareness/page_cache.h"
 #include "stub/clean_memory.h"
 
 namespace exo::stub {
@@ -28,8 +29,10 @@ public:
     ~Machine();
 
     [[nodiscard]] Target& target() { return *target_; }
-    // Guest memory as it is without our breakpoints in it.
-    [[nodiscard]] CleanMemory& memory() { return memory_; }
+    // Guest memory as it is without our breakpoints in it. Small reads are of the last stop, or of the last
+    // look at a guest that runs.
+    [[nodiscard]] PhysicalMemory& memory() { return cache_; }
+    [[nodiscard]] CleanMemory& clean_memory() { return memory_; }
     [[nodiscard]] const RegisterLayout& layout() const { return target_->layout(); }
 
     // Looks at the guest as it is now, running or stopped: drops what was cached, refreshes the OS, probes
@@ -38,7 +41,7 @@ public:
     // look(), once, at the first question after a stop: steps that nobody asks about cost nothing.
     Result<void> look_once();
     void forget();         // the guest runs on: nothing that was read is true any more
-    void forget_memory();  // guest memory was written: page tables may have changed
+    void forget_memory();  // guest memory was changed: page tables may have been
 
     // Null while none is recognised; `probe_failure` then says what was tried.
     [[nodiscard]] os::OsAwareness* os() { return os_.get(); }
@@ -63,6 +66,7 @@ private:
 
     std::unique_ptr<Target> target_;
     CleanMemory memory_;
+    os::PageCache cache_{memory_};
     Probe probe_;
     os::Progress progress_;
     std::unique_ptr<os::OsAwareness> os_;

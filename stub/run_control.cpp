@@ -30,6 +30,12 @@ bool matches(const rsp::ThreadId& pattern, const rsp::ThreadId& id) {
     return pid && tid;
 }
 
+bool is_step(const rsp::ResumeAction& action) {
+    return action.kind == Kind::step || action.kind == Kind::range_step;
+}
+
+constexpr rsp::ThreadId everybody{kernel_pid, rsp::ThreadId::all};
+
 Reason reason_of(StopEvent::Cause cause) {
     switch (cause) {
         case StopEvent::Cause::write_watch: return Reason::watch;
@@ -48,16 +54,28 @@ Reason reason_of(BreakpointKind kind) {
 ThreadMap& RunControl::threads() {
     if (threads_epoch_ != epoch_) {
         // Errors here are of a target that is gone; the next access to it says so.
+        if (stepped_)
+            before_step_ = std::exchange(threads_, {});  // whoever has it from stepped() still reads it
         if (machine_.look_once()) threads_.rebuild(machine_, vcpus_only_);
+        threads_.put_first(first_);
         threads_epoch_ = epoch_;
     }
     return threads_;
 }
 
+const Thread* RunControl::stepped(ThreadKey thread) const {
+    return stepped_ == thread && threads_epoch_ != epoch_ ? threads_.find(thread) : nullptr;
+}
+
+void RunControl::put_first(ThreadKey thread) {
+    first_ = thread;
+    if (threads_epoch_ == epoch_) threads_.put_first(thread);
+}
+
 Result<void> RunControl::resume(const rsp::Resume& request) {
     end();
-    threads();  // as they are now: what the actions name
     request_ = request;
+    if (steps_on() == nullptr) threads();  // as they are now: what the actions name
     os_generation_ = machine_.os_generation();
     auto started = start();
     if (!started) end();
@@ -70,27 +88,46 @@ Result<void> RunControl::start() {
     return run();
 }
 
+// Another step of the thread that has just made one, all others alike: where they are does not matter.
+const Thread* RunControl::steps_on() const {
+    const Thread* thread = stepped_ ? stepped(*stepped_) : nullptr;
+    if (thread == nullptr || !thread->vcpu) return nullptr;
+    const auto* own = action_for(*thread);
+    const bool plain = std::ranges::all_of(request_.actions, [&](const rsp::ResumeAction& action) {
+        return &action == own || (!is_step(action) && matches(action.thread, everybody));
+    });
+    return plain && own != nullptr && is_step(*own) ? thread : nullptr;
+}
+
+Result<void> RunControl::begin_step(const Thread& thread, const rsp::ResumeAction& action) {
+    step_ = Step{.thread = thread.tid, .vcpu = thread.vcpu};
+    if (action.kind == Kind::range_step) {
+        step_->range_start = action.range_start;
+        step_->range_end = action.range_end;
+    }
+    if (!thread.vcpu) return wait_for_task(thread.tid);
+    step_->stack = task_fingerprint(*TRY(machine_.vcpu_registers(*thread.vcpu)));
+    return {};
+}
+
 // From the client's threads to vCPUs.
 Result<void> RunControl::plan() {
     actions_.assign(machine_.target().vcpu_count(), VcpuAction::hold);
+    if (const Thread* thread = steps_on()) {
+        const auto rest = std::ranges::find_if(
+            request_.actions, [](const auto& action) { return matches(action.thread, everybody); });
+        const bool run = rest != request_.actions.end() && rest->kind != Kind::stop && !is_step(*rest);
+        if (run) std::ranges::fill(actions_, VcpuAction::run);
+        actions_.at(*thread->vcpu) = VcpuAction::step;
+        return begin_step(*thread, *action_for(*thread));
+    }
     bool any = false;
     for (const Thread& thread : threads().threads()) {
         const rsp::ResumeAction* action = action_for(thread);
         if (action == nullptr || action->kind == Kind::stop) continue;
         any = true;
-        const bool steps = action->kind == Kind::step || action->kind == Kind::range_step;
-        if (thread.vcpu) actions_.at(*thread.vcpu) = steps ? VcpuAction::step : VcpuAction::run;
-        if (!steps || step_) continue;
-        step_ = Step{.thread = thread.tid, .vcpu = thread.vcpu};
-        if (action->kind == Kind::range_step) {
-            step_->range_start = action->range_start;
-            step_->range_end = action->range_end;
-        }
-        if (thread.vcpu) {
-            step_->stack = task_fingerprint(*TRY(machine_.vcpu_registers(*thread.vcpu)));
-        } else {
-            CHECK_OK(wait_for_task(thread.tid));
-        }
+        if (thread.vcpu) actions_.at(*thread.vcpu) = is_step(*action) ? VcpuAction::step : VcpuAction::run;
+        if (is_step(*action) && !step_) CHECK_OK(begin_step(thread, *action));
     }
     if (!any) return fail(Errc::no_such_thread, "none of the threads to be resumed is there");
     // A resumed task that no vCPU runs can only come to run if some vCPU does.
@@ -103,7 +140,7 @@ Result<void> RunControl::plan() {
 Result<void> RunControl::run() {
     if (queued_) return {};  // poll() has something to handle first
     machine_.forget();
-    ++epoch_;
+    new_epoch();
     auto* execution = machine_.target().execution();
     CHECK_OK(execution->resume(actions_));
     // It came while the guest stood for us, which the target took for harmless.
@@ -136,7 +173,7 @@ Result<std::optional<RunControl::Stop>> RunControl::poll(std::chrono::millisecon
         auto waited = machine_.target().execution()->wait_for_stop(limit);
         if (waited && !*waited) return std::nullopt;
         machine_.forget();
-        ++epoch_;
+        new_epoch();
         if (!waited) {
             end();
             return fail(std::move(waited).error());
@@ -159,7 +196,7 @@ void RunControl::end() {
 void RunControl::forget() {
     end();
     breakpoints.forget();
-    ++epoch_;
+    new_epoch();
 }
 
 Result<std::optional<RunControl::Stop>> RunControl::handle(const StopEvent& event) {
@@ -191,9 +228,10 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_step(const StopEvent&
         step_->stack = fingerprint;
     }
     const bool in_range = pc >= step_->range_start && pc < step_->range_end;
-    if (!in_range) return report(event, {});
-    if (const auto kind = breakpoints.client_breakpoint_at(VirtualAddress{pc})) {
-        return report(event, {.reason = reason_of(*kind)});
+    const auto breakpoint = breakpoints.client_breakpoint_at(VirtualAddress{pc});
+    if (!in_range || breakpoint) {
+        stepped_ = step_->thread;
+        return Stop{.thread = step_->thread, .reason = in_range ? reason_of(*breakpoint) : Reason::none};
     }
     CHECK_OK(run());
     return std::nullopt;
@@ -273,7 +311,7 @@ Result<StopEvent> RunControl::step_alone(VcpuId vcpu) {
     std::vector<VcpuAction> alone(actions_.size(), VcpuAction::hold);
     alone.at(vcpu) = VcpuAction::step;
     machine_.forget();
-    ++epoch_;
+    new_epoch();
     CHECK_OK(execution->resume(alone));
     auto event = TRY(execution->wait_for_stop(step_over_limit));
     if (!event) {  // a `hlt` whose interrupts are kept back, say: to the client that is a stop like ^C

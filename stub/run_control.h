@@ -38,14 +38,24 @@ public:
     // The client or the guest has gone: nothing runs for anybody, no breakpoint is in the machine any more.
     void forget();
 
+    // Somebody else may have changed the guest: the next question looks again.
+    void forget_threads() {
+        machine_.forget();
+        new_epoch();
+    }
+
     // One that the last resume named, for a stop that is no thread's own; the one on `preferred` if it is.
     ThreadKey resumed_thread(VcpuId preferred = 0);
 
     // Of the last look at the machine. The guest must be stopped, or the list is of what it was.
     ThreadMap& threads();
+    // The thread that made a step and is sure to be where it was: no look is needed for it. Else null.
+    [[nodiscard]] const Thread* stepped(ThreadKey thread) const;
+    // gdb takes the first thread listed for the current one.
+    void put_first(ThreadKey thread);
     // After somebody else stopped or changed the guest: attach, a register written.
     ThreadMap& fresh_threads() {
-        ++epoch_;
+        new_epoch();
         return threads();
     }
 
@@ -69,6 +79,8 @@ private:
 
     Result<void> start();
     Result<void> plan();
+    [[nodiscard]] const Thread* steps_on() const;
+    Result<void> begin_step(const Thread& thread, const rsp::ResumeAction& action);
     Result<void> run();
     Result<std::optional<Stop>> handle(const StopEvent& event);
     Result<std::optional<Stop>> handle_step(const StopEvent& event);
@@ -81,11 +93,18 @@ private:
     [[nodiscard]] const rsp::ResumeAction* action_for(const Thread& thread) const;
     [[nodiscard]] bool resumed(const Thread& thread) const;
     void end();
+    void new_epoch() {
+        ++epoch_;
+        stepped_.reset();
+    }
 
     Machine& machine_;
     bool vcpus_only_;
     ThreadMap threads_;
+    ThreadMap before_step_;
     std::uint64_t threads_epoch_ = 0;
+    ThreadKey first_ = 0;
+    std::optional<ThreadKey> stepped_;  // of threads_, though that is of before the step
     std::uint64_t epoch_ = 1;
     rsp::Resume request_;
     std::uint64_t os_generation_ = 0;  // of the threads that request_ names

@@ -27,10 +27,9 @@ Result<void> Session::stop_guest() {
         static_cast<void>(close());
         return looked;
     }
-    ThreadMap& map = run_control.fresh_threads();
     last_stop = {};
-    if (const Thread* first = map.on_vcpu(0)) last_stop.thread = first->tid;
-    map.put_first(last_stop.thread);
+    if (const Thread* first = run_control.fresh_threads().on_vcpu(0)) last_stop.thread = first->tid;
+    run_control.put_first(last_stop.thread);
     return {};
 }
 
@@ -111,14 +110,16 @@ std::optional<Reply> Session::poll_stop(std::chrono::milliseconds limit) {
         return last;
     }
     if (!stop) last_stop.thread = run_control.resumed_thread();
-    run_control.threads().put_first(last_stop.thread);
+    run_control.put_first(last_stop.thread);
     reply.payload = handlers::stop_reply(*this);
     return reply;
 }
 
 Result<const Thread*> Session::thread(const std::optional<rsp::ThreadId>& id) {
-    ThreadMap& map = run_control.threads();
     const bool current = !id || id->tid == rsp::ThreadId::any || id->tid == rsp::ThreadId::all;
+    const Thread* stepped = run_control.stepped(current ? last_stop.thread : id->tid);
+    if (stepped != nullptr && (!id || ThreadMap::names_process(id->pid))) return stepped;
+    ThreadMap& map = run_control.threads();
     const Thread* found = current ? map.find(last_stop.thread) : map.match(*id);
     if (found == nullptr && current && !map.threads().empty()) found = &map.threads().front();
     if (found == nullptr || (id && map.match({id->pid, found->tid}) == nullptr)) {
@@ -129,6 +130,7 @@ Result<const Thread*> Session::thread(const std::optional<rsp::ThreadId>& id) {
 
 Result<const Thread*> Session::general() {
     if (general_thread) {
+        if (const Thread* stepped = run_control.stepped(*general_thread)) return stepped;
         if (const Thread* found = run_control.threads().find(*general_thread)) return found;
     }
     return thread(std::nullopt);

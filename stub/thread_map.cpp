@@ -95,8 +95,12 @@ const Thread* ThreadMap::on_vcpu(VcpuId vcpu) const {
     return it == threads_.end() ? nullptr : &*it;
 }
 
+bool ThreadMap::names_process(std::int64_t pid) {
+    return pid == rsp::ThreadId::any || pid == rsp::ThreadId::all || pid == kernel_pid;
+}
+
 const Thread* ThreadMap::match(rsp::ThreadId id) const {
-    if (id.pid != rsp::ThreadId::any && id.pid != rsp::ThreadId::all && id.pid != kernel_pid) return nullptr;
+    if (!names_process(id.pid)) return nullptr;
     if (id.tid == rsp::ThreadId::any || id.tid == rsp::ThreadId::all) {
         return threads_.empty() ? nullptr : &threads_.front();
     }

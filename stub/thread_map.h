@@ -54,6 +54,8 @@ public:
     [[nodiscard]] const std::vector<Thread>& threads() const { return threads_; }
     [[nodiscard]] const Thread* find(ThreadKey tid) const;
     [[nodiscard]] const Thread* on_vcpu(VcpuId vcpu) const;
+    // Whether the pid part of a thread-id, which may be a pattern, is of our process.
+    [[nodiscard]] static bool names_process(std::int64_t pid);
     // Whether `id`, which may be a pattern, names at least one thread here.
     [[nodiscard]] const Thread* match(rsp::ThreadId id) const;
 

@@ -85,6 +85,9 @@ public:
     // found in bounded time.
     virtual std::optional<VirtualAddress> next_mapped(VirtualAddress address);
 
+    // Translations that were kept may not be true any more: the guest ran, or its page tables were written.
+    virtual void forget() {}
+
     // Same contract as PhysicalMemory::read_some / write_some, across page borders.
     Result<std::size_t> read_some(VirtualAddress address, MutableBytes out);
     Result<std::size_t> write_some(VirtualAddress address, ConstBytes in);

@@ -274,7 +274,7 @@ Result<KernelImage> find_kernel_image(const ProbeContext& context, ProbeFailure&
 }
 
 bool still_there(KernelImage& image) {
-    image.space->invalidate();
+    image.space->forget();
     if (!image.own_root) use_own_tables_by_symbol(image);
     return maps(*image.space, image.start, image.physical_start) &&
            read_banner(*image.space, image.banner_address) == image.banner;

@@ -169,7 +169,7 @@ bool Linux::maps_banner(const RegisterSet& registers) {
 }
 
 Result<void> Linux::check_still_there(std::span<const RegisterSet> vcpus) {
-    image_.space->invalidate();
+    image_.space->forget();
     if (!still_there(image_)) {
         return fail(Errc::not_found, "the banner of " + version() + " is gone from " +
                                          hex(image_.banner_address) + ": reset or replaced");

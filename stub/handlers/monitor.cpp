@@ -98,7 +98,9 @@ Output run(Session& session, std::string_view line) {
     const bool ours = command != commands.end() && (command->name == "symbol" || arguments.empty());
     if (ours) return command->run(session, arguments);
     if (auto* console = session.machine.target().console(); console != nullptr && !line.empty()) {
-        return console->command(std::string{line});
+        auto output = console->command(std::string{line});
+        session.run_control.forget_threads();  // it may have changed anything
+        return output;
     }
     return "unknown command: " + std::string{line} + "\n" + TRY(help(session, {}));
 }

@@ -48,7 +48,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         const VirtualAddress address{input.number(8)};
         const auto first = tables.translate(address);
         const auto cached = tables.translate(address);
-        tables.invalidate();
+        tables.forget();
         const auto fresh = tables.translate(address);
         fuzz::require(first.has_value() == cached.has_value() && first.has_value() == fresh.has_value());
         if (first) fuzz::require(same(*first, *cached) && same(*first, *fresh));

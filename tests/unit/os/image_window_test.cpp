@@ -27,7 +27,7 @@ TEST_CASE("image window: the image, with holes in it") {
           "0xffffffff81000000-0xffffffff81400000 at 0x2800000, 0x400000 mapped");
     for (std::uint64_t at = 0x10'0000; at < 0x18'0000; at += page)
         guest.unmap(guest.kernel_root(), guest.text() + at, page);
-    tables.invalidate();
+    tables.forget();
     CHECK(text_of(find_image_window(tables)) ==
           "0xffffffff81000000-0xffffffff81400000 at 0x2800000, 0x380000 mapped");
 }

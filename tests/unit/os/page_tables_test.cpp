@@ -152,7 +152,7 @@ TEST_CASE("page tables: without paging an address is itself, below 4 GiB") {
     CHECK(!tables.translate(VirtualAddress{1ULL << 32}));
 }
 
-TEST_CASE("page tables: translations are kept until invalidate()") {
+TEST_CASE("page tables: translations are kept until forget()") {
     Guest guest;
     guest.entry(0x1000, 0, 0x2000 | p);
     guest.entry(0x2000, 0, 0x3000 | p);
@@ -174,7 +174,7 @@ TEST_CASE("page tables: translations are kept until invalidate()") {
     guest.entry(0x4000, 1, 0xc000 | p);
     guest.entry(0x3000, 1, 0);
     CHECK(physical(tables, 0x1001) == "0xa001");
-    tables.invalidate();
+    tables.forget();
     CHECK(physical(tables, 0x1001) == "0xc001");
     CHECK(!tables.translate(VirtualAddress{0x20'0000}));
 }

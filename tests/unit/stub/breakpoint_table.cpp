@@ -206,11 +206,11 @@ TEST_CASE("after a detach nothing is left, and memory is as it was") {
     f.fake.target->ram().at(0x1000, 1)[0] = std::byte{0x55};
     REQUIRE(f.table.insert(soft).has_value());
     CHECK(f.fake.target->ram().at(0x1000, 1)[0] == std::byte{0xcc});
-    CHECK(f.fake.machine->memory().hides(PhysicalAddress{0x1000}));
+    CHECK(f.fake.machine->clean_memory().hides(PhysicalAddress{0x1000}));
     REQUIRE(f.fake.target->detach().has_value());
     f.table.forget();
     CHECK(f.table.all().empty());
-    CHECK_FALSE(f.fake.machine->memory().hides(PhysicalAddress{0x1000}));
+    CHECK_FALSE(f.fake.machine->clean_memory().hides(PhysicalAddress{0x1000}));
     CHECK(f.fake.target->ram().at(0x1000, 1)[0] == std::byte{0x55});
 }
 
@@ -219,5 +219,5 @@ TEST_CASE("one that is pending or a debug register hides nothing") {
     f.fake.target->unmap_for_breakpoints(here);
     REQUIRE(f.table.insert(soft).has_value());
     CHECK(f.state(soft).armed == BreakpointKind::hardware);
-    CHECK_FALSE(f.fake.machine->memory().hides(PhysicalAddress{0x1000}));
+    CHECK_FALSE(f.fake.machine->clean_memory().hides(PhysicalAddress{0x1000}));
 }
