@@ -49,28 +49,46 @@ std::size_t escape(std::string_view payload, char* out) {
     return static_cast<std::size_t>(out - start);
 }
 
-void append_frame(std::string& out, char start, std::string_view payload) {
-    // Through a block on the stack: growing a string by the worst case first would clear all of it.
-    constexpr std::size_t block = 4096;
-    std::array<char, 2 * block> escaped;
-    out.reserve(out.size() + payload.size() + payload.size() / 32 + 4);
-    out.push_back(start);
-    std::uint8_t sum = 0;
-    while (!payload.empty()) {
-        const std::string_view chunk = payload.substr(0, block);
-        payload.remove_prefix(chunk.size());
-        const std::size_t length = escape(chunk, escaped.data());
-        out.append(escaped.data(), length);
+}  // namespace
+
+PacketWriter::PacketWriter(WireBuffer& out, char start) : out_(&out) { out.push_back(start); }
+
+void PacketWriter::add(std::string_view piece) {
+    constexpr std::size_t block = 4096;  // what was escaped is in the cache when it is added up
+    while (!piece.empty()) {
+        const std::string_view chunk = piece.substr(0, block);
+        piece.remove_prefix(chunk.size());
+        const std::size_t length = escape(chunk, out_->prepare(2 * chunk.size()));
+        out_->commit(length);
         // Each escape adds the mark, and takes 0x20 away: all four framing bytes have that bit set.
         const auto escapes = static_cast<std::uint8_t>(length - chunk.size());
-        sum = static_cast<std::uint8_t>(sum + sum_bytes(chunk) + escapes * (escape_mark - escape_flip));
+        sum_ = static_cast<std::uint8_t>(sum_ + sum_bytes(chunk) + escapes * (escape_mark - escape_flip));
     }
-    out.push_back('#');
-    append_hex(out, std::string_view(reinterpret_cast<const char*>(&sum), 1));
+}
+
+void PacketWriter::finish() {
+    std::string end = "#";
+    append_hex(end, std::string_view(reinterpret_cast<const char*>(&sum_), 1));
+    out_->append(end);
+}
+
+namespace {
+
+void append_frame(std::string& out, char start, std::string_view payload) {
+    WireBuffer framed;
+    PacketWriter writer{framed, start};
+    writer.add(payload);
+    writer.finish();
+    out.append(framed.view());
 }
 
 }  // namespace
 
+void append_packet(WireBuffer& out, std::string_view payload) {
+    PacketWriter writer{out};
+    writer.add(payload);
+    writer.finish();
+}
 void append_packet(std::string& out, std::string_view payload) { append_frame(out, '$', payload); }
 void append_notification(std::string& out, std::string_view payload) { append_frame(out, '%', payload); }
 

@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "rsp/wire_buffer.h"
+
 namespace exo::rsp {
 
 struct Frame {
@@ -67,8 +69,22 @@ private:
     bool expand_runs_ = false;
 };
 
+// A packet whose payload comes in pieces, each appended to `out` as it comes; `out` may be emptied between
+// them.
+class PacketWriter {
+public:
+    explicit PacketWriter(WireBuffer& out, char start = '$');
+    void add(std::string_view piece);
+    void finish();
+
+private:
+    WireBuffer* out_;
+    std::uint8_t sum_ = 0;
+};
+
 // Appends $payload#cs; `payload` is not part of `out`. Bytes that frame a packet (# $ } *) are escaped, so a
 // payload may be binary.
+void append_packet(WireBuffer& out, std::string_view payload);
 void append_packet(std::string& out, std::string_view payload);
 void append_notification(std::string& out, std::string_view payload);
 

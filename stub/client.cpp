@@ -80,14 +80,14 @@ void Client::take(rsp::Frame frame) {
             if (running_) deliver_interrupts();
             break;
         case Kind::packet:
-            if (acks_) outgoing_ += '+';
+            if (acks_) outgoing_.push_back('+');
             frames_.push_back(std::move(frame));
             break;
         case Kind::nack:
-            if (acks_) outgoing_ += last_packet_;
+            if (acks_) outgoing_.append(last_packet_);
             break;
         case Kind::bad_checksum:
-            if (acks_) outgoing_ += '-';
+            if (acks_) outgoing_.push_back('-');
             break;
         case Kind::ack:
         case Kind::notification: break;
@@ -178,17 +178,20 @@ void Client::dispatch() {
     log("->", payload);
     // Without acknowledgements nobody minds one that comes late.
     const Where where = acks_ || Session::is_slow(payload) ? Where::target_thread : Where::here;
-    run_job(
-        where, [this, payload = std::move(payload)] { return session_.dispatch(payload); },
-        [this](const Reply& reply) {
-            if (reply.kind == Reply::Kind::resumed) {
-                running_ = just_resumed_ = true;
-                deliver_interrupts();
-                return;
-            }
-            if (!session_.attached) running_ = false;  // detached while it ran
-            send(reply);
-        });
+    const bool in_pieces = where == Where::here && !bound_;
+    auto job = [this, payload = std::move(payload), in_pieces] {
+        Reply reply = session_.dispatch(payload);
+        if (!in_pieces) reply.complete();
+        return reply;
+    };
+    run_job(where, std::move(job), [this](const Reply& reply) {
+        if (reply.kind == Reply::Kind::resumed) {
+            running_ = just_resumed_ = true;
+            return deliver_interrupts();
+        }
+        if (!session_.attached) running_ = false;  // detached while it ran
+        send(reply);
+    });
 }
 
 // A step is over soon. Else it is looked for where that keeps nobody from ^C.
@@ -224,7 +227,7 @@ void Client::finish() {
 
 void Client::refuse_long_packet() {
     spdlog::warn("a packet longer than PacketSize ({} bytes) was dropped", session_.options.packet_size);
-    if (acks_) outgoing_ += '+';
+    if (acks_) outgoing_.push_back('+');
     send_packet(render_error({Errc::bad_request, "packet longer than PacketSize"},
                              {.text_allowed = session_.client.error_message}));
     flush();
@@ -232,7 +235,11 @@ void Client::refuse_long_packet() {
 
 void Client::send(const Reply& reply) {
     for (const std::string& packet : reply.before) send_packet(packet);
-    if (reply.kind == Reply::Kind::packet) send_packet(reply.payload);
+    if (reply.kind == Reply::Kind::packet && reply.more) {
+        send_pieces(reply);
+    } else if (reply.kind == Reply::Kind::packet) {
+        send_packet(reply.payload);
+    }
     if (reply.ends_acks) {
         acks_ = false;
         decoder_.ignore_checksums(true);
@@ -245,7 +252,17 @@ void Client::send_packet(std::string_view payload) {
     if (!acks_) return rsp::append_packet(outgoing_, payload);
     last_packet_.clear();
     rsp::append_packet(last_packet_, payload);
-    outgoing_ += last_packet_;
+    outgoing_.append(last_packet_);
+}
+
+void Client::send_pieces(const Reply& reply) {
+    log("<-", reply.payload);
+    rsp::PacketWriter writer{outgoing_};
+    for (std::string_view piece = reply.payload; !piece.empty(); piece = reply.more()) {
+        writer.add(piece);
+        flush();
+    }
+    writer.finish();
 }
 
 void Client::flush() {
@@ -253,7 +270,7 @@ void Client::flush() {
     writing_ = true;
     in_flight_.clear();
     std::swap(in_flight_, outgoing_);
-    connection_.write(in_flight_, [self = shared_from_this()](bool written) {
+    connection_.write(in_flight_.view(), [self = shared_from_this()](bool written) {
         self->writing_ = false;
         if (!written) {
             self->closing_ = true;

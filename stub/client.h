@@ -50,6 +50,7 @@ private:
     void refuse_long_packet();
     void send(const Reply& reply);
     void send_packet(std::string_view payload);
+    void send_pieces(const Reply& reply);
     void flush();
     void log(std::string_view arrow, std::string_view payload);
 
@@ -63,8 +64,8 @@ private:
     std::array<char, 1U << 16U> input_{};
     rsp::FrameDecoder decoder_;
     std::deque<rsp::Frame> frames_;  // packets to be dispatched, and each ^C behind the packets it came after
-    std::string outgoing_;           // collected while in_flight_ is being written
-    std::string in_flight_;
+    rsp::WireBuffer outgoing_;       // collected while in_flight_ is being written
+    rsp::WireBuffer in_flight_;
     std::string last_packet_;  // for a nack
 
     bool bound_;  // the target to its thread

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backends/api/error.h"
@@ -17,10 +19,20 @@ struct Reply {
         silent,   // no reply at all (k)
     };
     Kind kind = Kind::packet;
-    std::string payload;              // unescaped; empty is the "unknown packet" reply
+    std::string payload;  // unescaped; empty is the "unknown packet" reply
+    // The rest of the payload where it is long: the next piece, good until the one after; empty at the end.
+    // To be asked before the session is asked anything else. The client reads the first pieces while the
+    // others are made.
+    std::function<std::string_view()> more;
     std::vector<std::string> before;  // packets to send first: O console output
     bool closes = false;              // the session ends after this
     bool ends_acks = false;           // QStartNoAckMode: no + and - after this reply
+
+    void complete() {
+        if (!more) return;
+        for (auto piece = more(); !piece.empty(); piece = more()) payload += piece;
+        more = nullptr;
+    }
 };
 
 inline Reply ok() { return {.payload = "OK"}; }

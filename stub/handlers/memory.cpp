@@ -1,6 +1,8 @@
 // Memory, in the address space of the selected thread.
 #include <algorithm>
 #include <array>
+#include <memory>
+#include <vector>
 
 #include "rsp/hex.h"
 #include "rsp/stop_reply.h"
@@ -11,6 +13,9 @@ namespace {
 
 // qSearch and qCRC read in pieces of this.
 constexpr std::size_t chunk_size = 1U << 20U;
+// Long replies are made in pieces of so many bytes of memory: they stay in the cache, and the client reads
+// one while the next is made.
+constexpr std::size_t piece_size = 1U << 16U;
 
 Result<std::size_t> read_some(Session& session, std::uint64_t address, MutableBytes out) {
     if (session.physical_addresses) {
@@ -18,6 +23,49 @@ Result<std::size_t> read_some(Session& session, std::uint64_t address, MutableBy
     }
     AddressSpace* space = TRY(session.space(*TRY(session.general())));
     return space->read_some(VirtualAddress{address}, out);
+}
+
+// Memory for a reply, piece by piece. It ends where it cannot be read any more: the client sees a short
+// reply.
+class MemoryPieces {
+public:
+    MemoryPieces(Session& session, std::uint64_t address, std::size_t length, bool hex)
+        : session_(&session),
+          address_(address),
+          left_(length),
+          hex_(hex),
+          bytes_(std::min(length, piece_size)) {}
+
+    Result<std::string_view> next() {
+        if (left_ == 0) return std::string_view{};
+        const std::size_t want = std::min(left_, bytes_.size());
+        const std::size_t count = TRY(read_some(*session_, address_, MutableBytes{bytes_}.first(want)));
+        address_ += count;
+        left_ = count < want ? 0 : left_ - count;
+        if (!hex_) return std::string_view{reinterpret_cast<const char*>(bytes_.data()), count};
+        digits_.clear();
+        rsp::append_hex(digits_, ConstBytes{bytes_}.first(count));
+        return std::string_view{digits_};
+    }
+    [[nodiscard]] bool at_end() const { return left_ == 0; }
+
+private:
+    Session* session_;
+    std::uint64_t address_;
+    std::size_t left_;
+    bool hex_;
+    std::vector<std::byte> bytes_;
+    std::string digits_;
+};
+
+Result<Reply> memory_reply(MemoryPieces pieces, std::string_view prefix) {
+    Reply reply = text(std::string{prefix});
+    reply.payload += TRY(pieces.next());
+    if (pieces.at_end()) return reply;
+    reply.more = [rest = std::make_shared<MemoryPieces>(std::move(pieces))] {
+        return rest->next().value_or(std::string_view{});
+    };
+    return reply;
 }
 
 Result<Reply> write(Session& session, const rsp::WriteMemory& request) {
@@ -38,11 +86,7 @@ Result<Reply> write(Session& session, const rsp::WriteMemory& request) {
 // As much as can be read, up to half a packet; an error only if the first byte cannot.
 Result<Reply> read_memory(Session& session, const rsp::ReadMemory& request) {
     const std::size_t length = std::min<std::uint64_t>(request.length, session.options.packet_size / 2);
-    std::vector<std::byte> bytes(length);
-    const std::size_t count = TRY(read_some(session, request.address, bytes));
-    std::string reply;
-    rsp::append_hex(reply, ConstBytes{bytes}.first(count));
-    return text(std::move(reply));
+    return memory_reply({session, request.address, length, true}, {});
 }
 
 // x ADDR,LENGTH. Two dialects: gdb 16 wants `b` before the bytes; lldb to 20 probes with `x0,0`, wants OK,
@@ -50,15 +94,8 @@ Result<Reply> read_memory(Session& session, const rsp::ReadMemory& request) {
 Result<Reply> read_memory_binary(Session& session, const rsp::ReadMemory& request) {
     const bool prefixed = session.client.binary_upload || session.client.swbreak;
     if (request.length == 0 && !prefixed) return ok();
-    Reply reply;
     const std::size_t length = std::min<std::uint64_t>(request.length, session.options.packet_size - 1);
-    const std::size_t start = prefixed ? 1 : 0;
-    reply.payload.resize(start + length);
-    if (prefixed) reply.payload[0] = 'b';
-    const auto out = std::as_writable_bytes(std::span{reply.payload}).subspan(start);
-    const std::size_t count = TRY(read_some(session, request.address, out));
-    reply.payload.resize(start + count);
-    return reply;
+    return memory_reply({session, request.address, length, false}, prefixed ? "b" : "");
 }
 
 Result<Reply> write_memory(Session& session, std::string_view arguments) {

@@ -4,8 +4,8 @@
 //     rsp_bench SOCKET WORKLOAD…
 //
 // SOCKET is the path of a unix socket. Workloads, in their order over one connection:
-//     x:ADDRESS:BYTES    memory by binary packets, as large as the server takes
-//     m:ADDRESS:BYTES    the same in hex, decoded
+//     x:ADDRESS:BYTES    memory by binary packets, as large as the server takes; decoded afterwards
+//     m:ADDRESS:BYTES    the same in hex
 //     read8:ADDRESS:N    N times 8 bytes by `m`
 //     g:N                N times all registers
 //     stop:N             N times: resume, let it run, then from ^C to the stop reply
@@ -23,6 +23,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -78,6 +79,32 @@ public:
         client_.send(payload);
         flush();
     }
+    // The bytes of one reply as they came, framed and escaped. decode() takes them, in their order, later:
+    // what it costs is not the server's.
+    std::string_view ask_raw(std::string_view payload, std::span<char> into) {
+        send(payload);
+        std::size_t size = 0;
+        for (std::size_t seen = 0;;) {
+            if (size == into.size()) die("a reply that is longer than it can be");
+            const ssize_t count = ::read(fd_, into.data() + size, into.size() - size);
+            if (count <= 0) die("the server has closed the connection");
+            size += static_cast<std::size_t>(count);
+            const auto end = std::string_view{into.data(), size}.find('#', seen);  // a payload has none
+            if (end != std::string_view::npos && size >= end + 3) break;
+            seen = end == std::string_view::npos ? size : end;
+        }
+        if (!features_.no_ack) write_all("+");
+        return {into.data(), size};
+    }
+    std::string decode(std::string_view wire) {
+        client_.feed(wire);
+        for (;;) {
+            auto event = client_.next();
+            client_.take_output();  // the acknowledgement, which was sent
+            if (!event || event->kind == Client::Event::Kind::broken) die("the server sends garbage");
+            if (event->kind == Client::Event::Kind::packet) return std::move(event->payload);
+        }
+    }
     void interrupt() {
         client_.send_interrupt();
         flush();
@@ -100,9 +127,9 @@ public:
     }
 
 private:
-    void flush() {
-        const std::string bytes = client_.take_output();
-        for (std::string_view rest = bytes; !rest.empty();) {
+    void flush() { write_all(client_.take_output()); }
+    void write_all(std::string_view rest) {
+        while (!rest.empty()) {
             const ssize_t count = ::write(fd_, rest.data(), rest.size());
             if (count <= 0) die("the server has closed the connection");
             rest.remove_prefix(static_cast<std::size_t>(count));
@@ -136,32 +163,35 @@ std::string read_request(char letter, std::uint64_t address, std::uint64_t lengt
     return request;
 }
 
+// The bytes of a reply to x or m.
+std::string memory_in(std::string reply, bool binary) {
+    if (binary) {
+        if (!reply.starts_with('b')) die("reply to x: " + reply.substr(0, 80));
+        return reply.erase(0, 1);
+    }
+    const auto digits = exo::rsp::from_hex(reply);
+    if (!digits || exo::rsp::error_text(reply)) die("reply to m: " + reply.substr(0, 80));
+    return {reinterpret_cast<const char*>(digits->data()), digits->size()};
+}
+
 Result read_memory(Link& link, const Workload& work, bool binary) {
-    const std::size_t most = binary ? link.packet_size() : link.packet_size() / 2;
+    const std::size_t most = binary ? link.packet_size() - 1 : link.packet_size() / 2;
     if (binary && link.ask(read_request('x', work.address, 1)).empty()) return {.supported = false};
-    std::string memory(work.count, '\0');  // touched before the clock starts
-    std::uint64_t done = 0;
+    std::vector<std::string_view> replies;
+    // Written to before the clock starts: the kernel has given the pages. A byte is two on the wire at most.
+    std::vector<char> wire(2 * work.count + (work.count / most + 1) * 64, 1);
+    std::span<char> free{wire};
     const auto begin = Clock::now();
-    while (done < work.count) {
+    for (std::uint64_t done = 0; done < work.count; done += most) {
         const std::uint64_t want = std::min<std::uint64_t>(work.count - done, most);
-        const std::string reply = link.ask(read_request(binary ? 'x' : 'm', work.address + done, want));
-        std::string_view bytes = reply;
-        std::vector<std::byte> decoded;
-        if (binary) {
-            if (!reply.starts_with('b')) die("reply to x: " + reply.substr(0, 80));
-            bytes.remove_prefix(1);
-        } else if (auto digits = exo::rsp::from_hex(reply); digits && !exo::rsp::error_text(reply)) {
-            decoded = std::move(*digits);
-            bytes = {reinterpret_cast<const char*>(decoded.data()), decoded.size()};
-        } else {
-            die("reply to m: " + reply.substr(0, 80));
-        }
-        if (bytes.empty() || bytes.size() > want) die("a reply of the wrong size");
-        std::memcpy(memory.data() + done, bytes.data(), bytes.size());
-        done += bytes.size();
+        replies.push_back(link.ask_raw(read_request(binary ? 'x' : 'm', work.address + done, want), free));
+        free = free.subspan(replies.back().size());
     }
     const auto time = Clock::now() - begin;
-    return {time, done, exo::rsp::crc32(0xffffffff, memory)};
+    std::string memory;
+    for (const auto reply : replies) memory += memory_in(link.decode(reply), binary);
+    if (memory.size() != work.count) die("the server sent less than it was asked for");
+    return {time, work.count, exo::rsp::crc32(0xffffffff, memory)};
 }
 
 Result repeat(Link& link, const std::string& request, std::uint64_t count) {

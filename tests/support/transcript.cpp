@@ -73,6 +73,7 @@ void Player::sent(const std::string& text) {
 void Player::queue(stub::Reply reply) {
     using Kind = stub::Reply::Kind;
     for (std::string& before : reply.before) replies_.push_back(std::move(before));
+    reply.complete();
     if (reply.kind == Kind::packet) replies_.push_back(std::move(reply.payload));
     silent_ = reply.kind == Kind::silent;
     closed_ = reply.closes;

@@ -66,6 +66,28 @@ std::string random_bytes(std::size_t size) {
 
 }  // namespace
 
+TEST_CASE("a packet in pieces is the packet, also when the buffer is emptied between them") {
+    std::string payload;
+    for (int i = 0; i < 30000; ++i) payload += static_cast<char>(i * 7);
+    std::string expected;
+    append_packet(expected, payload);
+    for (const std::size_t size : {1UL, 15UL, 4096UL, 5000UL, 70000UL}) {
+        exo::rsp::WireBuffer out;
+        std::string sent;
+        exo::rsp::PacketWriter writer{out};
+        for (std::size_t at = 0; at < payload.size(); at += size) {
+            writer.add(std::string_view{payload}.substr(at, size));
+            if (at % 3 == 0) {
+                sent += out.view();
+                out.clear();
+            }
+        }
+        writer.finish();
+        sent += out.view();
+        CHECK(sent == expected);
+    }
+}
+
 TEST_CASE("a packet is framed with the sum of its bytes") {
     CHECK(packet("") == "$#00");
     CHECK(packet("OK") == "$OK#9a");
