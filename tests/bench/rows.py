@@ -117,6 +117,18 @@ class SpinningGuest:
         return (what, f'{(with_many - with_few) / (many - few):.1f}', '–')
 
 
+def settled_count(guest, limit: float = 60) -> int:
+    """Of its tasks, once it has started all that it will."""
+    until = time.monotonic() + limit
+    count, before = len(guest.tasks()), -1
+    while count != before:
+        if time.monotonic() > until:
+            raise HarnessError(f'the guest still makes tasks after {limit:.0f} s')
+        time.sleep(1)
+        count, before = len(guest.tasks()), count
+    return count
+
+
 class ThreadsGuest:
     """A guest with many tasks, against gdbserver on a process with as many threads. gdb is given gdbserver's program
     and libraries as local files, so that it need not fetch them from there."""
@@ -124,7 +136,7 @@ class ThreadsGuest:
     def __init__(self, guest, address: str):
         self.guest = guest
         self.address = address  # where the server listens: TCP, as gdbserver does
-        self.count = len(guest.tasks())
+        self.count = settled_count(guest)
         peer = f'gdbserver, {self.count:,} threads'
         self.connect = Series('connect', peer, cost=True, remark=f'{self.count:,} guest tasks')
         self.both = Series('connect and `info threads`', peer, 1.0, cost=True, remark=f'{self.count:,} guest tasks')

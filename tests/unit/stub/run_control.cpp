@@ -2,80 +2,12 @@
 
 #include <doctest/doctest.h>
 
-#include "tests/support/fake_machine.h"
+#include "tests/support/controlled.h"
 
 using namespace exo;
 using namespace exo::stub;
-using exo::test::FakeMachine;
-using exo::test::FakeMachineShape;
-using exo::test::Log;
-using Cause = StopEvent::Cause;
-using Reason = rsp::StopReply::Reason;
-
-namespace {
-
-constexpr std::uint64_t text = 0xffffffff81000000;
-constexpr std::uint64_t wake = text + 0x100;  // where switched-away tasks go on
-constexpr std::uint64_t stack1 = 0xffff888000104000;
-constexpr std::uint64_t stack2 = 0xffff888000204000;
-constexpr std::chrono::milliseconds now{0};
-
-// init on vCPU 0, swapper/1 on vCPU 1, worker and sleeper on none.
-struct Fixture {
-    explicit Fixture(FakeMachineShape shape = {}) : fake(std::move(shape)), control(*fake.machine, false) {
-        fake.kernel.tasks.reserve(8);
-        fake.save(fake.add_task(1, "init", 0), wake, stack1);
-        fake.add_task(2, "other", 1);
-        fake.save(fake.add_task(3, "worker"), wake, stack2);
-        fake.add_task(4, "lost");  // its registers cannot be found
-        fake.target->set(0, x86::rsp, stack1);
-        REQUIRE(fake.target->attach().has_value());
-        control.fresh_threads();
-        log();
-    }
-
-    Log log() { return fake.target->take_log(); }
-    Result<void> resume(std::string_view actions) { return control.resume(*rsp::Resume::parse(actions)); }
-    // A stop on `vcpu`, at `rip`, before which `tid` came to run there (0: nobody else).
-    void script(Cause cause, VcpuId vcpu, std::uint64_t rip, std::uint64_t rsp = 0, std::uint32_t tid = 0) {
-        fake.target->script({.cause = cause, .vcpu = vcpu}, [this, vcpu, rip, rsp, tid] {
-            fake.target->set(vcpu, x86::rip, rip);
-            if (rsp != 0) fake.target->set(vcpu, x86::rsp, rsp);
-            if (tid != 0) fake.switch_to(tid, vcpu);
-        });
-    }
-    // Until there is a stop or nothing more happens.
-    Result<std::optional<RunControl::Stop>> poll() {
-        for (;;) {
-            const std::size_t before = fake.target->scripted();
-            auto stop = control.poll(now);
-            if (!stop || *stop || fake.target->scripted() == before) return stop;
-        }
-    }
-    RunControl::Stop stop() {
-        auto stop = poll();
-        REQUIRE(stop.has_value());
-        REQUIRE(stop->has_value());
-        return **stop;
-    }
-    void runs_on() {
-        auto stop = poll();
-        REQUIRE(stop.has_value());
-        CHECK_FALSE(stop->has_value());
-        CHECK(fake.target->is_running());
-        CHECK(fake.target->scripted() == 0);
-    }
-    void breakpoint(std::uint64_t address) {
-        REQUIRE(
-            control.breakpoints.insert({BreakpointKind::software, VirtualAddress{address}, 1}).has_value());
-    }
-    [[nodiscard]] std::size_t inserted() const { return fake.target->inserted().size(); }
-
-    FakeMachine fake;
-    RunControl control;
-};
-
-}  // namespace
+using namespace exo::test;
+using Fixture = Controlled;
 
 TEST_CASE("a stop names its thread and reason") {
     Fixture f;
@@ -386,39 +318,4 @@ TEST_CASE("the end of the guest, and of the client") {
     const auto stop = f.stop();
     CHECK(stop.signal == rsp::Signal::trap);
     CHECK(stop.thread == 1);
-}
-
-TEST_CASE("steps of a thread that stays on its vCPU need no look at the guest") {
-    Fixture f;
-    const int looks = f.fake.kernel.refreshes;
-    for (std::uint64_t at = 1; at <= 3; ++at) {
-        REQUIRE(f.resume(at == 2 ? "s:1" : "s:1;c").has_value());
-        f.script(Cause::step, 0, text + at);
-        CHECK(f.stop().thread == 1);
-        CHECK(f.control.stepped(1)->vcpu == 0U);
-        CHECK(f.control.stepped(2) == nullptr);
-    }
-    CHECK(f.fake.kernel.refreshes == looks);
-    CHECK(f.log() == Log{"resume step run", "resume step hold", "resume step run"});
-
-    SUBCASE("a question for the others is one") {
-        f.fake.switch_to(3, 1);
-        const Thread* kept = f.control.stepped(1);
-        CHECK(f.control.threads().on_vcpu(1)->tid == 3);
-        CHECK(f.fake.kernel.refreshes == looks + 1);
-        CHECK(f.control.stepped(1) == nullptr);
-        CHECK(kept->tid == 1);
-    }
-    SUBCASE("so is a resume that names others") {
-        f.fake.switch_to(3, 1);
-        REQUIRE(f.resume("s:1;c:3").has_value());
-        CHECK(f.fake.kernel.refreshes == looks + 1);
-        CHECK(f.log() == Log{"resume step run"});
-    }
-    SUBCASE("and a step after which another stack is in use") {
-        REQUIRE(f.resume("s:1").has_value());
-        f.script(Cause::step, 0, text + 9, stack2, 3);
-        f.runs_on();
-        CHECK(f.fake.kernel.refreshes > looks);
-    }
 }
