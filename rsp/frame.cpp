@@ -66,6 +66,39 @@ void PacketWriter::add(std::string_view piece) {
     }
 }
 
+void PacketWriter::add_with_runs(std::string_view piece) {
+    while (!piece.empty()) {
+        const std::size_t start = find_run(piece);
+        add(piece.substr(0, start));
+        piece.remove_prefix(start);
+        if (piece.empty()) return;
+        const std::size_t end = piece.find_first_not_of(piece.front());
+        const std::string_view run = piece.substr(0, end);
+        if (frames_packet(run.front())) {
+            add(run);
+        } else {
+            add_run(run.front(), run.size());
+        }
+        piece.remove_prefix(run.size());
+    }
+}
+
+// Each part is the byte, `*` and how often it is repeated. Six and seven repeats would be a `#` and a `$`.
+void PacketWriter::add_run(char byte, std::size_t length) {
+    std::string text;
+    while (length >= shortest_run) {
+        std::size_t repeats = std::min<std::size_t>(length - 1, longest_run);
+        if (repeats == 6 || repeats == 7) repeats = 5;
+        text += byte;
+        text += '*';
+        text += static_cast<char>(repeats + run_bias);
+        length -= repeats + 1;
+    }
+    text.append(length, byte);
+    sum_ = static_cast<std::uint8_t>(sum_ + sum_bytes(text));
+    out_->append(text);
+}
+
 void PacketWriter::finish() {
     std::string end = "#";
     append_hex(end, std::string_view(reinterpret_cast<const char*>(&sum_), 1));

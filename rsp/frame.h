@@ -75,9 +75,14 @@ class PacketWriter {
 public:
     explicit PacketWriter(WireBuffer& out, char start = '$');
     void add(std::string_view piece);
+    // The same with runs of a byte shortened, which every client that knows qSupported expands, as gdbserver
+    // sends them. Text and hex have many: memory that is 0, registers that are unavailable.
+    void add_with_runs(std::string_view piece);
     void finish();
 
 private:
+    void add_run(char byte, std::size_t length);
+
     WireBuffer* out_;
     std::uint8_t sum_ = 0;
 };

@@ -148,7 +148,7 @@ std::optional<Checksum> Checksum::parse(std::string_view arguments) {
 ClientFeatures ClientFeatures::parse(std::string_view arguments) {
     Cursor cursor(arguments);
     cursor.take(':');
-    ClientFeatures features;
+    ClientFeatures features{.expands_runs = true};
     while (!cursor.done()) {
         const std::string_view feature = cursor.take_until(";");
         cursor.take(';');

@@ -58,6 +58,31 @@ inline std::size_t find_framing(std::string_view bytes) {
     return i;
 }
 
+constexpr std::size_t shortest_run = 4;  // "0000" is "0* ": a byte less
+
+// Index of the first byte that is followed by three like it, the size when there is none.
+inline std::size_t find_run(std::string_view bytes) {
+    std::size_t i = 0;
+#if defined(__SSE2__)
+    while (bytes.size() - i >= scan_width + shortest_run) {
+        const auto load = [&](std::size_t at) {
+            return _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes.data() + i + at));
+        };
+        const __m128i first = load(0);
+        const __m128i same =
+            _mm_and_si128(_mm_and_si128(_mm_cmpeq_epi8(first, load(1)), _mm_cmpeq_epi8(first, load(2))),
+                          _mm_cmpeq_epi8(first, load(3)));
+        if (const int mask = _mm_movemask_epi8(same); mask != 0)
+            return i + static_cast<std::size_t>(std::countr_zero(static_cast<unsigned>(mask)));
+        i += scan_width;
+    }
+#endif
+    for (; bytes.size() - i >= shortest_run; ++i) {
+        if (bytes[i] == bytes[i + 1] && bytes[i] == bytes[i + 2] && bytes[i] == bytes[i + 3]) return i;
+    }
+    return bytes.size();
+}
+
 // The checksum of a packet: its bytes added up modulo 256. Written so that the compiler vectorises it.
 inline std::uint8_t sum_bytes(std::string_view bytes) {
     std::uint8_t sum = 0;

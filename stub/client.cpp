@@ -1,5 +1,7 @@
 #include "stub/client.h"
 
+#include <sched.h>
+
 #include <chrono>
 #include <utility>
 
@@ -15,6 +17,10 @@ constexpr std::chrono::milliseconds step_time{5};
 // in bytes: then it has to wait.
 constexpr std::size_t most_waiting = 1024;
 constexpr std::size_t most_unsent = 4U << 20U;
+// How long the next packet is looked for before the thread sleeps, and after how many of them somebody else
+// (a signal, another client) has a turn.
+constexpr std::chrono::microseconds linger_time{40};
+constexpr int most_turns = 256;
 // Of a packet in the log.
 constexpr std::size_t shown = 200;
 
@@ -59,16 +65,41 @@ void Client::stop() {
 // --- the client's bytes ---
 
 void Client::read() {
-    if (reading_ || eof_ || closing_ || frames_.size() >= most_waiting) return;
+    if (reading_ || lingering_ || eof_ || closing_ || frames_.size() >= most_waiting) return;
     reading_ = true;
     connection_.read_some(input_.data(), input_.size(), [self = shared_from_this()](std::size_t count) {
         self->reading_ = false;
         self->eof_ = count == 0;
-        self->decoder_.feed({self->input_.data(), count});
-        while (auto frame = self->decoder_.next()) self->take(std::move(*frame));
-        self->flush();  // acknowledgements: gdb sends a packet again after 2 seconds without one
-        self->advance();
+        self->linger(count);
     });
+}
+
+void Client::received(std::size_t count) {
+    decoder_.feed({input_.data(), count});
+    while (auto frame = decoder_.next()) take(std::move(*frame));
+    flush();  // acknowledgements: gdb sends a packet again after 2 seconds without one
+    advance();
+}
+
+// A debugger sends most packets right behind a reply, and to be woken for one takes longer than to answer it.
+void Client::linger(std::size_t count) {
+    using Clock = std::chrono::steady_clock;
+    lingering_ = true;
+    auto until = Clock::now() + linger_time;
+    for (int turns = 0; turns < most_turns;) {
+        if (count > 0) {
+            received(count);
+            ++turns;
+            until = Clock::now() + linger_time;
+        }
+        const bool idle = !running_ && !target_busy_ && !writing_ && !closing_ && !eof_;
+        if (!idle || Clock::now() > until) break;
+        count = connection_.read_now(input_.data(), input_.size());
+        if (count == 0) ::sched_yield();
+    }
+    lingering_ = false;
+    if (eof_) advance();
+    read();
 }
 
 void Client::take(rsp::Frame frame) {
@@ -84,7 +115,7 @@ void Client::take(rsp::Frame frame) {
             frames_.push_back(std::move(frame));
             break;
         case Kind::nack:
-            if (acks_) outgoing_.append(last_packet_);
+            if (acks_) outgoing_.append(last_packet_.view());
             break;
         case Kind::bad_checksum:
             if (acks_) outgoing_.push_back('-');
@@ -228,18 +259,14 @@ void Client::finish() {
 void Client::refuse_long_packet() {
     spdlog::warn("a packet longer than PacketSize ({} bytes) was dropped", session_.options.packet_size);
     if (acks_) outgoing_.push_back('+');
-    send_packet(render_error({Errc::bad_request, "packet longer than PacketSize"},
-                             {.text_allowed = session_.client.error_message}));
+    send_packet(text(render_error({Errc::bad_request, "packet longer than PacketSize"},
+                                  {.text_allowed = session_.client.error_message})));
     flush();
 }
 
 void Client::send(const Reply& reply) {
-    for (const std::string& packet : reply.before) send_packet(packet);
-    if (reply.kind == Reply::Kind::packet && reply.more) {
-        send_pieces(reply);
-    } else if (reply.kind == Reply::Kind::packet) {
-        send_packet(reply.payload);
-    }
+    for (const std::string& packet : reply.before) send_packet(text(packet));
+    if (reply.kind == Reply::Kind::packet) send_packet(reply);
     if (reply.ends_acks) {
         acks_ = false;
         decoder_.ignore_checksums(true);
@@ -247,30 +274,31 @@ void Client::send(const Reply& reply) {
     if (reply.closes) closing_ = true;
 }
 
-void Client::send_packet(std::string_view payload) {
-    log("<-", payload);
-    if (!acks_) return rsp::append_packet(outgoing_, payload);
-    last_packet_.clear();
-    rsp::append_packet(last_packet_, payload);
-    outgoing_.append(last_packet_);
-}
-
-void Client::send_pieces(const Reply& reply) {
+void Client::send_packet(const Reply& reply) {
     log("<-", reply.payload);
-    rsp::PacketWriter writer{outgoing_};
-    for (std::string_view piece = reply.payload; !piece.empty(); piece = reply.more()) {
-        writer.add(piece);
-        flush();
+    const bool runs = session_.client.expands_runs && !reply.binary;
+    rsp::WireBuffer& out = acks_ ? last_packet_ : outgoing_;
+    if (acks_) last_packet_.clear();
+    rsp::PacketWriter writer{out};
+    std::string_view piece = reply.payload;
+    while (!piece.empty()) {
+        runs ? writer.add_with_runs(piece) : writer.add(piece);
+        if (!reply.more) break;
+        if (!acks_) flush();
+        piece = reply.more();
     }
     writer.finish();
+    if (acks_) outgoing_.append(last_packet_.view());
 }
 
 void Client::flush() {
     if (writing_ || outgoing_.empty()) return;
+    const std::size_t sent = connection_.write_now(outgoing_.view());
+    if (sent == outgoing_.size()) return outgoing_.clear();
     writing_ = true;
     in_flight_.clear();
     std::swap(in_flight_, outgoing_);
-    connection_.write(in_flight_.view(), [self = shared_from_this()](bool written) {
+    connection_.write(in_flight_.view().substr(sent), [self = shared_from_this()](bool written) {
         self->writing_ = false;
         if (!written) {
             self->closing_ = true;

@@ -35,6 +35,8 @@ public:
 
 private:
     void read();
+    void received(std::size_t count);
+    void linger(std::size_t count);
     void take(rsp::Frame frame);
     void advance();
     bool start_next();
@@ -49,8 +51,7 @@ private:
     void deliver_interrupts();
     void refuse_long_packet();
     void send(const Reply& reply);
-    void send_packet(std::string_view payload);
-    void send_pieces(const Reply& reply);
+    void send_packet(const Reply& reply);
     void flush();
     void log(std::string_view arrow, std::string_view payload);
 
@@ -66,10 +67,11 @@ private:
     std::deque<rsp::Frame> frames_;  // packets to be dispatched, and each ^C behind the packets it came after
     rsp::WireBuffer outgoing_;       // collected while in_flight_ is being written
     rsp::WireBuffer in_flight_;
-    std::string last_packet_;  // for a nack
+    rsp::WireBuffer last_packet_;  // for a nack
 
     bool bound_;  // the target to its thread
     bool reading_ = false;
+    bool lingering_ = false;
     bool writing_ = false;
     bool target_busy_ = false;
     bool advancing_ = false;

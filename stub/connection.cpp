@@ -1,5 +1,7 @@
 #include "stub/connection.h"
 
+#include <sys/socket.h>
+
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/write.hpp>
 
@@ -17,6 +19,21 @@ void Connection::read_some(char* into, std::size_t size, std::function<void(std:
     } else {
         std::get<StandardStreams>(stream_).input.async_read_some(buffer, std::move(handler));
     }
+}
+
+std::size_t Connection::read_now(char* into, std::size_t size) {
+    auto* socket = std::get_if<Socket>(&stream_);
+    if (socket == nullptr) return 0;
+    const ssize_t count = ::recv(socket->native_handle(), into, size, MSG_DONTWAIT);
+    return count > 0 ? static_cast<std::size_t>(count) : 0;
+}
+
+std::size_t Connection::write_now(std::string_view bytes) {
+    auto* socket = std::get_if<Socket>(&stream_);
+    if (socket == nullptr) return 0;
+    const ssize_t count =
+        ::send(socket->native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    return count > 0 ? static_cast<std::size_t>(count) : 0;
 }
 
 void Connection::write(std::string_view bytes, std::function<void(bool)> done) {

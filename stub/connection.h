@@ -28,6 +28,12 @@ public:
     // One of each at a time; what they point to stays where it is until `done`, which is not called from
     // here. `done` gets the count of bytes read; 0 when the client is gone, however it went.
     void read_some(char* into, std::size_t size, std::function<void(std::size_t)> done);
+    // What is there already, without waiting; 0 if nothing is, and when only read_some() can tell. Not while
+    // that is under way.
+    std::size_t read_now(char* into, std::size_t size);
+    // As many as can be sent without waiting; fewer also when the client is gone, which write() tells. Not
+    // while that is under way.
+    std::size_t write_now(std::string_view bytes);
     // Of all of `bytes`. `done` gets false when the client is gone.
     void write(std::string_view bytes, std::function<void(bool)> done);
     // What was written before arrives. A read or write that is under way is then done with, in vain.

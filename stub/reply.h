@@ -25,6 +25,7 @@ struct Reply {
     // others are made.
     std::function<std::string_view()> more;
     std::vector<std::string> before;  // packets to send first: O console output
+    bool binary = false;              // memory as it is, in which runs are not looked for
     bool closes = false;              // the session ends after this
     bool ends_acks = false;           // QStartNoAckMode: no + and - after this reply
 

@@ -95,7 +95,9 @@ Result<Reply> read_memory_binary(Session& session, const rsp::ReadMemory& reques
     const bool prefixed = session.client.binary_upload || session.client.swbreak;
     if (request.length == 0 && !prefixed) return ok();
     const std::size_t length = std::min<std::uint64_t>(request.length, session.options.packet_size - 1);
-    return memory_reply({session, request.address, length, false}, prefixed ? "b" : "");
+    Reply reply = TRY(memory_reply({session, request.address, length, false}, prefixed ? "b" : ""));
+    reply.binary = true;
+    return reply;
 }
 
 Result<Reply> write_memory(Session& session, std::string_view arguments) {

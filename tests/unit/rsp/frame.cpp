@@ -66,6 +66,34 @@ std::string random_bytes(std::size_t size) {
 
 }  // namespace
 
+TEST_CASE("runs: what is sent, and that it comes out as it went in") {
+    const auto sent = [](std::string_view payload) {
+        exo::rsp::WireBuffer out;
+        exo::rsp::PacketWriter writer{out};
+        writer.add_with_runs(payload);
+        writer.finish();
+        return std::string{out.view()};
+    };
+    CHECK(sent("000").starts_with("$000#"));
+    CHECK(sent("0000").starts_with("$0* #"));
+    CHECK(sent("1xxxxxxxx2").starts_with("$1x*\"xx2#"));  // 7 repeats would be a '$'
+    CHECK(sent(std::string(98, 'x')).starts_with("$x*~#"));
+    CHECK(sent(std::string(99, 'x')).starts_with("$x*~x#"));
+    CHECK(sent("####").starts_with("$}\x03}\x03}\x03}\x03#"));
+    for (std::size_t length = 0; length < 400; ++length) {
+        for (const char byte : {'0', '*', '}', '\0', '\x7f'}) {
+            const auto payload = "ab" + std::string(length, byte) + "0000c" + std::string(length % 7, 'c');
+            FrameDecoder decoder{4096};
+            decoder.expand_runs(true);
+            decoder.feed(sent(payload));
+            const auto frame = decoder.next();
+            REQUIRE(frame.has_value());
+            CHECK(frame->kind == Frame::Kind::packet);
+            CHECK(frame->payload == payload);
+        }
+    }
+}
+
 TEST_CASE("a packet in pieces is the packet, also when the buffer is emptied between them") {
     std::string payload;
     for (int i = 0; i < 30000; ++i) payload += static_cast<char>(i * 7);
