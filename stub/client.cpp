@@ -185,9 +185,9 @@ void Client::run_job(Where where, Job job, Done done) {
         return flush();
     }
     target_busy_ = true;
-    target_thread_.run(executor_, std::move(job), [self = shared_from_this(), done](auto result) {
+    target_thread_.run(executor_, std::move(job), [self = shared_from_this(), done](const auto& result) {
         self->target_busy_ = false;
-        done(std::move(result));
+        done(result);
         self->flush();
         self->advance();
     });
@@ -197,7 +197,7 @@ void Client::run_job(Where where, Job job, Done done) {
 void Client::open() {
     run_job(
         Where::target_thread, [this] { return session_.open(); },
-        [this](const Result<void>& opened) {
+        [](const Result<void>& opened) {
             if (opened) return;
             spdlog::error("stopping the guest: {}", opened.error().message);
         });
