@@ -89,6 +89,16 @@ struct Debugged {
         check_received("+" + packet("OK"));
         send("+");
     }
+    // Once the session has nothing to do, by the threads that it runs in.
+    template <class Function>
+    void in_between(Function function) {
+        std::promise<void> done;
+        asio::post(context, [&] {
+            target_thread.call([&] { return function(), true; });
+            done.set_value();
+        });
+        done.get_future().wait();
+    }
     void hang_up() {
         if (socket >= 0) ::close(std::exchange(socket, -1));
     }
@@ -118,7 +128,9 @@ BOTH_WAYS("packets are acknowledged while the guest is still being stopped") {
     d.send("-");  // gdb's, when it has waited for two seconds
     acknowledged.set_value();
     d.check_received(packet(""));
-    CHECK(d.fake.target->take_log() == Log{"attach"});
+    Log log;
+    d.in_between([&] { log = d.fake.target->take_log(); });
+    CHECK(log == Log{"attach"});
 }
 
 BOTH_WAYS("packets that come together are answered in their order") {
@@ -149,7 +161,9 @@ BOTH_WAYS("a ^C that comes too late stops nothing") {
     d.start_without_acks();
     d.send("\x03" + packet("qC"));
     CHECK(d.receive_packet().starts_with("QC"));
-    d.fake.target->script({.cause = StopEvent::Cause::write_watch, .address = VirtualAddress{0x10}});
+    d.in_between([&] {
+        d.fake.target->script({.cause = StopEvent::Cause::write_watch, .address = VirtualAddress{0x10}});
+    });
     d.send("\x03" + packet("vCont;c"));
     CHECK(d.receive_packet().starts_with("T05"));
 }
@@ -207,7 +221,7 @@ BOTH_WAYS("a debugger that reads nothing gets no more than it takes, then all") 
 BOTH_WAYS("a guest that is gone ends the session, with its last word sent") {
     Debugged d{T::value};
     d.start_without_acks();
-    d.fake.target->script({.cause = StopEvent::Cause::exited});
+    d.in_between([&] { d.fake.target->script({.cause = StopEvent::Cause::exited}); });
     d.send(packet("vCont;c"));
     CHECK(d.receive_packet().starts_with('W'));
     CHECK(d.receive(1).empty());
@@ -219,12 +233,12 @@ BOTH_WAYS("a guest whose end comes out by a packet ends the session, too") {
     Debugged d{T::value};
     d.start_without_acks();
     SUBCASE("a resume") {
-        d.fake.target->fail("resume", {Errc::target_gone, "gone"});
+        d.in_between([&] { d.fake.target->fail("resume", {Errc::target_gone, "gone"}); });
         d.send(packet("vCont;c"));
         CHECK(d.receive_packet().starts_with('W'));
     }
     SUBCASE("another") {
-        d.fake.target->fail("insert", {Errc::target_gone, "gone"});
+        d.in_between([&] { d.fake.target->fail("insert", {Errc::target_gone, "gone"}); });
         d.send(packet("Z0,1000,1"));
         CHECK(d.receive_packet().starts_with('E'));
     }
