@@ -86,7 +86,7 @@ void PacketWriter::add_with_runs(std::string_view piece) {
 // Each part is the byte, `*` and how often it is repeated. Six and seven repeats would be a `#` and a `$`.
 void PacketWriter::add_run(char byte, std::size_t length) {
     std::string text;
-    while (length >= shortest_run) {
+    while (length > 3) {
         std::size_t repeats = std::min<std::size_t>(length - 1, longest_run);
         if (repeats == 6 || repeats == 7) repeats = 5;
         text += byte;

@@ -85,20 +85,20 @@ void Client::received(std::size_t count) {
 void Client::linger(std::size_t count) {
     using Clock = std::chrono::steady_clock;
     lingering_ = true;
+    received(count);
     auto until = Clock::now() + linger_time;
-    for (int turns = 0; turns < most_turns;) {
-        if (count > 0) {
-            received(count);
-            ++turns;
-            until = Clock::now() + linger_time;
+    for (int turns = 1; turns < most_turns && Clock::now() < until;) {
+        if (running_ || target_busy_ || writing_ || closing_ || eof_) break;
+        const std::size_t more = connection_.read_now(input_.data(), input_.size());
+        if (more == 0) {
+            ::sched_yield();
+            continue;
         }
-        const bool idle = !running_ && !target_busy_ && !writing_ && !closing_ && !eof_;
-        if (!idle || Clock::now() > until) break;
-        count = connection_.read_now(input_.data(), input_.size());
-        if (count == 0) ::sched_yield();
+        received(more);
+        ++turns;
+        until = Clock::now() + linger_time;
     }
     lingering_ = false;
-    if (eof_) advance();
     read();
 }
 

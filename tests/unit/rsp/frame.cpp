@@ -74,12 +74,14 @@ TEST_CASE("runs: what is sent, and that it comes out as it went in") {
         writer.finish();
         return std::string{out.view()};
     };
-    CHECK(sent("000").starts_with("$000#"));
-    CHECK(sent("0000").starts_with("$0* #"));
-    CHECK(sent("1xxxxxxxx2").starts_with("$1x*\"xx2#"));  // 7 repeats would be a '$'
-    CHECK(sent(std::string(98, 'x')).starts_with("$x*~#"));
-    CHECK(sent(std::string(99, 'x')).starts_with("$x*~x#"));
-    CHECK(sent("####").starts_with("$}\x03}\x03}\x03}\x03#"));
+    const auto x = [](std::size_t count) { return std::string(count, 'x'); };
+    CHECK(sent(x(15)).starts_with("$" + x(15) + "#"));
+    CHECK(sent(x(16)).starts_with("$x*,#"));
+    CHECK(sent("12345" + x(16) + "6").starts_with("$12345x*,6#"));
+    CHECK(sent(x(98)).starts_with("$x*~#"));
+    CHECK(sent(x(99)).starts_with("$x*~x#"));
+    CHECK(sent(x(106)).starts_with("$x*~x*\"xx#"));  // 6 and 7 repeats would be a '#' and a '$'
+    CHECK(sent(std::string(16, '#')).starts_with("$}\x03}\x03}\x03}\x03"));
     for (std::size_t length = 0; length < 400; ++length) {
         for (const char byte : {'0', '*', '}', '\0', '\x7f'}) {
             const auto payload = "ab" + std::string(length, byte) + "0000c" + std::string(length % 7, 'c');

@@ -142,6 +142,15 @@ BOTH_WAYS("packets that come together are answered in their order") {
     CHECK(d.receive_packet() == "OK");
 }
 
+BOTH_WAYS("no packet is lost, however many come one behind the other") {
+    Debugged d{T::value};
+    d.start_without_acks();
+    for (int i = 0; i < 3000; ++i) {
+        d.send(packet("qC"));
+        REQUIRE(d.receive_packet().starts_with("QC"));
+    }
+}
+
 BOTH_WAYS("a ^C right behind a resume stops the guest") {
     Debugged d{T::value};
     d.start_without_acks();
