@@ -117,11 +117,6 @@ void append_frame(std::string& out, char start, std::string_view payload) {
 
 }  // namespace
 
-void append_packet(WireBuffer& out, std::string_view payload) {
-    PacketWriter writer{out};
-    writer.add(payload);
-    writer.finish();
-}
 void append_packet(std::string& out, std::string_view payload) { append_frame(out, '$', payload); }
 void append_notification(std::string& out, std::string_view payload) { append_frame(out, '%', payload); }
 

@@ -89,7 +89,6 @@ private:
 
 // Appends $payload#cs; `payload` is not part of `out`. Bytes that frame a packet (# $ } *) are escaped, so a
 // payload may be binary.
-void append_packet(WireBuffer& out, std::string_view payload);
 void append_packet(std::string& out, std::string_view payload);
 void append_notification(std::string& out, std::string_view payload);
 

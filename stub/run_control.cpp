@@ -67,6 +67,11 @@ const Thread* RunControl::stepped(ThreadKey thread) const {
     return stepped_ == thread && threads_epoch_ != epoch_ ? threads_.find(thread) : nullptr;
 }
 
+const Thread* RunControl::find(ThreadKey thread) {
+    const Thread* known = stepped(thread);
+    return known != nullptr ? known : threads().find(thread);
+}
+
 void RunControl::put_first(ThreadKey thread) {
     first_ = thread;
     if (threads_epoch_ == epoch_) threads_.put_first(thread);

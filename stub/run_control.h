@@ -51,6 +51,8 @@ public:
     ThreadMap& threads();
     // The thread that made a step and is sure to be where it was: no look is needed for it. Else null.
     [[nodiscard]] const Thread* stepped(ThreadKey thread) const;
+    // As stepped() has it, else as a look finds it; null if it is not there.
+    const Thread* find(ThreadKey thread);
     // gdb takes the first thread listed for the current one.
     void put_first(ThreadKey thread);
     // After somebody else stopped or changed the guest: attach, a register written.

@@ -130,8 +130,7 @@ Result<const Thread*> Session::thread(const std::optional<rsp::ThreadId>& id) {
 
 Result<const Thread*> Session::general() {
     if (general_thread) {
-        if (const Thread* stepped = run_control.stepped(*general_thread)) return stepped;
-        if (const Thread* found = run_control.threads().find(*general_thread)) return found;
+        if (const Thread* found = run_control.find(*general_thread)) return found;
     }
     return thread(std::nullopt);
 }

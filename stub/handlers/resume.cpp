@@ -51,8 +51,7 @@ rsp::StopReply to_reply(Session& session) {
                       (stop.reason != Reason::hwbreak || session.client.hwbreak);
     if (told) reply.reason = stop.reason;
     reply.watch_address = raw(stop.watch_address);
-    const Thread* thread = session.run_control.stepped(stop.thread);
-    if (thread == nullptr) thread = session.run_control.threads().find(stop.thread);
+    const Thread* thread = session.run_control.find(stop.thread);
     if (thread == nullptr) return reply;
     if (thread->task) reply.core = thread->task->cpu;
     if (!thread->task && thread->vcpu) reply.core = thread->vcpu;

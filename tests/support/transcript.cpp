@@ -55,8 +55,7 @@ void Player::connect() {
     machine_ = std::make_unique<stub::Machine>(std::move(target), fake_probe(kernel_));
     for (const std::string& text : std::exchange(waiting_, {})) directive(text);
     kernel_.symbols.finish();
-    session_ = std::make_unique<stub::Session>(*machine_, options_);
-    if (auto opened = session_->open(); !opened && !open_may_fail_) failed("open: " + opened.error().message);
+    reopen(Arguments{""});
 }
 
 void Player::sent(const std::string& text) {
