@@ -276,11 +276,11 @@ void SplitAddressSpace::forget() {
 }
 
 std::optional<VirtualAddress> SplitAddressSpace::next_mapped(VirtualAddress address) {
-    constexpr VirtualAddress kernel_half{std::uint64_t{1} << 63};
-    if (address < kernel_half) {
+    constexpr VirtualAddress upper_half{std::uint64_t{1} << 63};
+    if (address < upper_half) {
         const auto found = user_ ? user_->next_mapped(address) : std::nullopt;
-        if (found && *found < kernel_half) return found;
-        address = kernel_half;
+        if (found && *found < upper_half) return found;
+        address = upper_half;
     }
     return kernel_->next_mapped(address);
 }

@@ -7,12 +7,12 @@
 namespace exo::os {
 namespace {
 
-struct Row {
+struct ProbeRow {
     Choice choice;
     std::unique_ptr<OsAwareness> (*probe)(const ProbeContext&, ProbeFailure&);
 };
 
-constexpr auto rows = std::to_array<Row>({
+constexpr auto probe_rows = std::to_array<ProbeRow>({
     {Choice::linux, linux_probe},
 });
 
@@ -23,7 +23,7 @@ std::unique_ptr<OsAwareness> probe(const ProbeContext& context, Choice choice, P
         failure.steps.emplace_back("no operating system was looked for, as asked");
         return nullptr;
     }
-    for (const Row& row : rows) {
+    for (const ProbeRow& row : probe_rows) {
         if (choice != Choice::automatic && choice != row.choice) continue;
         if (auto found = row.probe(context, failure)) return found;
     }

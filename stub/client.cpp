@@ -22,11 +22,11 @@ constexpr std::size_t most_unsent = 4U << 20U;
 constexpr std::chrono::microseconds linger_time{40};
 constexpr int most_turns = 256;
 // Of a packet in the log.
-constexpr std::size_t shown = 200;
+constexpr std::size_t logged_bytes = 200;
 
 std::string printable(std::string_view payload) {
     std::string text;
-    for (const char c : payload.substr(0, shown)) {
+    for (const char c : payload.substr(0, logged_bytes)) {
         if (c >= ' ' && c <= '~' && c != '\\') {
             text += c;
             continue;
@@ -35,7 +35,7 @@ std::string printable(std::string_view payload) {
         const auto byte = static_cast<unsigned char>(c);
         text.append("\\x").append(1, digits[byte >> 4U]).append(1, digits[byte & 0xfU]);
     }
-    if (payload.size() > shown) text += "… (" + std::to_string(payload.size()) + " bytes)";
+    if (payload.size() > logged_bytes) text += "… (" + std::to_string(payload.size()) + " bytes)";
     return text;
 }
 

@@ -31,12 +31,12 @@ Result<void> clean_through_stub(Monitor& monitor, const Process& process, const 
 }  // namespace
 
 Result<void> undo_patch(StubClient& client, GuestMemory& memory, const JournalPatch& patch) {
-    constexpr std::byte int3{0xcc};
+    constexpr std::byte trap{0xcc};  // int3
     const std::byte original{patch.original};
     const PhysicalAddress place{patch.place};
     std::byte now{};
     CHECK_OK(memory.read(place, {&now, 1}));
-    if (now != int3 || original == int3) return {};
+    if (now != trap || original == trap) return {};
     return client.write_physical(place, {&original, 1});
 }
 

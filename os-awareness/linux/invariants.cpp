@@ -4,6 +4,7 @@
 #include <functional>
 #include <set>
 
+#include "os-awareness/linux/constants.h"
 #include "os-awareness/linux/list_walk.h"
 
 namespace exo::os {
@@ -12,11 +13,9 @@ namespace {
 constexpr std::uint32_t task_bytes = 16384;  // more than any task_struct without its FPU state
 constexpr std::size_t max_samples = 64;
 constexpr std::size_t max_ring = 1U << 16;
-constexpr std::uint64_t kernel_half = std::uint64_t{1} << 63;
 constexpr std::uint32_t stack_end_magic = 0x57ac6e9d;  // include/uapi/linux/magic.h
-constexpr std::uint32_t pf_kthread = 0x00200000;       // include/linux/sched.h
 constexpr std::uint32_t sigchld = 17;
-constexpr std::uint32_t saved_registers = 6;
+constexpr std::uint32_t saved_register_count = 6;
 constexpr std::uint64_t max_stack = 65536;  // THREAD_SIZE is 16 KiB, with KASAN 32 KiB
 
 struct Sample {
@@ -220,7 +219,7 @@ std::optional<std::uint32_t> Inference::flags_in_frame(std::uint32_t sp) const {
     for (const std::uint32_t flags : {0U, 8U}) {
         const auto returns = std::ranges::count_if(samples_, [&](const Sample& s) {
             return s.word(layout_.task.stack.offset) != 0 &&
-                   is_text(word_at(s.word(sp) + flags + std::uint64_t{saved_registers} * 8).value_or(0));
+                   is_text(word_at(s.word(sp) + flags + std::uint64_t{saved_register_count} * 8).value_or(0));
         });
         if (static_cast<std::size_t>(returns) > samples_.size() / 2) return flags;
     }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <optional>
 #include <vector>
 
@@ -10,13 +9,6 @@ namespace exo::os {
 namespace {
 
 constexpr std::string_view banner_text = "Linux version ";
-
-template <class T>
-T value_at(ConstBytes image, std::size_t at) {
-    T value{};
-    std::memcpy(&value, image.data() + at, sizeof value);
-    return value;
-}
 
 constexpr std::size_t align_up(std::size_t value, std::size_t to) { return (value + to - 1) / to * to; }
 

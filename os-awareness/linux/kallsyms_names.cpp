@@ -1,7 +1,6 @@
 #include "os-awareness/linux/kallsyms_names.h"
 
 #include <algorithm>
-#include <cstring>
 #include <functional>
 
 namespace exo::os {
@@ -19,19 +18,12 @@ constexpr std::size_t chain_steps_limit = std::size_t{1} << 22;
 constexpr std::size_t symbols_per_marker = 256;
 constexpr std::size_t symbols_limit = std::size_t{1} << 22;
 constexpr std::size_t name_limit = 1024;  // KSYM_NAME_LEN is 512 since 6.1
-constexpr std::size_t text_limit = std::size_t{1} << 27;
+constexpr std::size_t names_limit = std::size_t{1} << 27;
 // The least and the most that 256 names can take up: "length, one token" and two-byte lengths of 512 tokens.
 constexpr std::uint64_t least_stride = symbols_per_marker * 2;
 constexpr std::uint64_t largest_stride = symbols_per_marker * (512 + 2);
 // How far before the token table the markers may begin: sequence numbers of 4 bytes, and the markers.
 constexpr std::size_t markers_window = std::size_t{1} << 23;
-
-template <class T>
-T value_at(ConstBytes image, std::size_t at) {
-    T value{};
-    std::memcpy(&value, image.data() + at, sizeof value);
-    return value;
-}
 
 bool is_padding(ConstBytes image, std::size_t begin, std::size_t end) {
     return std::ranges::all_of(image.subspan(begin, end - begin),
@@ -213,7 +205,8 @@ Result<ExpandedNames> expand_names(ConstBytes image, const TokenTable& tokens, c
         }
         at += length;
         if (expanded.text.size() - start < 2) return fail(Errc::bad_data, "a symbol has no name");
-        if (expanded.text.size() > text_limit) return fail(Errc::bad_data, "the symbols' names are too long");
+        if (expanded.text.size() > names_limit)
+            return fail(Errc::bad_data, "the symbols' names are too long");
         const char type = expanded.text[start];
         expanded.text += '\0';
         expanded.names.push_back({static_cast<std::uint32_t>(start + 1), type});

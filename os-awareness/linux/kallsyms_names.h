@@ -13,6 +13,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,6 +22,13 @@
 #include "backends/api/memory.h"
 
 namespace exo::os {
+
+template <class T>
+T value_at(ConstBytes image, std::size_t at) {
+    T value{};
+    std::memcpy(&value, image.data() + at, sizeof value);
+    return value;
+}
 
 struct TokenTable {
     std::size_t begin = 0;                     // offset of token_table in the image

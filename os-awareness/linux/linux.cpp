@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "os-awareness/linux/btf.h"
+#include "os-awareness/linux/constants.h"
 #include "os-awareness/linux/invariants.h"
 #include "os-awareness/linux/kernel_image.h"
 #include "os-awareness/linux/percpu.h"
@@ -13,9 +14,7 @@
 namespace exo::os {
 namespace {
 
-constexpr std::uint64_t cr3_address = 0x000ffffffffff000;
-constexpr std::uint64_t user_half_of_pti = 0x1000;
-constexpr std::size_t max_problems = 100;
+constexpr std::size_t shown_problems = 100;
 
 Result<Btf> read_btf(KernelImage& image) {
     // 90ceddcb4950 (5.7) gave the linker script these names; objcopy's before.
@@ -160,7 +159,7 @@ bool Linux::maps_banner(const RegisterSet& registers) {
     const auto own = image_.space->translate(image_.banner_address);
     if (!own || !mode || !cr3 || *mode != image_.mode) return false;
     // The second: the kernel's half of the tables, which KPTI takes away from user mode.
-    for (const auto root : {*cr3 & cr3_address, *cr3 & cr3_address & ~user_half_of_pti}) {
+    for (const auto root : {*cr3 & cr3_address, *cr3 & cr3_address & ~kpti_user_bit}) {
         PageTables tables{*memory_, PhysicalAddress{root}, *mode, image_.encryption_mask};
         const auto theirs = tables.translate(image_.banner_address);
         if (theirs && theirs->physical == own->physical) return true;
@@ -204,9 +203,9 @@ Result<void> Linux::refresh(std::span<const RegisterSet> vcpus) {
     list_->refresh(*per_cpu_, problems_);
     find_current(vcpus);
     publish();
-    if (problems_.size() > max_problems) {
-        const auto more = problems_.size() - max_problems;
-        problems_.resize(max_problems);
+    if (problems_.size() > shown_problems) {
+        const auto more = problems_.size() - shown_problems;
+        problems_.resize(shown_problems);
         problems_.push_back("and " + std::to_string(more) + " more");
     }
     return {};

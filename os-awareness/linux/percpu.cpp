@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <bit>
 
+#include "os-awareness/linux/constants.h"
+
 namespace exo::os {
 namespace {
 
 constexpr std::uint32_t max_cpus = 8192;           // CONFIG_NR_CPUS_RANGE_END of x86-64
 constexpr std::uint64_t usual_stack_size = 16384;  // THREAD_SIZE without KASAN
-constexpr std::uint64_t kernel_half = std::uint64_t{1} << 63;
 
 bool plausible_stack_size(std::uint64_t size) {
     return std::has_single_bit(size) && size >= 4096 && size <= 256UL * 1024;

@@ -2,11 +2,12 @@
 
 #include <algorithm>
 
+#include "os-awareness/linux/constants.h"
+
 namespace exo::os {
 namespace {
 
 constexpr unsigned max_levels = 6;  // of 64 slots each: more than 31 bits of index
-constexpr std::uint64_t kernel_half = std::uint64_t{1} << 63;
 
 // An IDR is an XArray, or before 4.20 a radix tree, whose nodes look the same (lib/xarray.c): entries with
 // the low bits `internal_mark` are nodes, the others are pointers to struct pid.

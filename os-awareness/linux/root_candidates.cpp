@@ -4,16 +4,11 @@
 #include <cstring>
 #include <set>
 
+#include "os-awareness/linux/constants.h"
 #include "os-awareness/scan.h"
 
 namespace exo::os {
 namespace {
-
-// Bits 51:12 of CR3; what is around it are PCID (11:0), LAM (61, 62) and no-flush (63).
-constexpr std::uint64_t cr3_address = 0x000f'ffff'ffff'f000;
-// Under KPTI the user's top table is the odd one of a pair of pages (arch/x86/include/asm/pgtable.h:
-// PTI_PGTABLE_SWITCH_BIT is PAGE_SHIFT).
-constexpr std::uint64_t kpti_user_bit = 0x1000;
 
 std::vector<x86::PagingMode> long_modes(const RegisterSet& vcpu, const std::string& name,
                                         ProbeFailure& failure) {

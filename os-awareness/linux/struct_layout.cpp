@@ -9,7 +9,7 @@ namespace {
 
 enum class Need : std::uint8_t { required, optional };
 
-struct Row {
+struct FieldRow {
     Field& (*field)(StructLayout&);
     Need need;
     const char* type;
@@ -20,7 +20,7 @@ struct Row {
 #define FIELD(member) [](StructLayout& l) -> Field& { return l.member; }
 
 // clang-format off
-const Row rows[] = {
+const FieldRow field_rows[] = {
     // 2f064a59a11f (5.14) made it an unsigned int and renamed it; RHEL took that back to 4.18.
     {FIELD(task.state), Need::required, "task_struct", {"__state", "state"}},
     {FIELD(task.exit_state), Need::required, "task_struct", {"exit_state"}},
@@ -110,7 +110,7 @@ void StructLayout::finish() {
 StructLayout layout_from_btf(const Btf& btf) {
     StructLayout layout;
     layout.source = "BTF";
-    for (const auto& row : rows) {
+    for (const auto& row : field_rows) {
         auto& field = row.field(layout);
         for (const auto* path : row.paths) {
             if (path == nullptr || field) break;

@@ -4,15 +4,14 @@
 #include <array>
 #include <bit>
 
+#include "os-awareness/linux/constants.h"
 #include "os-awareness/linux/pid_table.h"
 
 namespace exo::os {
 namespace {
 
 constexpr std::uint32_t pid_max_limit = 1U << 22;  // PID_MAX_LIMIT, include/linux/threads.h
-constexpr std::uint64_t pf_kthread = 0x00200000;   // include/linux/sched.h
-constexpr std::uint64_t kernel_half = std::uint64_t{1} << 63;
-constexpr std::size_t comm_bytes = 16;  // TASK_COMM_LEN
+constexpr std::size_t comm_bytes = 16;             // TASK_COMM_LEN
 
 // Bits of __state | exit_state, include/linux/sched.h: the same since 4.14 (8ef9925b02c2), the first six
 // since 3.14.

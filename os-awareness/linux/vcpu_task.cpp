@@ -2,13 +2,11 @@
 #include <algorithm>
 #include <array>
 
+#include "os-awareness/linux/constants.h"
 #include "os-awareness/linux/percpu.h"
 
 namespace exo::os {
 namespace {
-
-constexpr std::uint64_t cr3_address = 0x000ffffffffff000;
-constexpr std::uint64_t user_half_of_pti = 0x1000;  // the user's tables follow the kernel's (calling.h)
 
 struct Evidence {
     const RegisterSet& registers;
@@ -66,7 +64,7 @@ struct Evidence {
         bool several = false;
         for (const auto& cpu : cpus) {
             const auto root = lookup.root_of(cpu.current != 0 ? cpu.current : cpu.curr);
-            if (!root || ((*root ^ *cr3) & cr3_address & ~user_half_of_pti) != 0) continue;
+            if (!root || ((*root ^ *cr3) & cr3_address & ~kpti_user_bit) != 0) continue;
             if (cpu.number == index) return &cpu;
             several = found != nullptr;
             found = &cpu;

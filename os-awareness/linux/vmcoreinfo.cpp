@@ -35,7 +35,7 @@ std::string key_of(std::string_view kind, std::string_view name) {
 }
 
 constexpr std::string_view first_key = "OSRELEASE=";
-constexpr std::size_t text_limit = 4096;  // VMCOREINFO_BYTES is one page
+constexpr std::size_t note_limit = 4096;  // VMCOREINFO_BYTES is one page
 constexpr std::size_t candidates_limit = 64;
 
 }  // namespace
@@ -95,7 +95,7 @@ std::optional<std::uint64_t> VmCoreInfo::size(std::string_view type) const {
 
 Result<VmCoreInfo> read_vmcoreinfo(AddressSpace& space, VirtualAddress pointer) {
     const auto page = TRY(space.read_value<std::uint64_t>(pointer));
-    return VmCoreInfo::parse(TRY(space.read_string(VirtualAddress{page}, text_limit)));
+    return VmCoreInfo::parse(TRY(space.read_string(VirtualAddress{page}, note_limit)));
 }
 
 Result<VmCoreInfo> scan_for_vmcoreinfo(PhysicalMemory& memory,
@@ -103,14 +103,14 @@ Result<VmCoreInfo> scan_for_vmcoreinfo(PhysicalMemory& memory,
     std::optional<VmCoreInfo> found;
     std::size_t candidates = 0;
     const auto visit = [&](PhysicalAddress at) {
-        std::string text(text_limit, '\0');
+        std::string text(note_limit, '\0');
         if (memory.read(at, std::as_writable_bytes(std::span{text}))) {
             auto info = VmCoreInfo::parse(text);
             if (info && accept(*info)) found = std::move(*info);
         }
         return !found && ++candidates < candidates_limit;
     };
-    find_in_ram(memory, first_key, text_limit, visit);
+    find_in_ram(memory, first_key, note_limit, visit);
     if (!found) return fail(Errc::not_found, "no VMCOREINFO of this kernel in RAM");
     return std::move(*found);
 }

@@ -16,7 +16,6 @@ import junit
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 SUITES = ('bullseye', 'bookworm', 'trixie', 'forky')
-FAST = '^(unit|transcript|gdb)$'  # what runs under each sanitizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +30,12 @@ class Run:
 
 
 GUESTS = Run('guest', 'release', '^guest$', target='guest_programs')
-DEV = Run('dev', 'dev', FAST)
+DEV = Run('dev', 'dev', '^(unit|transcript)$')
 LINT = Run('lint', 'dev', '^lint$')
-ASAN = Run('asan', 'asan', FAST)
-TSAN = Run('tsan', 'tsan', FAST)
-FUZZ = Run('fuzz', 'fuzz', '^fuzz$', options=('-DEXOGDB_FUZZ_SECONDS=5',))
-LANES = ((GUESTS,), (DEV, LINT, ASAN, TSAN, FUZZ))
+ASAN = Run('asan', 'asan', '^(unit|transcript)$')
+FUZZ = Run('fuzz', 'asan', '^fuzz$', options=('-DEXOGDB_FUZZ_SECONDS=5',))
+TSAN = Run('tsan', 'tsan', '^concurrent$', target='concurrent_tests')
+LANES = ((GUESTS,), (DEV, LINT, FUZZ, ASAN, TSAN))
 ENVIRONMENT = {
     'ASAN_OPTIONS': 'detect_stack_use_after_return=1:strict_string_checks=1:abort_on_error=0',
     'UBSAN_OPTIONS': 'print_stacktrace=1',

@@ -11,8 +11,8 @@ namespace exo::test {
 using Cause = StopEvent::Cause;
 using Reason = rsp::StopReply::Reason;
 
-inline constexpr std::uint64_t text = 0xffffffff81000000;
-inline constexpr std::uint64_t wake = text + 0x100;  // where switched-away tasks go on
+inline constexpr std::uint64_t kernel_text = 0xffffffff81000000;
+inline constexpr std::uint64_t wake = kernel_text + 0x100;  // where switched-away tasks go on
 inline constexpr std::uint64_t stack1 = 0xffff888000104000;
 inline constexpr std::uint64_t stack2 = 0xffff888000204000;
 inline constexpr std::chrono::milliseconds now{0};

@@ -6,7 +6,7 @@
 namespace exo::test {
 namespace {
 
-constexpr std::uint64_t page = 4096;
+constexpr std::uint64_t page_size = 4096;
 
 class FakeOs final : public os::OsAwareness {
 public:
@@ -64,7 +64,7 @@ Result<Translation> FakeSpace::translate(VirtualAddress address) {
         const std::uint64_t offset = raw(address) - mapping.start;
         if (raw(address) < mapping.start || offset >= mapping.size) continue;
         return Translation{.physical = PhysicalAddress{mapping.physical + offset},
-                           .page_size = page,
+                           .page_size = page_size,
                            .writable = mapping.writable,
                            .user = mapping.user,
                            .executable = mapping.executable};

@@ -1,5 +1,4 @@
 // The runner itself: what it must find.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 #include <spdlog/spdlog.h>
 

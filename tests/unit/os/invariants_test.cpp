@@ -11,7 +11,7 @@ namespace {
 using namespace exo;
 using namespace exo::test;
 
-struct Guest {
+struct GuestWithoutBtf {
     GuestBuilder guest;
     TaskBuilder tasks{guest, 2, false};
     std::uint64_t init = tasks.add_process({.tid = 1, .comm = "init"});
@@ -31,7 +31,7 @@ struct Guest {
     CHECK((field).offset == offsetof(type, member)); \
     CHECK((field).size != 0)
 
-TEST_CASE_FIXTURE(Guest, "every field is found where it is") {
+TEST_CASE_FIXTURE(GuestWithoutBtf, "every field is found where it is") {
     tasks.add_process({.tid = 3, .comm = "kworker/0:0", .state = 0x402, .user = false});
     tasks.add_process({.tid = 4, .comm = "kswapd0", .user = false});
     const auto shell = tasks.add_process({.tid = 70, .comm = "\x01sh"});
@@ -63,7 +63,7 @@ TEST_CASE_FIXTURE(Guest, "every field is found where it is") {
     CHECK_FALSE(layout.frame.flags);
 }
 
-TEST_CASE_FIXTURE(Guest, "what cannot be found is named") {
+TEST_CASE_FIXTURE(GuestWithoutBtf, "what cannot be found is named") {
     SUBCASE("no swapper") {
         tasks.edit<FakeTask>(tasks.init_task(), [](FakeTask& t) { t.comm[0] = 'x'; });
         CHECK(infer().missing == std::vector<std::string>{"task_struct.comm was not found"});
@@ -78,7 +78,7 @@ TEST_CASE_FIXTURE(Guest, "what cannot be found is named") {
     }
 }
 
-TEST_CASE_FIXTURE(Guest, "init_task is found by its name in the image") {
+TEST_CASE_FIXTURE(GuestWithoutBtf, "init_task is found by its name in the image") {
     guest.finish();
     os::ProbeFailure failure;
     auto image =

@@ -12,13 +12,13 @@ namespace {
 using namespace exo;
 using namespace exo::test;
 
-struct Guest {
+struct LinuxGuest {
     GuestBuilder guest;
     TaskBuilder tasks;
     std::uint64_t init = 0, shell = 0, kernel_thread = 0;
     std::unique_ptr<os::OsAwareness> os;
 
-    explicit Guest(bool btf = true) : tasks{guest, 2, btf} {
+    explicit LinuxGuest(bool btf = true) : tasks{guest, 2, btf} {
         init = tasks.add_process({.tid = 1, .comm = "init"});
         kernel_thread = tasks.add_process({.tid = 2, .comm = "kthreadd", .user = false});
         shell = tasks.add_process({.tid = 3, .comm = "sh"});
@@ -49,7 +49,7 @@ struct Guest {
     }
 };
 
-TEST_CASE_FIXTURE(Guest, "who it is, and how that was found") {
+TEST_CASE_FIXTURE(LinuxGuest, "who it is, and how that was found") {
     CHECK(os->name() == "linux");
     CHECK(os->version() == "6.12.1-test");
     CHECK(os->slide() == 0x1c000000);
@@ -67,7 +67,7 @@ TEST_CASE_FIXTURE(Guest, "who it is, and how that was found") {
 }
 
 TEST_CASE("without BTF it says so, and finds the tasks by what must be so") {
-    Guest g{false};
+    LinuxGuest g{false};
     CHECK(g.finding("btf") == "none | no symbol __start_BTF: a kernel without CONFIG_DEBUG_INFO_BTF");
     CHECK(g.finding("tasks").starts_with("known | init_task, structures by init_task and its neighbours"));
     g.refresh(g.idle_vcpus());
@@ -76,7 +76,7 @@ TEST_CASE("without BTF it says so, and finds the tasks by what must be so") {
     CHECK(g.task(g.tasks.idle(1)).vcpu == 1);
 }
 
-TEST_CASE_FIXTURE(Guest, "a sleeping user task has the registers that the switch saved, and no others") {
+TEST_CASE_FIXTURE(LinuxGuest, "a sleeping user task has the registers that the switch saved, and no others") {
     refresh(idle_vcpus());
     const auto registers = os->saved_registers(task(init));
     REQUIRE(registers);
@@ -101,7 +101,7 @@ TEST_CASE_FIXTURE(Guest, "a sleeping user task has the registers that the switch
     CHECK_FALSE(kernel->available(x86::k_gs_base));
 }
 
-TEST_CASE_FIXTURE(Guest, "a running task has no saved registers") {
+TEST_CASE_FIXTURE(LinuxGuest, "a running task has no saved registers") {
     refresh(idle_vcpus());
     CHECK(os->saved_registers(task(tasks.idle(0))).error().code == Errc::bad_request);
     // It runs on a CPU whose vCPU is not told apart: what it saved last is stale.
@@ -110,7 +110,7 @@ TEST_CASE_FIXTURE(Guest, "a running task has no saved registers") {
     CHECK(os->saved_registers(task(shell)).error().code == Errc::bad_data);
 }
 
-TEST_CASE_FIXTURE(Guest, "a task whose stack is gone or wrong gives an error that says so") {
+TEST_CASE_FIXTURE(LinuxGuest, "a task whose stack is gone or wrong gives an error that says so") {
     auto expected = "";
     SUBCASE("zombie") {
         tasks.edit<FakeTask>(shell, [](FakeTask& t) {
@@ -146,7 +146,7 @@ TEST_CASE_FIXTURE(Guest, "a task whose stack is gone or wrong gives an error tha
     CHECK(raw(task(shell).wchan) == 0);
 }
 
-TEST_CASE_FIXTURE(Guest, "task_space: the kernel's half by its own root, the user's by the task's") {
+TEST_CASE_FIXTURE(LinuxGuest, "task_space: the kernel's half by its own root, the user's by the task's") {
     refresh(idle_vcpus());
     const auto page = guest.in_heap(4096, 4096);
     guest.put_text(page, "user data");
@@ -161,7 +161,7 @@ TEST_CASE_FIXTURE(Guest, "task_space: the kernel's half by its own root, the use
     CHECK((*kernel)->translate(VirtualAddress{0x400000}).error().code == Errc::bad_address);
 }
 
-TEST_CASE_FIXTURE(Guest, "refresh notices that the kernel is gone") {
+TEST_CASE_FIXTURE(LinuxGuest, "refresh notices that the kernel is gone") {
     SUBCASE("the banner is overwritten") { guest.put_text(guest.banner(), "Windows"); }
     SUBCASE("after a reset its bytes are left in RAM, but no vCPU uses it") {
         CHECK(os->refresh(std::vector{guest.vcpu_in_firmware(), guest.vcpu_in_firmware()}).error().code ==
@@ -175,13 +175,13 @@ TEST_CASE_FIXTURE(Guest, "refresh notices that the kernel is gone") {
     CHECK(os->tasks().empty());
 }
 
-TEST_CASE_FIXTURE(Guest, "one vCPU in the kernel is enough for it to be there") {
+TEST_CASE_FIXTURE(LinuxGuest, "one vCPU in the kernel is enough for it to be there") {
     refresh({guest.vcpu_in_firmware(), tasks.vcpu(1, tasks.idle(1))});
     CHECK(task(tasks.idle(1)).vcpu == 1);
     CHECK_FALSE(task(tasks.idle(0)).vcpu);
 }
 
-TEST_CASE_FIXTURE(Guest, "a vCPU in user mode under KPTI still shows that it is there") {
+TEST_CASE_FIXTURE(LinuxGuest, "a vCPU in user mode under KPTI still shows that it is there") {
     tasks.run(0, shell);
     refresh({tasks.vcpu_in_user(0, root_of(shell) + 4096, 0), guest.vcpu_in_firmware()});
     CHECK(task(shell).vcpu == 0);

@@ -13,7 +13,7 @@ using exo::test::FakeMemory;
 
 namespace {
 
-std::string text(PhysicalMemory& memory, std::uint64_t address, std::size_t size) {
+std::string text_at(PhysicalMemory& memory, std::uint64_t address, std::size_t size) {
     std::string bytes(size, '?');
     const auto count = memory.read_some(PhysicalAddress{address}, std::as_writable_bytes(std::span{bytes}));
     return count ? bytes.substr(0, *count) : "error";
@@ -26,23 +26,23 @@ TEST_CASE("page cache: each page is read once, until invalidate()") {
     memory.add_ram(PhysicalAddress{0}, 1 << 16);
     memory.put_text(PhysicalAddress{0x1ffe}, "abcd");
     PageCache cache{memory};
-    CHECK(text(cache, 0x1ffe, 4) == "abcd");
+    CHECK(text_at(cache, 0x1ffe, 4) == "abcd");
     CHECK(memory.reads() == 2);
     memory.put_text(PhysicalAddress{0x1ffe}, "wxyz");
-    CHECK(text(cache, 0x1ffe, 2) == "ab");
-    CHECK(text(cache, 0x2000, 2) == "cd");
+    CHECK(text_at(cache, 0x1ffe, 2) == "ab");
+    CHECK(text_at(cache, 0x2000, 2) == "cd");
     CHECK(memory.reads() == 2);
     cache.invalidate();
-    CHECK(text(cache, 0x1ffe, 4) == "wxyz");
+    CHECK(text_at(cache, 0x1ffe, 4) == "wxyz");
 }
 
 TEST_CASE("page cache: the least recently used page gives way") {
     FakeMemory memory;
     memory.add_ram(PhysicalAddress{0}, 1 << 16);
     PageCache cache{memory, 2};
-    for (const std::uint64_t page : {1, 2, 1, 3, 1}) text(cache, page << 12, 8);
+    for (const std::uint64_t page : {1, 2, 1, 3, 1}) text_at(cache, page << 12, 8);
     CHECK(memory.reads() == 3);
-    text(cache, 2 << 12, 8);
+    text_at(cache, 2 << 12, 8);
     CHECK(memory.reads() == 4);
 }
 
@@ -53,12 +53,12 @@ TEST_CASE("page cache: holes and borders are what memory says") {
     memory.put_text(PhysicalAddress{0x17fe}, "ab");
     memory.put_text(PhysicalAddress{0x4800}, "cd");
     PageCache cache{memory};
-    CHECK(text(cache, 0x17fe, 10) == "ab");
-    CHECK(text(cache, 0x1800, 10) == "error");
-    CHECK(text(cache, 0x3000, 10) == "error");
-    CHECK(text(cache, 0x4800, 2) == "cd");
-    CHECK(text(cache, 0x5000, 1) == "error");
-    CHECK(text(cache, 0x3000, 0) == "");
+    CHECK(text_at(cache, 0x17fe, 10) == "ab");
+    CHECK(text_at(cache, 0x1800, 10) == "error");
+    CHECK(text_at(cache, 0x3000, 10) == "error");
+    CHECK(text_at(cache, 0x4800, 2) == "cd");
+    CHECK(text_at(cache, 0x5000, 1) == "error");
+    CHECK(text_at(cache, 0x3000, 0) == "");
     CHECK(cache.regions().size() == 2);
 }
 
@@ -67,15 +67,15 @@ TEST_CASE("page cache: bulk reads go past it, writes through it") {
     memory.add_ram(PhysicalAddress{0}, 1 << 16);
     memory.put_text(PhysicalAddress{0x2ffe}, "abcd");
     PageCache cache{memory};
-    CHECK(text(cache, 0x2ffe, 4) == "abcd");
+    CHECK(text_at(cache, 0x2ffe, 4) == "abcd");
     const std::array<std::byte, 2> in{std::byte{'X'}, std::byte{'Y'}};
     REQUIRE(cache.write_some(PhysicalAddress{0x2fff}, in));
-    CHECK(text(memory, 0x2ffe, 4) == "aXYd");
-    CHECK(text(cache, 0x2ffe, 4) == "aXYd");
+    CHECK(text_at(memory, 0x2ffe, 4) == "aXYd");
+    CHECK(text_at(cache, 0x2ffe, 4) == "aXYd");
 
     memory.put_text(PhysicalAddress{0x2ffe}, "1234");
-    CHECK(text(cache, 0x2000, PageCache::bulk).substr(0xffe, 4) == "1234");
+    CHECK(text_at(cache, 0x2000, PageCache::bulk).substr(0xffe, 4) == "1234");
     const auto before = memory.reads();
-    CHECK(text(cache, 0x2000, PageCache::bulk).size() == PageCache::bulk);
+    CHECK(text_at(cache, 0x2000, PageCache::bulk).size() == PageCache::bulk);
     CHECK(memory.reads() == before + 1);
 }

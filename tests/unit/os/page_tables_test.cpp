@@ -18,11 +18,11 @@ constexpr std::uint64_t w = 2;
 constexpr std::uint64_t u = 4;
 constexpr std::uint64_t large = 0x80;
 constexpr std::uint64_t nx = 1ULL << 63;
-constexpr VirtualAddress kernel{0xffff'ffff'8000'0000};
+constexpr VirtualAddress kernel_base{0xffff'ffff'8000'0000};
 
-struct Guest {
+struct GuestTables {
     FakeMemory memory;
-    Guest() { memory.add_ram(PhysicalAddress{0}, 1 << 20); }
+    GuestTables() { memory.add_ram(PhysicalAddress{0}, 1 << 20); }
     void entry(std::uint64_t table, std::uint64_t index, std::uint64_t value) {
         memory.put(PhysicalAddress{table + index * 8}, value);
     }
@@ -39,7 +39,7 @@ std::string physical(PageTables& tables, std::uint64_t address) {
 }  // namespace
 
 TEST_CASE("page tables: 4 levels, leaves of 4 KiB, 2 MiB and 1 GiB") {
-    Guest guest;
+    GuestTables guest;
     guest.entry(0x1000, 511, 0x2000 | p | w | u);
     guest.entry(0x2000, 510, 0x3000 | p | w);
     guest.entry(0x2000, 511, 0x4'4000'0000 | p | large | nx);
@@ -72,7 +72,7 @@ TEST_CASE("page tables: 4 levels, leaves of 4 KiB, 2 MiB and 1 GiB") {
 }
 
 TEST_CASE("page tables: a miss names the level and where its entry is") {
-    Guest guest;
+    GuestTables guest;
     guest.entry(0x1000, 511, 0x2000 | p | w);
     guest.entry(0x2000, 510, 0xdead'0000 | p | w);
     PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
@@ -87,7 +87,7 @@ TEST_CASE("page tables: a miss names the level and where its entry is") {
 }
 
 TEST_CASE("page tables: 5 levels; the same tables seen with 4 lead nowhere") {
-    Guest guest;
+    GuestTables guest;
     guest.entry(0x1000, 511, 0x2000 | p | w);
     guest.entry(0x2000, 511, 0x3000 | p | w);
     guest.entry(0x3000, 510, 0x4000 | p | w);
@@ -104,7 +104,7 @@ TEST_CASE("page tables: 5 levels; the same tables seen with 4 lead nowhere") {
 }
 
 TEST_CASE("page tables: PCID, no-flush and LAM bits of CR3 are not address") {
-    Guest guest;
+    GuestTables guest;
     guest.entry(0x1000, 0, 0x2000 | p);
     guest.entry(0x2000, 0, 0x4000'0000 | p | large);
     PageTables tables{guest.memory, PhysicalAddress{0xe000'0000'0000'1803}, x86::PagingMode::levels4};
@@ -113,7 +113,7 @@ TEST_CASE("page tables: PCID, no-flush and LAM bits of CR3 are not address") {
 }
 
 TEST_CASE("page tables: the C-bit of AMD's memory encryption is taken out of every entry") {
-    Guest guest;
+    GuestTables guest;
     const std::uint64_t c = 1ULL << 47;
     guest.entry(0x1000, 0, 0x2000 | p | c);
     guest.entry(0x2000, 0, 0x3000 | p | c);
@@ -125,7 +125,7 @@ TEST_CASE("page tables: the C-bit of AMD's memory encryption is taken out of eve
 }
 
 TEST_CASE("page tables: PAE and 32-bit") {
-    Guest guest;
+    GuestTables guest;
     guest.entry(0x1020, 3, 0x2000 | p);
     guest.entry(0x2000, 0, 0x3000 | p | w);
     guest.entry(0x2000, 1, 0x2'0020'0000 | p | large | nx);
@@ -146,14 +146,14 @@ TEST_CASE("page tables: PAE and 32-bit") {
 }
 
 TEST_CASE("page tables: without paging an address is itself, below 4 GiB") {
-    Guest guest;
+    GuestTables guest;
     PageTables tables{guest.memory, PhysicalAddress{0}, x86::PagingMode::none};
     CHECK(physical(tables, 0xfff0) == "0xfff0");
     CHECK(!tables.translate(VirtualAddress{1ULL << 32}));
 }
 
 TEST_CASE("page tables: translations are kept until forget()") {
-    Guest guest;
+    GuestTables guest;
     guest.entry(0x1000, 0, 0x2000 | p);
     guest.entry(0x2000, 0, 0x3000 | p);
     guest.entry(0x3000, 0, 0x4000 | p);
@@ -180,7 +180,7 @@ TEST_CASE("page tables: translations are kept until forget()") {
 }
 
 TEST_CASE("page tables: a miss is not kept") {
-    Guest guest;
+    GuestTables guest;
     PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
     CHECK(!tables.translate(VirtualAddress{0}));
     guest.entry(0x1000, 0, 0x2000 | p);
@@ -189,7 +189,7 @@ TEST_CASE("page tables: a miss is not kept") {
 }
 
 TEST_CASE("page tables: reads cross pages that are apart in physical memory") {
-    Guest guest;
+    GuestTables guest;
     guest.entry(0x1000, 0, 0x2000 | p);
     guest.entry(0x2000, 0, 0x3000 | p);
     guest.entry(0x3000, 0, 0x4000 | p);
@@ -204,7 +204,7 @@ TEST_CASE("page tables: reads cross pages that are apart in physical memory") {
 }
 
 TEST_CASE("page tables: leaves of a window, in address order") {
-    Guest guest;
+    GuestTables guest;
     guest.entry(0x1000, 511, 0x2000 | p | w);
     guest.entry(0x1000, 0, 0x2000 | p | w);
     guest.entry(0x2000, 510, 0x3000 | p | w);
@@ -220,7 +220,7 @@ TEST_CASE("page tables: leaves of a window, in address order") {
                          hex(leaf.translation.page_size) + (leaf.translation.executable ? " x" : ""));
         return true;
     };
-    CHECK(tables.for_each_leaf(kernel, 1 << 30, collect));
+    CHECK(tables.for_each_leaf(kernel_base, 1 << 30, collect));
     CHECK(leaves == std::vector<std::string>{"0xffffffff801ff000 0x9000 0x1000",
                                              "0xffffffffbfe00000 0x400000 0x200000 x"});
 
@@ -229,15 +229,16 @@ TEST_CASE("page tables: leaves of a window, in address order") {
     CHECK(leaves == std::vector<std::string>{"0xffffffffbfe00000 0x400000 0x200000 x",
                                              "0xffffffffc0000000 0xc0000000 0x40000000 x"});
     leaves.clear();
-    CHECK(tables.for_each_leaf(kernel, 4096, collect));
+    CHECK(tables.for_each_leaf(kernel_base, 4096, collect));
     CHECK(leaves.empty());
     leaves.clear();
-    CHECK(tables.for_each_leaf(kernel, 1 << 30, [&](const auto& leaf) { return collect(leaf) && false; }));
+    CHECK(
+        tables.for_each_leaf(kernel_base, 1 << 30, [&](const auto& leaf) { return collect(leaf) && false; }));
     CHECK(leaves.size() == 1);
 }
 
 TEST_CASE("page tables: a hostile guest cannot make the visit long") {
-    Guest guest;
+    GuestTables guest;
     // Every entry of one table points at itself: 512^4 leaves, were it followed.
     for (std::uint64_t i = 0; i < 512; ++i) guest.entry(0x1000, i, 0x1000 | p | w);
     PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels5};
@@ -250,7 +251,7 @@ TEST_CASE("page tables: a hostile guest cannot make the visit long") {
 }
 
 TEST_CASE("split address space: each half through its own tables") {
-    Guest guest;
+    GuestTables guest;
     guest.entry(0x1000, 511, 0x2000 | p);
     guest.entry(0x1000, 0, 0x2000 | p);
     guest.entry(0x2000, 510, 0x4000'0000 | p | large);
@@ -264,6 +265,6 @@ TEST_CASE("split address space: each half through its own tables") {
     CHECK(hex(task.translate(VirtualAddress{0xffff'ffff'8000'0010})->physical) == "0x40000010");
     CHECK(&task.physical() == &guest.memory);
     SplitAddressSpace thread{tables, nullptr};
-    CHECK(thread.translate(kernel));
+    CHECK(thread.translate(kernel_base));
     CHECK(thread.translate(VirtualAddress{0x10}).error().code == Errc::bad_address);
 }

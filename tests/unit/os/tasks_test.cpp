@@ -12,7 +12,7 @@ using namespace exo;
 using namespace exo::test;
 using os::state_letter;
 
-struct Guest {
+struct GuestTasks {
     GuestBuilder guest;
     TaskBuilder tasks{guest};
     std::uint64_t init = tasks.add_process({.tid = 1, .comm = "init"});
@@ -87,7 +87,7 @@ TEST_CASE("comm is made printable") {
     CHECK(text("a\n\x01\x7f\xff b)") == "a???? b)");
 }
 
-TEST_CASE_FIXTURE(Guest, "idle tasks, thread groups and threads, in order, each once") {
+TEST_CASE_FIXTURE(GuestTasks, "idle tasks, thread groups and threads, in order, each once") {
     CHECK(names() == everybody);
     CHECK(problems().empty());
     CHECK(task(71).tgid == 70);
@@ -105,7 +105,7 @@ TEST_CASE_FIXTURE(Guest, "idle tasks, thread groups and threads, in order, each 
     CHECK(raw(os->tasks()[0].wchan) == 0);
 }
 
-TEST_CASE_FIXTURE(Guest, "a broken list of tasks is reported and what both ends give is kept") {
+TEST_CASE_FIXTURE(GuestTasks, "a broken list of tasks is reported and what both ends give is kept") {
     probe();
     SUBCASE("an unreadable node") {
         tasks.edit<FakeTask>(init, [](FakeTask& t) { t.tasks.next = 0xffffc90000000000; });
@@ -129,7 +129,7 @@ TEST_CASE_FIXTURE(Guest, "a broken list of tasks is reported and what both ends 
     CHECK(contains(problems(), "list of tasks: node 0x"));
 }
 
-TEST_CASE_FIXTURE(Guest, "a node that is no task any more is left out, and both sources say so") {
+TEST_CASE_FIXTURE(GuestTasks, "a node that is no task any more is left out, and both sources say so") {
     probe();
     tasks.edit<FakeTask>(kthreadd, [](FakeTask& t) { t.pid = 0x7fffffff; });
     CHECK(names() == "swapper/0 swapper/1 init sh worker sleep");
@@ -137,28 +137,28 @@ TEST_CASE_FIXTURE(Guest, "a node that is no task any more is left out, and both 
     CHECK(contains(problems(), "pid table: pid 2:"));
 }
 
-TEST_CASE_FIXTURE(Guest, "a task that hides from the list is found in the pid table") {
+TEST_CASE_FIXTURE(GuestTasks, "a task that hides from the list is found in the pid table") {
     probe();
     tasks.unlink(kthreadd);
     CHECK(names() == "swapper/0 swapper/1 init sh worker sleep kthreadd");
     CHECK(problems() == "task 2 (kthreadd) is in the pid table only\n");
 }
 
-TEST_CASE_FIXTURE(Guest, "a task that hides from the pid table is found in the list") {
+TEST_CASE_FIXTURE(GuestTasks, "a task that hides from the pid table is found in the list") {
     probe();
     tasks.edit<FakePid>(tasks.pid_struct(2), [](FakePid& p) { p.tasks[0] = 0; });
     CHECK(names() == everybody);
     CHECK(problems() == "task 2 (kthreadd) is listed but not in the pid table\n");
 }
 
-TEST_CASE_FIXTURE(Guest, "a broken ring of threads") {
+TEST_CASE_FIXTURE(GuestTasks, "a broken ring of threads") {
     probe();
     tasks.edit<FakeTask>(shell, [](FakeTask& t) { t.thread_node.next = 8; });
     CHECK(names() == everybody);
     CHECK(contains(problems(), "threads of 70 (sh): "));
 }
 
-TEST_CASE_FIXTURE(Guest, "a thread group whose signal_struct cannot be read") {
+TEST_CASE_FIXTURE(GuestTasks, "a thread group whose signal_struct cannot be read") {
     probe();
     tasks.edit<FakeTask>(shell, [](FakeTask& t) { t.signal = 0xffffc90000000000; });
     // The pid table still has the thread.
@@ -167,14 +167,14 @@ TEST_CASE_FIXTURE(Guest, "a thread group whose signal_struct cannot be read") {
     CHECK(contains(problems(), "task 71 (worker) is in the pid table only"));
 }
 
-TEST_CASE_FIXTURE(Guest, "an init_task that is none") {
+TEST_CASE_FIXTURE(GuestTasks, "an init_task that is none") {
     probe();
     tasks.edit<FakeTask>(tasks.init_task(), [](FakeTask& t) { t.stack = 12; });
     CHECK(names() == "swapper/1 init kthreadd sh worker sleep");  // from the pid table
     CHECK(contains(problems(), "idle task: no task at"));
 }
 
-TEST_CASE_FIXTURE(Guest, "the guest runs a task that is in no list") {
+TEST_CASE_FIXTURE(GuestTasks, "the guest runs a task that is in no list") {
     probe();
     tasks.unlink(last);
     tasks.edit<FakePid>(tasks.pid_struct(80), [](FakePid& p) { p.tasks[0] = 0; });

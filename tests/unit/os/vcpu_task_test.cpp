@@ -13,7 +13,7 @@ using namespace exo;
 using namespace exo::test;
 
 // Two CPUs: shell runs on 0, editor on 1.
-struct Guest {
+struct GuestCpus {
     GuestBuilder guest;
     TaskBuilder tasks{guest, 2};
     std::uint64_t shell = tasks.add_process({.tid = 1, .comm = "sh"});
@@ -21,7 +21,7 @@ struct Guest {
     std::uint64_t other = tasks.add_process({.tid = 3, .comm = "cc"});
     std::unique_ptr<os::OsAwareness> os;
 
-    Guest() {
+    GuestCpus() {
         tasks.run(0, shell);
         tasks.run(1, editor);
         guest.finish();
@@ -55,14 +55,14 @@ struct Guest {
     }
 };
 
-TEST_CASE_FIXTURE(Guest, "in the kernel, by GDT or GS base, whatever the order of the vCPUs") {
+TEST_CASE_FIXTURE(GuestCpus, "in the kernel, by GDT or GS base, whatever the order of the vCPUs") {
     CHECK(on({tasks.vcpu(0, shell), tasks.vcpu(1, editor)}) == "12");
     CHECK(on({tasks.vcpu(1, editor), tasks.vcpu(0, shell)}) == "21");
     CHECK(on({no_gdt(tasks.vcpu(1, editor)), no_gdt(tasks.vcpu(0, shell))}) == "21");
     CHECK(os->problems().empty());
 }
 
-TEST_CASE_FIXTURE(Guest, "in user mode the kernel's GS base is the other one") {
+TEST_CASE_FIXTURE(GuestCpus, "in user mode the kernel's GS base is the other one") {
     CHECK(on({no_gdt(tasks.vcpu_in_user(0, root_of(shell) + 4096, 0x7f00)),
               no_gdt(tasks.vcpu_in_user(1, root_of(editor) + 4096, 0))}) == "12");
     // A user may set any GS base, also another CPU's.
@@ -70,7 +70,7 @@ TEST_CASE_FIXTURE(Guest, "in user mode the kernel's GS base is the other one") {
               no_gdt(tasks.vcpu_in_user(1, root_of(editor) + 4096, tasks.area(0)))}) == "12");
 }
 
-TEST_CASE_FIXTURE(Guest, "between an entry and swapgs the bases are still the user's way round") {
+TEST_CASE_FIXTURE(GuestCpus, "between an entry and swapgs the bases are still the user's way round") {
     auto entry = no_gdt(tasks.vcpu(0, shell));
     entry.set(x86::gs_base, 0x7f00);
     entry.set(x86::k_gs_base, tasks.area(0));
@@ -82,7 +82,7 @@ TEST_CASE_FIXTURE(Guest, "between an entry and swapgs the bases are still the us
     CHECK(on({entry, no_gdt(tasks.vcpu(1, editor))}) == "12");
 }
 
-TEST_CASE_FIXTURE(Guest, "in the middle of a switch the stack decides") {
+TEST_CASE_FIXTURE(GuestCpus, "in the middle of a switch the stack decides") {
     const auto switched = [&](std::uint64_t stack_owner) {
         return std::vector{with(tasks.vcpu(0, shell), x86::rsp,
                                 tasks.get<FakeTask>(stack_owner).stack + TaskBuilder::stack_bytes - 0x80)};
@@ -96,13 +96,13 @@ TEST_CASE_FIXTURE(Guest, "in the middle of a switch the stack decides") {
     CHECK(on(switched(other)) == "3");
 }
 
-TEST_CASE_FIXTURE(Guest, "on an interrupt or exception stack it is the current task") {
+TEST_CASE_FIXTURE(GuestCpus, "on an interrupt or exception stack it is the current task") {
     const auto irq_stack = raw(guest.in_heap(16384, 4096)) + 0x3f00;
     CHECK(on({with(tasks.vcpu(0, shell), x86::rsp, irq_stack),
               with(tasks.vcpu(1, editor), x86::rsp, 0xfffffe0000002ff8)}) == "12");
 }
 
-TEST_CASE_FIXTURE(Guest, "no GS base of the kernel in sight: by the stack, by the page tables") {
+TEST_CASE_FIXTURE(GuestCpus, "no GS base of the kernel in sight: by the stack, by the page tables") {
     auto lost = no_gdt(tasks.vcpu(1, editor));
     lost.set(x86::gs_base, 0);
     CHECK(on({lost, tasks.vcpu(0, shell)}) == "21");
@@ -115,7 +115,7 @@ TEST_CASE_FIXTURE(Guest, "no GS base of the kernel in sight: by the stack, by th
     CHECK(on({user, user}) == "42");
 }
 
-TEST_CASE_FIXTURE(Guest, "what cannot be told is said") {
+TEST_CASE_FIXTURE(GuestCpus, "what cannot be told is said") {
     auto lost = no_gdt(tasks.vcpu(1, editor));
     lost.set(x86::gs_base, 0x1234);
     lost.set(x86::rsp, 0xffffc90000000000);
@@ -127,7 +127,7 @@ TEST_CASE_FIXTURE(Guest, "what cannot be told is said") {
     CHECK(on({tasks.vcpu(0, shell), tasks.vcpu(0, shell)}) == "1-");
 }
 
-TEST_CASE_FIXTURE(Guest, "a CPU whose current task is garbage") {
+TEST_CASE_FIXTURE(GuestCpus, "a CPU whose current task is garbage") {
     std::uint64_t garbage = 0;
     SUBCASE("null") { garbage = 0; }
     SUBCASE("unmapped") { garbage = 0xffffc90000000000; }
@@ -139,7 +139,7 @@ TEST_CASE_FIXTURE(Guest, "a CPU whose current task is garbage") {
     CHECK_FALSE(os->problems().empty());
 }
 
-TEST_CASE_FIXTURE(Guest, "before the per-CPU areas are set up") {
+TEST_CASE_FIXTURE(GuestCpus, "before the per-CPU areas are set up") {
     // Every entry is the boot CPU's initial area.
     guest.put(VirtualAddress{tasks.per_cpu_offsets() + 8}, tasks.area(0));
     CHECK(on({tasks.vcpu(0, shell), guest.vcpu_in_firmware()}) == "1-");
@@ -151,7 +151,7 @@ TEST_CASE_FIXTURE(Guest, "before the per-CPU areas are set up") {
     }
 }
 
-TEST_CASE_FIXTURE(Guest, "of two places for the CPU of a task the one that idle tasks agree with") {
+TEST_CASE_FIXTURE(GuestCpus, "of two places for the CPU of a task the one that idle tasks agree with") {
     // RHEL 9's 5.14 has both, of which one is not maintained.
     os::StructLayout layout;
     layout.task.cpu = {offsetof(FakeTask, dead_cpu), 4};

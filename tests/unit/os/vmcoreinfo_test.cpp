@@ -13,7 +13,7 @@ using exo::test::FakeMemory;
 namespace {
 
 // As a kernel 6.1 writes it.
-const std::string text =
+const std::string note_text =
     "OSRELEASE=6.1.0-50-cloud-amd64\nBUILD-ID=8b1e40\nPAGESIZE=4096\nSYMBOL(init_uts_ns)=ffffffff9481b5c0\n"
     "OFFSET(uts_namespace.name)=0\nSYMBOL(swapper_pg_dir)=ffffffff94810000\nSYMBOL(_stext)=ffffffff92e00000\n"
     "SIZE(page)=64\nOFFSET(list_head.next)=0\nLENGTH(zone.free_area)=11\nNUMBER(phys_base)=-1966080000\n"
@@ -23,7 +23,7 @@ const std::string text =
 }  // namespace
 
 TEST_CASE("VMCOREINFO: values in the base that the kernel prints them in") {
-    const auto info = VmCoreInfo::parse(text + std::string(20, '\0') + "behind");
+    const auto info = VmCoreInfo::parse(note_text + std::string(20, '\0') + "behind");
     REQUIRE(info);
     CHECK(info->release() == "6.1.0-50-cloud-amd64");
     CHECK(info->symbol("swapper_pg_dir") == VirtualAddress{0xffffffff94810000});
@@ -56,8 +56,9 @@ TEST_CASE("VMCOREINFO: a scan goes on until one is accepted") {
     memory.add_ram(PhysicalAddress{0}, 0x10'0000);
     memory.put_text(PhysicalAddress{0x3000}, "OSRELEASE=%s\n\x01");
     memory.put_text(PhysicalAddress{0x5000}, "OSRELEASE=5.10.0-former\nSYMBOL(_stext)=ffffffff81000000\n");
-    memory.put_text(PhysicalAddress{0x7010}, text);  // a copy of it in a note, not at the start of a page
-    memory.put_text(PhysicalAddress{0x9000}, text);
+    memory.put_text(PhysicalAddress{0x7010},
+                    note_text);  // a copy of it in a note, not at the start of a page
+    memory.put_text(PhysicalAddress{0x9000}, note_text);
     const auto ours = [](const VmCoreInfo& info) {
         return info.symbol("_stext") == VirtualAddress{0xffffffff92e00000};
     };

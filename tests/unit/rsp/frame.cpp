@@ -14,7 +14,7 @@ using exo::rsp::FrameDecoder;
 
 namespace {
 
-using Kind = Frame::Kind;
+using FrameKind = Frame::Kind;
 
 // What a decoder makes of `wire`, one word an event: kind, and payload where there is one.
 std::vector<std::string> events(FrameDecoder& decoder, std::string_view wire, std::size_t piece = 1 << 20) {
@@ -24,13 +24,13 @@ std::vector<std::string> events(FrameDecoder& decoder, std::string_view wire, st
         wire.remove_prefix(std::min(piece, wire.size()));
         while (const std::optional<Frame> frame = decoder.next()) {
             switch (frame->kind) {
-                case Kind::packet: seen.push_back("packet:" + frame->payload); break;
-                case Kind::notification: seen.push_back("notification:" + frame->payload); break;
-                case Kind::ack: seen.push_back("ack"); break;
-                case Kind::nack: seen.push_back("nack"); break;
-                case Kind::interrupt: seen.push_back("interrupt"); break;
-                case Kind::bad_checksum: seen.push_back("bad_checksum"); break;
-                case Kind::too_long: seen.push_back("too_long"); break;
+                case FrameKind::packet: seen.push_back("packet:" + frame->payload); break;
+                case FrameKind::notification: seen.push_back("notification:" + frame->payload); break;
+                case FrameKind::ack: seen.push_back("ack"); break;
+                case FrameKind::nack: seen.push_back("nack"); break;
+                case FrameKind::interrupt: seen.push_back("interrupt"); break;
+                case FrameKind::bad_checksum: seen.push_back("bad_checksum"); break;
+                case FrameKind::too_long: seen.push_back("too_long"); break;
             }
         }
     }

@@ -18,8 +18,8 @@ constexpr BreakpointKey soft{BreakpointKind::software, here, 1};
 constexpr BreakpointKey hard{BreakpointKind::hardware, here, 1};
 constexpr BreakpointKey watch{BreakpointKind::write_watch, here, 8};
 
-struct Fixture {
-    explicit Fixture(FakeMachineShape shape = {}, bool with_os = true)
+struct TableFixture {
+    explicit TableFixture(FakeMachineShape shape = {}, bool with_os = true)
         : fake(std::move(shape)), table(*fake.machine) {
         if (with_os) fake.add_task(1, "init", 0);
         REQUIRE(fake.machine->look().has_value());
@@ -35,7 +35,7 @@ struct Fixture {
 }  // namespace
 
 TEST_CASE("an insertion takes effect at once, a removal at the next resume") {
-    Fixture f;
+    TableFixture f;
     REQUIRE(f.table.insert(soft).has_value());
     REQUIRE(f.table.insert(soft).has_value());
     CHECK(f.log() == Log{"insert software 0xffffffff81001000 1"});
@@ -53,7 +53,7 @@ TEST_CASE("an insertion takes effect at once, a removal at the next resume") {
 }
 
 TEST_CASE("one insertion of the client's is one removal, in whatever number they come") {
-    Fixture f;
+    TableFixture f;
     REQUIRE(f.table.insert(soft).has_value());
     REQUIRE(f.table.insert(soft).has_value());
     f.table.remove(soft);
@@ -67,7 +67,7 @@ TEST_CASE("one insertion of the client's is one removal, in whatever number they
 }
 
 TEST_CASE("run control's own stays while the client's comes and goes") {
-    Fixture f;
+    TableFixture f;
     REQUIRE(f.table.insert_internal(here).has_value());
     CHECK(f.table.any_at(here));
     CHECK_FALSE(f.table.client_breakpoint_at(here).has_value());
@@ -84,7 +84,7 @@ TEST_CASE("run control's own stays while the client's comes and goes") {
 }
 
 TEST_CASE("int3, then a debug register, then pending; tried again at each resume") {
-    Fixture f{{.debug_registers = 1}};
+    TableFixture f{{.debug_registers = 1}};
     f.fake.target->unmap_for_breakpoints(here);
     f.fake.target->unmap_for_breakpoints(there);
     REQUIRE(f.table.insert(soft).has_value());
@@ -113,7 +113,7 @@ TEST_CASE("int3, then a debug register, then pending; tried again at each resume
 }
 
 TEST_CASE("before there is a kernel a debug register comes first") {
-    Fixture f{{.debug_registers = 1}, false};
+    TableFixture f{{.debug_registers = 1}, false};
     REQUIRE(f.table.insert(soft).has_value());
     CHECK(f.state(soft).armed == BreakpointKind::hardware);
     const BreakpointKey second{BreakpointKind::software, there, 1};
@@ -122,7 +122,7 @@ TEST_CASE("before there is a kernel a debug register comes first") {
 }
 
 TEST_CASE("Z0 as a debug register and Z1 at one address are one in the machine") {
-    Fixture f{{}, false};
+    TableFixture f{{}, false};
     REQUIRE(f.table.insert(soft).has_value());
     REQUIRE(f.table.insert(hard).has_value());
     CHECK(f.log() == Log{"insert hardware 0xffffffff81001000 1"});
@@ -140,33 +140,33 @@ TEST_CASE("Z0 as a debug register and Z1 at one address are one in the machine")
 }
 
 TEST_CASE("what is no software breakpoint and fails is refused, and not kept") {
-    Fixture f{{.debug_registers = 0}};
+    TableFixture f{{.debug_registers = 0}};
     CHECK(f.table.insert(watch).error().code == Errc::no_free_slot);
     CHECK(f.table.insert(hard).error().code == Errc::no_free_slot);
     CHECK(f.table.all().empty());
 }
 
 TEST_CASE("a target that is gone is an error for software breakpoints too") {
-    Fixture f;
+    TableFixture f;
     f.fake.target->fail("insert", {Errc::target_gone, "gone"});
     CHECK(f.table.insert(soft).error().code == Errc::target_gone);
     CHECK(f.table.all().empty());
 }
 
 TEST_CASE("kinds") {
-    Fixture f{{.kinds = {BreakpointKind::hardware}}};
+    TableFixture f{{.kinds = {BreakpointKind::hardware}}};
     CHECK(f.table.supports(BreakpointKind::hardware));
     CHECK(f.table.supports(BreakpointKind::software));  // as a hardware one
     CHECK_FALSE(f.table.supports(BreakpointKind::write_watch));
     REQUIRE(f.table.insert(soft).has_value());
     CHECK(f.log() == Log{"insert hardware 0xffffffff81001000 1"});
-    Fixture none{{.breakpoints = false}};
+    TableFixture none{{.breakpoints = false}};
     CHECK_FALSE(none.table.supports(BreakpointKind::software));
     CHECK(none.table.insert(hard).error().code == Errc::unsupported);
 }
 
 TEST_CASE("a removal that fails is tried again at the next resume") {
-    Fixture f;
+    TableFixture f;
     REQUIRE(f.table.insert(soft).has_value());
     f.table.remove(soft);
     f.fake.target->fail("remove", {Errc::backend, "no"});
@@ -178,7 +178,7 @@ TEST_CASE("a removal that fails is tried again at the next resume") {
 }
 
 TEST_CASE("lift and put back, with failures") {
-    Fixture f;
+    TableFixture f;
     REQUIRE(f.table.insert(soft).has_value());
     REQUIRE(f.table.insert(hard).has_value());
     const BreakpointKey elsewhere{BreakpointKind::software, there, 1};
@@ -202,7 +202,7 @@ TEST_CASE("lift and put back, with failures") {
 }
 
 TEST_CASE("after a detach nothing is left, and memory is as it was") {
-    Fixture f{{.int3_in_memory = true}};
+    TableFixture f{{.int3_in_memory = true}};
     f.fake.target->ram().at(0x1000, 1)[0] = std::byte{0x55};
     REQUIRE(f.table.insert(soft).has_value());
     CHECK(f.fake.target->ram().at(0x1000, 1)[0] == std::byte{0xcc});
@@ -215,7 +215,7 @@ TEST_CASE("after a detach nothing is left, and memory is as it was") {
 }
 
 TEST_CASE("one that is pending or a debug register hides nothing") {
-    Fixture f{{.int3_in_memory = true}};
+    TableFixture f{{.int3_in_memory = true}};
     f.fake.target->unmap_for_breakpoints(here);
     REQUIRE(f.table.insert(soft).has_value());
     CHECK(f.state(soft).armed == BreakpointKind::hardware);

@@ -13,7 +13,7 @@ TEST_CASE("steps of a thread that stays on its vCPU need no look at the guest") 
     const int looks = f.fake.kernel.refreshes;
     for (std::uint64_t at = 1; at <= 3; ++at) {
         REQUIRE(f.resume(at == 2 ? "s:1" : "s:1;c").has_value());
-        f.script(Cause::step, 0, text + at);
+        f.script(Cause::step, 0, kernel_text + at);
         CHECK(f.stop().thread == 1);
         CHECK(f.control.stepped(1)->vcpu == 0U);
         CHECK(f.control.stepped(2) == nullptr);
@@ -37,7 +37,7 @@ TEST_CASE("steps of a thread that stays on its vCPU need no look at the guest") 
     }
     SUBCASE("and a step after which another stack is in use") {
         REQUIRE(f.resume("s:1").has_value());
-        f.script(Cause::step, 0, text + 9, stack2, 3);
+        f.script(Cause::step, 0, kernel_text + 9, stack2, 3);
         f.runs_on();
         CHECK(f.fake.kernel.refreshes > looks);
     }
