@@ -52,7 +52,7 @@ bool for_each_chunk(PhysicalMemory& memory, std::size_t overlap,
 bool find_in_ram(PhysicalMemory& memory, std::string_view needle, std::uint64_t alignment,
                  const std::function<bool(PhysicalAddress)>& visit, ScanLimits limits) {
     const auto look = [&](PhysicalAddress start, ConstBytes bytes) {
-        const std::string_view text{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+        const auto text = as_text(bytes);
         if (alignment >= page_bytes) {  // few places: look at them only
             const std::uint64_t first = (raw(start) + alignment - 1) / alignment * alignment - raw(start);
             for (std::uint64_t at = first; at + needle.size() <= text.size(); at += alignment) {

@@ -27,6 +27,10 @@ constexpr VirtualAddress operator+(VirtualAddress a, std::uint64_t n) { return V
 using MutableBytes = std::span<std::byte>;
 using ConstBytes = std::span<const std::byte>;
 
+inline std::string_view as_text(ConstBytes bytes) {
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 struct MemoryRegion {
     enum class Kind : std::uint8_t { ram, rom, mmio };
     PhysicalAddress start{};

@@ -95,8 +95,8 @@ bool Inference::is_text(std::uint64_t address) const {
 std::optional<std::uint32_t> Inference::find_comm() const {
     using namespace std::string_view_literals;
     for (const auto name : {"swapper/0\0"sv, "swapper\0"sv}) {
-        const auto found = std::ranges::search(init_.bytes, std::as_bytes(std::span{name}));
-        if (!found.empty()) return static_cast<std::uint32_t>(found.begin() - init_.bytes.begin());
+        const auto at = as_text(init_.bytes).find(name);
+        if (at != std::string_view::npos) return static_cast<std::uint32_t>(at);
     }
     return std::nullopt;
 }
@@ -358,11 +358,8 @@ std::uint64_t find_init_task(KernelImage& image, const StructLayout& layout) {
     std::vector<std::byte> bytes(chunk + 64);
     for (auto at = raw(image.start); at < raw(image.end); at += chunk) {
         const auto got = image.space->read_some(VirtualAddress{at}, bytes).value_or(0);
-        auto rest = std::span{bytes}.first(got);
-        while (true) {
-            const auto found = std::ranges::search(rest, std::as_bytes(std::span{name}));
-            if (found.empty()) break;
-            const auto offset = static_cast<std::uint64_t>(found.begin() - std::span{bytes}.begin());
+        const auto text = as_text(std::span{bytes}.first(got));
+        for (auto offset = text.find(name); offset != text.npos; offset = text.find(name, offset + 1)) {
             const auto task = at + offset - layout.task.comm.offset;
             const auto pid =
                 image.space->read_value<std::uint32_t>(VirtualAddress{task + layout.task.pid.offset});
@@ -371,7 +368,6 @@ std::uint64_t find_init_task(KernelImage& image, const StructLayout& layout) {
             if (task % 64 == 0 && pid == 0U && stack && (*stack & kernel_half) != 0 && *stack % 4096 == 0) {
                 return task;
             }
-            rest = rest.subspan(static_cast<std::size_t>(found.begin() - rest.begin()) + 1);
         }
     }
     return 0;

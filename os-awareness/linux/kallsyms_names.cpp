@@ -63,7 +63,7 @@ std::optional<TokenTable> token_table_around(ConstBytes image, std::size_t digit
         for (; token < token_count && at - table.begin == offset_of(token); ++token) {
             const auto next = after_token(image, at);
             if (!next || *next > end) break;
-            table.tokens[token] = {reinterpret_cast<const char*>(image.data()) + at, *next - at - 1};
+            table.tokens[token] = as_text(image).substr(at, *next - at - 1);
             at = *next;
         }
         if (token == token_count && at == end) return table;
@@ -151,7 +151,7 @@ std::optional<NameTable> names_before(ConstBytes image, const Markers& markers, 
 
 std::vector<TokenTable> find_token_tables(ConstBytes image, std::size_t limit) {
     std::vector<TokenTable> tables;
-    const std::string_view text{reinterpret_cast<const char*>(image.data()), image.size()};
+    const auto text = as_text(image);
     std::size_t rows = 0;
     for (auto at = text.find(digit_tokens); at != text.npos; at = text.find(digit_tokens, at + 1)) {
         if (auto table = token_table_around(image, at)) tables.push_back(*table);

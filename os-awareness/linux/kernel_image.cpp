@@ -48,7 +48,7 @@ std::string read_banner(AddressSpace& space, VirtualAddress address) {
 
 // For kernels without data symbols: "Linux version 5", not the format "%s version %s".
 std::optional<VirtualAddress> search_banner(ConstBytes bytes, VirtualAddress start) {
-    const std::string_view text{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+    const auto text = as_text(bytes);
     for (auto at = text.find(banner_prefix); at != text.npos; at = text.find(banner_prefix, at + 1)) {
         const auto rest = text.substr(at + banner_prefix.size(), banner_limit);
         if (!rest.empty() && rest[0] >= '1' && rest[0] <= '9' && rest.find('\n') != rest.npos)
