@@ -1,6 +1,7 @@
 // Memory, in the address space of the selected thread.
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -19,6 +20,11 @@ constexpr std::size_t chunk_size = 1U << 20U;
 // since nobody has anything else to do while the client reads the very last.
 constexpr std::size_t largest_piece = 1U << 18U;
 constexpr std::size_t smallest_piece = 1U << 16U;
+// The kernel copies by `rep movsb`, which AMD's Zen 3 was seen to do at a third of its speed where the target
+// lies 1 to 31 bytes further in its page than the source: just where malloc puts large blocks. Any other
+// distance will do.
+constexpr std::size_t copy_page = 4096;
+constexpr std::size_t copy_distance = 256;
 
 Result<std::size_t> read_some(Session& session, std::uint64_t address, MutableBytes out) {
     if (session.physical_addresses) {
@@ -37,17 +43,18 @@ public:
           address_(address),
           left_(length),
           hex_(hex),
-          bytes_(std::make_unique_for_overwrite<std::byte[]>(next_size())) {}
+          bytes_(std::make_unique_for_overwrite<std::byte[]>(next_size() + copy_page)) {}
 
     Result<std::string_view> next() {
         if (left_ == 0) return std::string_view{};
         const std::size_t want = next_size();
-        const std::size_t count = TRY(read_some(*session_, address_, MutableBytes{bytes_.get(), want}));
+        std::byte* const bytes = bytes_.get() + offset_of_next();
+        const std::size_t count = TRY(read_some(*session_, address_, MutableBytes{bytes, want}));
         address_ += count;
         left_ = count < want ? 0 : left_ - count;
-        if (!hex_) return std::string_view{reinterpret_cast<const char*>(bytes_.get()), count};
+        if (!hex_) return std::string_view{reinterpret_cast<const char*>(bytes), count};
         digits_.clear();
-        rsp::append_hex(digits_, ConstBytes{bytes_.get(), count});
+        rsp::append_hex(digits_, ConstBytes{bytes, count});
         return std::string_view{digits_};
     }
     [[nodiscard]] bool at_end() const { return left_ == 0; }
@@ -56,12 +63,15 @@ private:
     [[nodiscard]] std::size_t next_size() const {
         return std::min(left_, std::clamp(left_ / 2, smallest_piece, largest_piece));
     }
+    [[nodiscard]] std::size_t offset_of_next() const {
+        return (address_ + copy_distance - reinterpret_cast<std::uintptr_t>(bytes_.get())) % copy_page;
+    }
 
     Session* session_;
     std::uint64_t address_;
     std::size_t left_;
     bool hex_;
-    std::unique_ptr<std::byte[]> bytes_;  // as many as the first piece has: none is larger
+    std::unique_ptr<std::byte[]> bytes_;  // for the first piece, the largest, wherever it begins
     std::string digits_;
 };
 
