@@ -1,6 +1,7 @@
 #include "os-awareness/page_cache.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace exo::os {
 
@@ -9,7 +10,7 @@ PageCache::PageCache(PhysicalMemory& memory, std::size_t pages)
 
 void PageCache::invalidate() {
     by_number_.clear();
-    pages_.clear();
+    spare_.splice(spare_.end(), pages_);
 }
 
 Result<const PageCache::Page*> PageCache::page(std::uint64_t number) {
@@ -17,13 +18,16 @@ Result<const PageCache::Page*> PageCache::page(std::uint64_t number) {
         pages_.splice(pages_.begin(), pages_, it->second);
         return &pages_.front();
     }
-    Page fresh{number, std::vector<std::byte>(page_bytes)};
-    fresh.bytes.resize(TRY(memory_->read_some(PhysicalAddress{number * page_bytes}, fresh.bytes)));
     if (pages_.size() == limit_) {
         by_number_.erase(pages_.back().number);
-        pages_.pop_back();
+        spare_.splice(spare_.begin(), pages_, std::prev(pages_.end()));
     }
-    pages_.push_front(std::move(fresh));
+    if (spare_.empty()) spare_.emplace_front();
+    Page& fresh = spare_.front();
+    fresh.number = number;
+    fresh.bytes.resize(page_bytes);
+    fresh.bytes.resize(TRY(memory_->read_some(PhysicalAddress{number * page_bytes}, fresh.bytes)));
+    pages_.splice(pages_.begin(), spare_, spare_.begin());
     by_number_.emplace(number, pages_.begin());
     return &pages_.front();
 }
@@ -56,7 +60,7 @@ Result<std::size_t> PageCache::write_some(PhysicalAddress address, ConstBytes in
     for (std::uint64_t number = raw(address) / page_bytes; number <= last; ++number) {
         const auto it = by_number_.find(number);
         if (it == by_number_.end()) continue;
-        pages_.erase(it->second);
+        spare_.splice(spare_.begin(), pages_, it->second);
         by_number_.erase(it);
     }
     return count;

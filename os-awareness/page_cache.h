@@ -37,6 +37,7 @@ private:
     PhysicalMemory* memory_;
     std::size_t limit_;
     std::list<Page> pages_;  // most recently used first
+    std::list<Page> spare_;  // to be filled again: allocating them anew is a good part of a look at the tasks
     std::unordered_map<std::uint64_t, std::list<Page>::iterator> by_number_;
 };
 

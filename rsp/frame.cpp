@@ -4,14 +4,13 @@
 #include <array>
 #include <utility>
 
+#include "rsp/escape.h"
 #include "rsp/hex.h"
 #include "rsp/scan.h"
 
 namespace exo::rsp {
 namespace {
 
-constexpr char escape_mark = '}';
-constexpr char escape_flip = 0x20;
 constexpr char interrupt_byte = 0x03;
 constexpr char telnet_command = '\xff';  // IAC
 constexpr char telnet_break = '\xf3';    // BRK
@@ -19,50 +18,19 @@ constexpr char telnet_break = '\xf3';    // BRK
 constexpr int run_bias = 29;
 constexpr int longest_run = '~' - run_bias;
 
-// Writes `payload` escaped, returns how many bytes that took; `out` has room for twice its size.
-std::size_t escape(std::string_view payload, char* out) {
-    char* const start = out;
-    const char* in = payload.data();
-    const char* const end = in + payload.size();
-    while (static_cast<std::size_t>(end - in) >= scan_width) {
-        // The whole block is copied; what follows a framing byte in it is overwritten in the next turn.
-        std::memcpy(out, in, scan_width);
-        const std::size_t clean = clean_bytes(in);
-        if (clean == scan_width) {  // constants: adding `clean` would make each turn wait for the one before
-            in += scan_width;
-            out += scan_width;
-            continue;
-        }
-        in += clean;
-        out += clean;
-        *out++ = escape_mark;
-        *out++ = static_cast<char>(*in++ ^ escape_flip);
-    }
-    for (; in != end; ++in) {
-        if (frames_packet(*in)) {
-            *out++ = escape_mark;
-            *out++ = static_cast<char>(*in ^ escape_flip);
-        } else {
-            *out++ = *in;
-        }
-    }
-    return static_cast<std::size_t>(out - start);
-}
-
 }  // namespace
 
 PacketWriter::PacketWriter(WireBuffer& out, char start) : out_(&out) { out.push_back(start); }
 
 void PacketWriter::add(std::string_view piece) {
-    constexpr std::size_t block = 4096;  // what was escaped is in the cache when it is added up
+    // In blocks, so that room for twice its size is not asked for at once.
+    constexpr std::size_t block = 1U << 14U;
     while (!piece.empty()) {
         const std::string_view chunk = piece.substr(0, block);
         piece.remove_prefix(chunk.size());
-        const std::size_t length = escape(chunk, out_->prepare(2 * chunk.size()));
-        out_->commit(length);
-        // Each escape adds the mark, and takes 0x20 away: all four framing bytes have that bit set.
-        const auto escapes = static_cast<std::uint8_t>(length - chunk.size());
-        sum_ = static_cast<std::uint8_t>(sum_ + sum_bytes(chunk) + escapes * (escape_mark - escape_flip));
+        const Escaped escaped = escape(chunk, out_->prepare(2 * chunk.size()));
+        out_->commit(escaped.length);
+        sum_ = static_cast<std::uint8_t>(sum_ + escaped.sum);
     }
 }
 

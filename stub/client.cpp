@@ -17,6 +17,8 @@ constexpr std::chrono::milliseconds step_time{5};
 // in bytes: then it has to wait.
 constexpr std::size_t most_waiting = 1024;
 constexpr std::size_t most_unsent = 4U << 20U;
+// Less of a reply than this waits for its next piece.
+constexpr std::size_t worth_sending = 4096;
 // How long the next packet is looked for before the thread sleeps, and after how many of them somebody else
 // (a signal, another client) has a turn.
 constexpr std::chrono::microseconds linger_time{40};
@@ -280,12 +282,10 @@ void Client::send_packet(const Reply& reply) {
     rsp::WireBuffer& out = acks_ ? last_packet_ : outgoing_;
     if (acks_) last_packet_.clear();
     rsp::PacketWriter writer{out};
-    std::string_view piece = reply.payload;
-    while (!piece.empty()) {
-        runs ? writer.add_with_runs(piece) : writer.add(piece);
-        if (!reply.more) break;
-        if (!acks_) flush();
-        piece = reply.more();
+    for (Reply::Piece piece{reply.payload, !reply.more};; piece = reply.more()) {
+        runs ? writer.add_with_runs(piece.bytes) : writer.add(piece.bytes);
+        if (piece.last) break;
+        if (!acks_ && outgoing_.size() >= worth_sending) flush();
     }
     writer.finish();
     if (acks_) outgoing_.append(last_packet_.view());

@@ -20,19 +20,24 @@ struct Reply {
     };
     Kind kind = Kind::packet;
     std::string payload;  // unescaped; empty is the "unknown packet" reply
-    // The rest of the payload where it is long: the next piece, good until the one after; empty at the end.
-    // To be asked before the session is asked anything else. The client reads the first pieces while the
-    // others are made.
-    std::function<std::string_view()> more;
+    struct Piece {
+        std::string_view bytes;  // good until the next piece; may be empty
+        bool last = true;        // not to be asked again
+    };
+    // The rest of the payload where it is long. To be asked before the session is asked anything else. The
+    // client reads the first pieces while the others are made.
+    std::function<Piece()> more;
     std::vector<std::string> before;  // packets to send first: O console output
     bool binary = false;              // memory as it is, in which runs are not looked for
     bool closes = false;              // the session ends after this
     bool ends_acks = false;           // QStartNoAckMode: no + and - after this reply
 
     void complete() {
-        if (!more) return;
-        for (auto piece = more(); !piece.empty(); piece = more()) payload += piece;
-        more = nullptr;
+        while (more) {
+            const Piece piece = more();
+            payload += piece.bytes;
+            if (piece.last) more = nullptr;
+        }
     }
 };
 

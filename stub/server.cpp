@@ -1,5 +1,6 @@
 #include "stub/server.h"
 
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <chrono>
@@ -132,6 +133,14 @@ Result<void> Server::listen(const UnixEndpoint& endpoint) {
     return {};
 }
 
+// Room for a whole reply of memory, so that none of it waits for the client to make room. The kernel counts
+// what it adds to the bytes, and doubles what it is asked for (socket(7)). TCP does this by itself.
+void keep_replies_moving(int socket) {
+    constexpr int room = 2 << 20;
+    if (::setsockopt(socket, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) == 0) return;
+    ::setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);  // as much as net.core.wmem_max allows
+}
+
 template <class Acceptor>
 void Server::accept(Acceptor& acceptor) {
     acceptor.async_accept([this, &acceptor](error_code error, auto socket) {
@@ -143,6 +152,8 @@ void Server::accept(Acceptor& acceptor) {
         if constexpr (std::is_same_v<Acceptor, Tcp::acceptor>) {
             // A reply that waits for an acknowledgement costs 40 ms.
             socket.set_option(Tcp::no_delay{true}, error);
+        } else {
+            keep_replies_moving(socket.native_handle());
         }
         connected(Connection{Connection::Socket{std::move(socket)}});
         accept(acceptor);

@@ -84,14 +84,13 @@ public:
     std::string_view ask_raw(std::string_view payload, std::span<char> into) {
         send(payload);
         std::size_t size = 0;
-        for (std::size_t seen = 0;;) {
+        for (;;) {
             if (size == into.size()) die("a reply that is longer than it can be");
             const ssize_t count = ::read(fd_, into.data() + size, into.size() - size);
             if (count <= 0) die("the server has closed the connection");
             size += static_cast<std::size_t>(count);
-            const auto end = std::string_view{into.data(), size}.find('#', seen);  // a payload has none
-            if (end != std::string_view::npos && size >= end + 3) break;
-            seen = end == std::string_view::npos ? size : end;
+            // A payload has no '#', and nothing follows a reply: looking here is enough to find the end.
+            if (size >= 3 && into[size - 3] == '#') break;
         }
         if (!features_.no_ack) write_all("+");
         return {into.data(), size};

@@ -1,5 +1,7 @@
-// decode(encode(x)) == x, on either side, and nothing inside the packet frames another.
+// decode(encode(x)) == x, on either side, and nothing inside the packet frames another. Each way to escape
+// writes the same.
 #include "fuzz.h"
+#include "rsp/escape.h"
 #include "rsp/frame.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -20,6 +22,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         exo::fuzz::require(notification && notification->kind == Frame::Kind::notification &&
                            notification->payload == payload);
         exo::fuzz::require(!decoder.next());
+    }
+    if (const auto by_avx2 = exo::rsp::escape_by_avx2()) {
+        std::string first(2 * size, '\0');
+        std::string second(2 * size, '\0');
+        const auto one = exo::rsp::escape_portable(payload, first.data());
+        const auto other = by_avx2(payload, second.data());
+        exo::fuzz::require(one.length == other.length && one.sum == other.sum);
+        exo::fuzz::require(std::string_view{first}.substr(0, one.length) ==
+                           std::string_view{second}.substr(0, one.length));
     }
     return 0;
 }

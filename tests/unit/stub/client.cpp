@@ -5,11 +5,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <future>
 #include <thread>
 
+#include "rsp/hex.h"
 #include "tests/support/fake_machine.h"
 
 using namespace exo;
@@ -253,6 +255,39 @@ BOTH_WAYS("a guest whose end comes out by a packet ends the session, too") {
     }
     d.wait_for_end();
     CHECK(d.guest_gone);
+}
+
+BOTH_WAYS("a long reply is whole, in however many pieces it is made") {
+    Debugged debugged{T::value};
+    const MutableBytes ram = debugged.fake.target->ram().at(0, 1U << 20U);
+    for (std::size_t i = 0; i < ram.size(); ++i) ram[i] = static_cast<std::byte>(i * 7 + (i >> 8) * 3);
+    debugged.start_without_acks();
+    debugged.send(packet("Qqemu.PhyMemMode:1"));
+    debugged.check_received(packet("OK"));
+    const auto check = [&](char letter, std::size_t address, std::size_t size) {
+        std::string request{letter};
+        rsp::append_hex_number(request, address);
+        request += ',';
+        rsp::append_hex_number(request, size);
+        debugged.send(packet(request));
+        // As far as memory goes.
+        const auto bytes = ConstBytes{ram}.subspan(address).first(std::min(size, ram.size() - address));
+        std::string expected;
+        if (letter == 'm') rsp::append_hex(expected, bytes);
+        if (letter == 'x') expected.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+        expected = packet(expected);
+        CAPTURE(request);
+        const bool same = debugged.receive(expected.size()) == expected;
+        REQUIRE(same);
+    };
+    for (const std::size_t size : {1UL, 0xffffUL, 0x10000UL, 0x10001UL, 0x20001UL, 0x80000UL}) {
+        check('x', 0x123, size);
+        check('m', 0x123, size);
+    }
+    check('x', 0, 0xfffff);
+    check('x', 0xe0001, 0x40000);
+    check('m', 0xe0001, 0x40000);
+    check('x', 0xfffff, 0x40000);
 }
 
 TEST_CASE("a packet that is too long is refused, and the next one answered") {

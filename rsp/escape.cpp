@@ -1,0 +1,148 @@
+#include "rsp/escape.h"
+
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include "rsp/scan.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace exo::rsp {
+namespace {
+
+Escaped escaped(std::size_t read, std::uint8_t sum_read, std::size_t written) {
+    // Each escape adds the mark to the sum, and takes the bit away.
+    const auto escapes = static_cast<std::uint8_t>(written - read);
+    return {written, static_cast<std::uint8_t>(sum_read + escapes * (escape_mark - escape_flip))};
+}
+
+char* escape_bytes(std::string_view payload, char* out) {
+    for (const char c : payload) {
+        if (frames_packet(c)) {
+            *out++ = escape_mark;
+            *out++ = static_cast<char>(c ^ escape_flip);
+        } else {
+            *out++ = c;
+        }
+    }
+    return out;
+}
+
+}  // namespace
+
+Escaped escape_portable(std::string_view payload, char* out) {
+    char* const start = out;
+    const char* in = payload.data();
+    const char* const end = in + payload.size();
+    while (static_cast<std::size_t>(end - in) >= scan_width) {
+        // The whole block is copied; what follows a framing byte in it is overwritten in the next turn.
+        std::memcpy(out, in, scan_width);
+        const std::size_t clean = clean_bytes(in);
+        if (clean == scan_width) {  // constants: adding `clean` would make each turn wait for the one before
+            in += scan_width;
+            out += scan_width;
+            continue;
+        }
+        in += clean;
+        out += clean;
+        *out++ = escape_mark;
+        *out++ = static_cast<char>(*in++ ^ escape_flip);
+    }
+    out = escape_bytes({in, end}, out);
+    return escaped(payload.size(), sum_bytes(payload), static_cast<std::size_t>(out - start));
+}
+
+#if defined(__x86_64__)
+namespace {
+
+// For each set of framing bytes among eight (bit i: byte i is one), where the bytes of what is written come
+// from: a number of a byte, or from_mark. PSHUFB takes the low bits of either, PBLENDVB the top one.
+constexpr std::uint8_t from_mark = 0x80;
+using Spread = std::array<std::uint8_t, 16>;
+struct alignas(16) SpreadTable {
+    std::array<Spread, 256> of{};
+};
+
+constexpr SpreadTable spreads = [] {
+    SpreadTable table;
+    for (unsigned mask = 0; mask < table.of.size(); ++mask) {
+        std::size_t at = 0;
+        for (unsigned byte = 0; byte < 8; ++byte) {
+            if ((mask >> byte & 1U) != 0) table.of[mask][at++] = from_mark;
+            table.of[mask][at++] = static_cast<std::uint8_t>(byte);
+        }
+    }
+    return table;
+}();
+
+// No processor has AVX2 without POPCNT.
+// Writes the low eight of `bytes`, flipped already where `mask` says so, with their marks: 16 bytes, of which
+// those count that the next ones do not overwrite.
+[[gnu::target("avx2,popcnt")]] inline void spread(__m128i bytes, std::uint64_t mask, char* out) {
+    const __m128i from = _mm_load_si128(reinterpret_cast<const __m128i*>(spreads.of[mask & 0xff].data()));
+    const __m128i to = _mm_blendv_epi8(_mm_shuffle_epi8(bytes, from), _mm_set1_epi8(escape_mark), from);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), to);
+}
+
+[[gnu::target("avx2,popcnt")]] inline __m256i framing_of(__m256i bytes) {
+    const __m256i hash = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('#'));
+    const __m256i dollar = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('$'));
+    const __m256i brace = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('}'));
+    const __m256i star = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('*'));
+    return _mm256_or_si256(_mm256_or_si256(hash, dollar), _mm256_or_si256(brace, star));
+}
+
+[[gnu::target("avx2,popcnt")]] inline std::size_t escape_count(std::uint64_t mask) {
+    return static_cast<std::size_t>(__builtin_popcountll(mask));
+}
+
+[[gnu::target("avx2,popcnt")]] Escaped escape_avx2(std::string_view payload, char* out) {
+    constexpr std::size_t width = sizeof(__m256i);
+    char* const start = out;
+    const char* in = payload.data();
+    const char* const end = in + payload.size();
+    __m256i sums = _mm256_setzero_si256();
+    for (; static_cast<std::size_t>(end - in) >= width; in += width) {
+        const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in));
+        sums = _mm256_add_epi8(sums, bytes);
+        const __m256i framing = framing_of(bytes);
+        const auto mask = static_cast<std::uint32_t>(_mm256_movemask_epi8(framing));
+        if (mask == 0) {
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), bytes);
+            out += width;
+            continue;
+        }
+        const __m256i flip = _mm256_and_si256(framing, _mm256_set1_epi8(escape_flip));
+        const __m256i flipped = _mm256_xor_si256(bytes, flip);
+        const __m128i low = _mm256_castsi256_si128(flipped);
+        const __m128i high = _mm256_extracti128_si256(flipped, 1);
+        spread(low, mask, out);
+        spread(_mm_srli_si128(low, 8), mask >> 8, out + 8 + escape_count(mask & 0xff));
+        spread(high, mask >> 16, out + 16 + escape_count(mask & 0xffff));
+        spread(_mm_srli_si128(high, 8), mask >> 24, out + 24 + escape_count(mask & 0xffffff));
+        out += width + escape_count(mask);
+    }
+    std::array<char, width> lanes{};
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes.data()), sums);
+    const std::string_view rest{in, end};
+    const auto sum = static_cast<std::uint8_t>(sum_bytes({lanes.data(), width}) + sum_bytes(rest));
+    out = escape_bytes(rest, out);
+    return escaped(payload.size(), sum, static_cast<std::size_t>(out - start));
+}
+
+}  // namespace
+
+Escape escape_by_avx2() { return __builtin_cpu_supports("avx2") ? escape_avx2 : nullptr; }
+#else
+Escape escape_by_avx2() { return nullptr; }
+#endif
+
+Escaped escape(std::string_view payload, char* out) {
+    static const Escape best = escape_by_avx2() != nullptr ? escape_by_avx2() : escape_portable;
+    return best(payload, out);
+}
+
+}  // namespace exo::rsp
