@@ -1,5 +1,6 @@
 #include "os-awareness/symbol_file.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "os-awareness/dwarf/abbreviations.h"
@@ -74,6 +75,18 @@ void add_debug_section(ElfWriter& elf, std::string name, ConstBytes bytes, std::
              .content = content_of(bytes)});
 }
 
+// What moves with the image: all that has its slide.
+void set_segment(ElfWriter& elf, std::uint64_t slide, std::span<const SymbolGroup> groups) {
+    std::uint64_t start = UINT64_MAX;
+    std::uint64_t end = 0;
+    for (const auto& group : groups) {
+        if (group.slide != slide || group.sections.empty()) continue;
+        start = std::min(start, group.sections.front().start);
+        end = std::max(end, group.sections.back().end);
+    }
+    if (start < end) elf.set_segment(start, end - start);
+}
+
 }  // namespace
 
 Result<SymbolFileSummary> write_symbol_file(const SymbolFileInput& input, ByteSink& sink) {
@@ -83,10 +96,7 @@ Result<SymbolFileSummary> write_symbol_file(const SymbolFileInput& input, ByteSi
     for (const auto& group : groups) summary.symbols += group.symbols->by_address().size();
 
     ElfWriter elf;
-    const auto& sections = input.image.sections;
-    if (!sections.empty()) {
-        elf.set_segment(sections.front().start, sections.back().end - sections.front().start);
-    }
+    set_segment(elf, input.image.slide, groups);
     add_symbol_sections(elf, groups);
     ByteBuffer note;
     if (!input.build_id.empty() && input.build_id.size() <= max_build_id) {

@@ -80,7 +80,7 @@ Result<std::shared_ptr<const PublishedFile>> Machine::symbol_file() {
     MemoryFile content = TRY(MemoryFile::create("exogdb-symbols"));
     MemoryFileSink sink{content};
     if (progress_) progress_("making the symbol file");
-    for (const auto& problem : TRY(os_->write_symbol_file(sink))) spdlog::warn("symbol file: {}", problem);
+    for (const auto& problem : TRY(os_->write_symbol_file(sink))) spdlog::info("symbol file: {}", problem);
     symbol_file_ = std::make_shared<const PublishedFile>(
         PublishedFile{std::string{published_folder} + os_->symbol_file_name(), std::move(content)});
     symbol_file_generation_ = os_generation_;

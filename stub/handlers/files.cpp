@@ -3,6 +3,7 @@
 #include <span>
 
 #include "rsp/file_io.h"
+#include "rsp/hex.h"
 #include "stub/handlers/handlers.h"
 
 namespace exo::stub::handlers {
