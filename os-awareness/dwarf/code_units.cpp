@@ -155,7 +155,7 @@ FunctionSites find_functions(const Btf& btf, const SymbolGroup& group) {
                                .function = id,
                                .external = symbol->type == 'T' || symbol->type == 'W'});
     }
-    std::ranges::stable_sort(found.sites, {}, &FunctionSite::start);
+    std::ranges::sort(found.sites, {}, [](const auto& site) { return std::pair{site.start, site.function}; });
     drop_aliases(found, btf, group);
     return found;
 }
