@@ -50,10 +50,13 @@ std::uint8_t binding_of(char letter) {
     return letter >= 'A' && letter <= 'Z' ? elf::bind_global : elf::bind_local;
 }
 
-std::uint8_t type_of(char letter) {
+// By the letter, where the section does not say otherwise: .data of a 7.2 has the flag of code, so that all
+// its variables are t.
+std::uint8_t type_of(char letter, bool may_be_code) {
     const auto lower = static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
     const auto* row = std::ranges::find(nm_letters, lower, &Letter::lower);
-    return row == nm_letters.end() ? elf::symbol_none : row->type;
+    const auto type = row == nm_letters.end() ? elf::symbol_none : row->type;
+    return type == elf::symbol_function && !may_be_code ? elf::symbol_object : type;
 }
 
 struct PlacedGroup {
@@ -110,7 +113,9 @@ elf::SymbolEntry entry_of(const PlacedGroup& placed, std::span<const Symbol> sym
     const auto where = place(group, symbols[index]);
     const auto letter = symbols[index].type;
     elf::SymbolEntry entry{};
-    entry.info = static_cast<std::uint8_t>(binding_of(letter) << 4U | type_of(letter));
+    const bool may_be_code =
+        where.section < 0 || group.sections[static_cast<std::size_t>(where.section)].executable;
+    entry.info = static_cast<std::uint8_t>(binding_of(letter) << 4U | type_of(letter, may_be_code));
     entry.section =
         where.section < 0 ? elf::absolute : static_cast<std::uint16_t>(placed.first_section + where.section);
     entry.value = where.value;

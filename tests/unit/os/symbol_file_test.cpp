@@ -54,7 +54,7 @@ SymbolTable small_kernel() {
     add(0x70, 't', "twice");
     add(0x1000, 'T', "_etext");
     add(0x2000, 'D', "_sdata");
-    add(0x2100, 'D', "init_task");
+    add(0x2100, 'T', "init_task");  // as in 7.2, whose .data has the flag of code
     add(0x2200, 'D', "linux_banner");
     symbols.finish();
     return symbols;
@@ -197,6 +197,22 @@ TEST_CASE("symbol file: variables of BTF and well-known ones") {
           std::vector<std::uint8_t>{0x96, 0x0e, 0x80, 0, 0, 0, 0, 0, 0, 0});
     // Its name says nothing, its place in the section does.
     CHECK(file.get(Tag::variable, "twice_per_cpu").blocks.at(Attribute::location).at(2) == 0x90);
+}
+
+TEST_CASE("symbol file: what is code is told by the section, not by the letter alone") {
+    const auto symbols = small_kernel();
+    BtfWriter w;
+    const auto prototype = w.raw("", 13U << 24, 0);
+    w.reference(BtfKind::function, "init_task", prototype);
+    w.reference(BtfKind::function, "close_file", prototype);
+    const auto btf = std::move(*Btf::parse(w.blob()));
+    const MadeFile file{input_of(symbols, btf)};
+    CHECK(file.dwarf->find(Tag::subprogram, "init_task") == nullptr);
+    CHECK(file.dwarf->find(Tag::subprogram, "close_file") != nullptr);
+    for (const auto& symbol : file.elf->symbols()) {
+        if (symbol.name == "init_task") CHECK((symbol.entry.info & 0xf) == exo::os::elf::symbol_object);
+        if (symbol.name == "close_file") CHECK((symbol.entry.info & 0xf) == exo::os::elf::symbol_function);
+    }
 }
 
 TEST_CASE("symbol file: the build id as a note, frames as they were given") {
