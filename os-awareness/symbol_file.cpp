@@ -11,7 +11,7 @@
 namespace exo::os {
 namespace {
 
-constexpr std::string_view gnu = "GNU";
+constexpr std::string_view gnu_owner = "GNU";
 constexpr std::size_t max_build_id = 64;
 
 struct DebugSections {
@@ -57,10 +57,10 @@ Result<DebugSections> debug_sections(const SymbolFileInput& input, SymbolFileSum
 
 ByteBuffer build_id_note(ConstBytes id) {
     ByteBuffer note;
-    note.u32(gnu.size() + 1);
+    note.u32(gnu_owner.size() + 1);
     note.u32(id.size());
     note.u32(elf::note_gnu_build_id);
-    note.text(gnu);
+    note.text(gnu_owner);
     for (const auto byte : id) note.put(byte);
     while (note.size() % 4 != 0) note.u8(0);
     return note;
@@ -133,8 +133,8 @@ std::span<const std::byte> find_build_id(ConstBytes notes) {
         const auto name_end = sizeof header + padded(header.name_bytes);
         if (name_end + header.description_bytes > notes.size()) return {};
         const auto name = notes.subspan(sizeof header, header.name_bytes);
-        const bool is_gnu =
-            name.size() == gnu.size() + 1 && std::memcmp(name.data(), gnu.data(), name.size()) == 0;
+        const bool is_gnu = name.size() == gnu_owner.size() + 1 &&
+                            std::memcmp(name.data(), gnu_owner.data(), name.size()) == 0;
         if (is_gnu && header.type == elf::note_gnu_build_id) {
             if (header.description_bytes > max_build_id) return {};
             return notes.subspan(name_end, header.description_bytes);

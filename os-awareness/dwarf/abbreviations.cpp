@@ -34,9 +34,10 @@ constexpr AttributeSpec with_bits{Attribute::bit_size, Form::udata};
 constexpr AttributeSpec from_pc{Attribute::low_pc, Form::addr};
 constexpr AttributeSpec pc_bytes{Attribute::high_pc, Form::data4};
 constexpr AttributeSpec in_list{Attribute::location, Form::sec_offset};
+constexpr AttributeSpec with_count{Attribute::count, Form::udata};
 constexpr AttributeSpec in_memory{Attribute::location, Form::exprloc};
 
-constexpr auto shapes = std::to_array<ShapeSpec>({
+constexpr auto shape_specs = std::to_array<ShapeSpec>({
     {Shape::unit, Tag::compile_unit, true, {with_name, c_language}},
     {Shape::code_unit, Tag::compile_unit, true, {with_name, c_language, from_pc, pc_bytes}},
     {Shape::base_type,
@@ -54,7 +55,7 @@ constexpr auto shapes = std::to_array<ShapeSpec>({
     {Shape::typedef_type, Tag::typedef_, false, {with_name, with_type}},
     {Shape::typedef_void, Tag::typedef_, false, {with_name}},
     {Shape::array, Tag::array_type, true, {with_type}},
-    {Shape::subrange, Tag::subrange_type, false, {{Attribute::count, Form::udata}}},
+    {Shape::subrange, Tag::subrange_type, false, {with_count}},
     {Shape::subrange_open, Tag::subrange_type, false, {}},
     {Shape::structure, Tag::structure_type, true, {with_name, with_size}},
     {Shape::structure_anonymous, Tag::structure_type, true, {with_size}},
@@ -93,7 +94,7 @@ constexpr auto shapes = std::to_array<ShapeSpec>({
 
 ByteBuffer abbreviations() {
     ByteBuffer out;
-    for (const auto& spec : shapes) {
+    for (const auto& spec : shape_specs) {
         out.uleb(static_cast<std::uint8_t>(spec.shape));
         out.uleb(static_cast<std::uint8_t>(spec.tag));
         out.u8(spec.children ? 1 : 0);

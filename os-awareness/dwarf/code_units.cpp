@@ -15,8 +15,6 @@ constexpr std::size_t entry_window = 48;
 // None is as large. Without the bound a hole in the symbols would belong to the function before it.
 constexpr std::uint64_t max_function_bytes = 1U << 20;
 
-bool is_code(char letter) { return letter == 't' || letter == 'T' || letter == 'w' || letter == 'W'; }
-
 // Neighbours share reads.
 class CodeWindow {
 public:
@@ -133,6 +131,8 @@ void drop_aliases(FunctionSites& found, const Btf& btf, const SymbolGroup& group
 
 }  // namespace
 
+bool is_code(char letter) { return letter == 't' || letter == 'T' || letter == 'w' || letter == 'W'; }
+
 FunctionSites find_functions(const Btf& btf, const SymbolGroup& group) {
     FunctionSites found;
     const auto symbols = group.symbols->by_address();
@@ -142,7 +142,7 @@ FunctionSites find_functions(const Btf& btf, const SymbolGroup& group) {
         const auto symbol = group.symbols->find_unique(btf.name(type));
         const auto start = symbol ? raw(symbol->address) - group.slide : 0;
         const auto section = symbol && is_code(symbol->type) ? section_of(group.sections, start) : -1;
-        if (section < 0) {
+        if (section < 0 || !group.sections[static_cast<std::size_t>(section)].executable) {
             ++found.unplaced;
             continue;
         }
@@ -155,7 +155,7 @@ FunctionSites find_functions(const Btf& btf, const SymbolGroup& group) {
                                .function = id,
                                .external = symbol->type == 'T' || symbol->type == 'W'});
     }
-    std::ranges::stable_sort(found.sites, {}, &FunctionSite::start);
+    std::ranges::sort(found.sites, {}, [](const auto& site) { return std::pair{site.start, site.function}; });
     drop_aliases(found, btf, group);
     return found;
 }

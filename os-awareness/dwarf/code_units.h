@@ -14,6 +14,9 @@ namespace exo::os::dwarf {
 // Reads the program's code at a run-time address: the count of bytes read, 0 where there are none.
 using ReadCode = std::function<std::size_t(VirtualAddress, MutableBytes)>;
 
+// Whether a symbol with that letter of nm is of code.
+bool is_code(char letter);
+
 struct FunctionSite {
     std::uint64_t start = 0;  // link-time
     std::uint32_t bytes = 0;

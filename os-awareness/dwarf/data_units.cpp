@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <set>
 
+#include "os-awareness/dwarf/code_units.h"
 #include "os-awareness/dwarf/constants.h"
 
 namespace exo::os::dwarf {
 namespace {
 
 constexpr std::string_view per_cpu_section = ".data..percpu";
-
-bool is_data(char letter) { return letter != 't' && letter != 'T'; }
 
 class VariableFinder {
 public:
@@ -42,8 +41,12 @@ VariableSite VariableFinder::site_at(VirtualAddress address) const {
 
 std::optional<VariableSite> VariableFinder::place(std::string_view name) const {
     const auto symbol = group_.symbols->find_unique(name);
-    if (!symbol || !is_data(symbol->type)) return std::nullopt;
+    if (!symbol) return std::nullopt;
     auto site = site_at(symbol->address);
+    // The section tells code from data; the letter does not: .data of a 7.2 has the flag of code.
+    const auto section = site.absolute ? -1 : section_of(group_.sections, site.address);
+    const bool code = section >= 0 && group_.sections[static_cast<std::size_t>(section)].executable;
+    if (code && is_code(symbol->type)) return std::nullopt;
     site.external = symbol->type >= 'A' && symbol->type <= 'Z';
     return site;
 }

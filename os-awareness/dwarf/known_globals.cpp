@@ -5,7 +5,7 @@
 namespace exo::os::dwarf {
 namespace {
 
-constexpr auto known = std::to_array<KnownGlobal>({
+constexpr auto known_rows = std::to_array<KnownGlobal>({
     {"init_task", BtfKind::structure, "task_struct", Wrap::none, "init/init_task.c"},
     {"init_mm", BtfKind::structure, "mm_struct", Wrap::none, "mm/init-mm.c"},
     {"init_cred", BtfKind::structure, "cred", Wrap::none, "kernel/cred.c"},
@@ -58,6 +58,6 @@ constexpr auto known = std::to_array<KnownGlobal>({
 
 }  // namespace
 
-std::span<const KnownGlobal> known_globals() { return known; }
+std::span<const KnownGlobal> known_globals() { return known_rows; }
 
 }  // namespace exo::os::dwarf

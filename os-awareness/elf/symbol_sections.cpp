@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::size_t piece_bytes = std::size_t{64} << 10;
 constexpr std::size_t max_aliases = 64;
+// Constants without a symbol (strings, mostly) must not all belong to the symbol before them.
+constexpr std::uint64_t max_constant_bytes = std::uint64_t{64} << 10;
 
 struct SectionStart {
     std::string_view section;
@@ -32,7 +34,7 @@ struct Letter {
     char lower;
     std::uint8_t type;
 };
-constexpr auto letters = std::to_array<Letter>({
+constexpr auto nm_letters = std::to_array<Letter>({
     {'t', elf::symbol_function},
     {'w', elf::symbol_function},
     {'i', elf::symbol_function},
@@ -48,10 +50,13 @@ std::uint8_t binding_of(char letter) {
     return letter >= 'A' && letter <= 'Z' ? elf::bind_global : elf::bind_local;
 }
 
-std::uint8_t type_of(char letter) {
+// By the letter, where the section does not say otherwise: .data of a 7.2 has the flag of code, so that all
+// its variables are t.
+std::uint8_t type_of(char letter, bool may_be_code) {
     const auto lower = static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
-    const auto* row = std::ranges::find(letters, lower, &Letter::lower);
-    return row == letters.end() ? elf::symbol_none : row->type;
+    const auto* row = std::ranges::find(nm_letters, lower, &Letter::lower);
+    const auto type = row == nm_letters.end() ? elf::symbol_none : row->type;
+    return type == elf::symbol_function && !may_be_code ? elf::symbol_object : type;
 }
 
 struct PlacedGroup {
@@ -76,12 +81,16 @@ std::uint64_t size_of(const SymbolGroup& group, const Placed& symbol, std::span<
     const auto near = after.first(std::min(after.size(), max_aliases));
     const auto next = std::ranges::find_if(
         near, [&](const Symbol& other) { return place(group, other).value != symbol.value; });
-    if (next != near.end()) {
-        const auto other = place(group, *next);
-        if (other.section == symbol.section) return other.value - symbol.value;
+    if (symbol.section < 0) {
+        const bool known = next != near.end() && place(group, *next).section < 0;
+        return known ? raw(next->address) - symbol.value : 0;
     }
-    if (symbol.section < 0 || near.size() < after.size()) return 0;
-    return group.sections[static_cast<std::size_t>(symbol.section)].end - symbol.value;
+    if (next == near.end() && near.size() < after.size()) return 0;
+    const auto& section = group.sections[static_cast<std::size_t>(symbol.section)];
+    auto end = section.end;
+    if (next != near.end()) end = std::min(end, raw(next->address) - group.slide);
+    const auto size = end - symbol.value;
+    return section.executable || section.writable ? size : std::min(size, max_constant_bytes);
 }
 
 // In the order of the file: gABI wants local symbols first.
@@ -104,7 +113,9 @@ elf::SymbolEntry entry_of(const PlacedGroup& placed, std::span<const Symbol> sym
     const auto where = place(group, symbols[index]);
     const auto letter = symbols[index].type;
     elf::SymbolEntry entry{};
-    entry.info = static_cast<std::uint8_t>(binding_of(letter) << 4U | type_of(letter));
+    const bool may_be_code =
+        where.section < 0 || group.sections[static_cast<std::size_t>(where.section)].executable;
+    entry.info = static_cast<std::uint8_t>(binding_of(letter) << 4U | type_of(letter, may_be_code));
     entry.section =
         where.section < 0 ? elf::absolute : static_cast<std::uint16_t>(placed.first_section + where.section);
     entry.value = where.value;

@@ -1,7 +1,6 @@
 // symbol_file_of VMLINUX OUTPUT [SLIDE]: the symbol file of a kernel that did not run, for developers.
 // VMLINUX is what is compressed in a vmlinuz. With SLIDE (hex) as if it ran there.
 #include <elf.h>
-#include <sys/resource.h>
 
 #include <chrono>
 #include <cstdio>
@@ -74,11 +73,17 @@ private:
     std::ofstream file_;
 };
 
-long peak_mib() {
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    return usage.ru_maxrss / 1024;
+// VmHWM or VmRSS of proc(5), in KiB.
+long status_kib(std::string_view field) {
+    std::ifstream status{"/proc/self/status"};
+    for (std::string line; std::getline(status, line);) {
+        if (line.starts_with(field)) return std::strtol(line.c_str() + field.size() + 1, nullptr, 10);
+    }
+    return 0;
 }
+
+// From now on VmHWM is counted anew (proc(5), clear_refs).
+void reset_peak() { std::ofstream{"/proc/self/clear_refs"} << 5; }
 
 exo::Result<exo::os::Btf> read_btf(const LoadedImage& image, const exo::os::SymbolTable& symbols) {
     const auto begin = symbols.find("__start_BTF");
@@ -105,7 +110,8 @@ int main(int argc, char** argv) {
     if (!btf) std::fprintf(stderr, "%s\n", btf.error().message.c_str());
     const std::uint64_t slide = argc > 3 ? std::strtoull(argv[3], nullptr, 16) : 0;
     const auto symbols = moved(kallsyms->symbols, slide);
-    const auto before = peak_mib();
+    reset_peak();
+    const auto before = status_kib("VmRSS:");
 
     const auto begin = std::chrono::steady_clock::now();
     exo::os::SymbolFileInput input;
@@ -132,8 +138,10 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "%s\n", made.error().message.c_str());
         return 1;
     }
-    std::printf("%.3f s, %zu bytes, peak %ld MiB, %ld before\n%zu symbols, %zu functions, %zu variables\n",
-                took.count(), sink.size, peak_mib(), before, made->symbols, made->functions, made->variables);
+    std::printf(
+        "%.3f s, %zu bytes, peak %ld KiB more than before\n%zu symbols, %zu functions, %zu variables\n",
+        took.count(), sink.size, status_kib("VmHWM:") - before, made->symbols, made->functions,
+        made->variables);
     for (const auto& problem : made->problems) std::printf("%s\n", problem.c_str());
     return 0;
 }

@@ -31,7 +31,7 @@ constexpr std::uint64_t image_start = 0xffff'ffff'8100'0000;
 constexpr std::uint64_t image_bytes = 0x3000;
 constexpr std::uint64_t image_slide = 0x200'0000;
 
-std::vector<std::byte> bytes_of(std::initializer_list<int> values) {
+std::vector<std::byte> byte_list(std::initializer_list<int> values) {
     std::vector<std::byte> bytes;
     for (const int value : values) bytes.push_back(static_cast<std::byte>(value));
     return bytes;
@@ -54,7 +54,7 @@ SymbolTable small_kernel() {
     add(0x70, 't', "twice");
     add(0x1000, 'T', "_etext");
     add(0x2000, 'D', "_sdata");
-    add(0x2100, 'D', "init_task");
+    add(0x2100, 'T', "init_task");  // as in 7.2, whose .data has the flag of code
     add(0x2200, 'D', "linux_banner");
     symbols.finish();
     return symbols;
@@ -159,7 +159,7 @@ TEST_CASE("symbol file: arguments are in registers at the entry of a function") 
     const auto symbols = small_kernel();
     const auto btf = small_btf();
     auto input = input_of(symbols, btf);
-    const auto code = bytes_of({0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0x90});  // endbr64; push %rbp; nop
+    const auto code = byte_list({0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0x90});  // endbr64; push %rbp; nop
     input.read_code = [&](VirtualAddress at, exo::MutableBytes out) -> std::size_t {
         if (raw(at) != image_start + image_slide + 0x10) return 0;
         std::ranges::copy(code, out.begin());
@@ -199,12 +199,28 @@ TEST_CASE("symbol file: variables of BTF and well-known ones") {
     CHECK(file.get(Tag::variable, "twice_per_cpu").blocks.at(Attribute::location).at(2) == 0x90);
 }
 
+TEST_CASE("symbol file: what is code is told by the section, not by the letter alone") {
+    const auto symbols = small_kernel();
+    BtfWriter w;
+    const auto prototype = w.raw("", 13U << 24, 0);
+    w.reference(BtfKind::function, "init_task", prototype);
+    w.reference(BtfKind::function, "close_file", prototype);
+    const auto btf = std::move(*Btf::parse(w.blob()));
+    const MadeFile file{input_of(symbols, btf)};
+    CHECK(file.dwarf->find(Tag::subprogram, "init_task") == nullptr);
+    CHECK(file.dwarf->find(Tag::subprogram, "close_file") != nullptr);
+    for (const auto& symbol : file.elf->symbols()) {
+        if (symbol.name == "init_task") CHECK((symbol.entry.info & 0xf) == exo::os::elf::symbol_object);
+        if (symbol.name == "close_file") CHECK((symbol.entry.info & 0xf) == exo::os::elf::symbol_function);
+    }
+}
+
 TEST_CASE("symbol file: the build id as a note, frames as they were given") {
     const auto symbols = small_kernel();
     const auto btf = small_btf();
     auto input = input_of(symbols, btf);
-    const auto id = bytes_of({1, 2, 3, 4, 5});
-    const auto frames = bytes_of({9, 8, 7});
+    const auto id = byte_list({1, 2, 3, 4, 5});
+    const auto frames = byte_list({9, 8, 7});
     input.build_id = id;
     input.frames = frames;
     const MadeFile file{input};
@@ -222,7 +238,7 @@ TEST_CASE("symbol file: the build id is found among other notes, and not in brok
         notes.u32(0x00030201 + type);
     }
     const auto id = exo::os::find_build_id(notes.bytes());
-    CHECK(std::ranges::equal(id, bytes_of({4, 2, 3})));
+    CHECK(std::ranges::equal(id, byte_list({4, 2, 3})));
     CHECK(exo::os::find_build_id(notes.bytes().first(59)).size() == 3);
     CHECK(exo::os::find_build_id(notes.bytes().first(58)).empty());
     CHECK(exo::os::find_build_id({}).empty());
@@ -261,10 +277,10 @@ TEST_CASE("symbol file: a sink's error is the error") {
 TEST_CASE("entry code: instructions that leave arguments alone") {
     using exo::os::dwarf::entry_bytes;
     CHECK(entry_bytes({}) == 1);
-    CHECK(entry_bytes(bytes_of({0xe8, 0, 0, 0, 0})) == 1);  // a call of anything
-    CHECK(entry_bytes(bytes_of({0x0f, 0x1f, 0x44, 0, 0, 0x41, 0x57, 0x48, 0x89, 0xe5, 0x31, 0xff})) == 11);
-    CHECK(entry_bytes(bytes_of({0x48, 0x83, 0xec, 0x18, 0x48, 0x89, 0xfb})) == 5);
-    CHECK(entry_bytes(bytes_of({0x48, 0x81, 0xec, 0, 1})) == 1);  // cut off
+    CHECK(entry_bytes(byte_list({0xe8, 0, 0, 0, 0})) == 1);  // a call of anything
+    CHECK(entry_bytes(byte_list({0x0f, 0x1f, 0x44, 0, 0, 0x41, 0x57, 0x48, 0x89, 0xe5, 0x31, 0xff})) == 11);
+    CHECK(entry_bytes(byte_list({0x48, 0x83, 0xec, 0x18, 0x48, 0x89, 0xfb})) == 5);
+    CHECK(entry_bytes(byte_list({0x48, 0x81, 0xec, 0, 1})) == 1);  // cut off
 }
 
 TEST_CASE("known globals: no symbol twice, each with its source") {
