@@ -17,6 +17,7 @@
 #include "backends/api/memory.h"
 #include "backends/api/registers.h"
 #include "backends/api/target.h"
+#include "os-awareness/elf/byte_sink.h"
 #include "os-awareness/symbols.h"
 
 namespace exo::os {
@@ -75,6 +76,11 @@ public:
     [[nodiscard]] virtual const SymbolTable& symbols() const = 0;
     // Run-time address minus link-time address of the kernel image; what qOffsets gives.
     [[nodiscard]] virtual std::uint64_t slide() const = 0;
+
+    // What a debugger is given as the program (os-awareness/symbol_file.h): "vmlinux-6.1.0-56-cloud-amd64".
+    [[nodiscard]] virtual std::string symbol_file_name() const = 0;
+    // Made anew at each call, out of guest memory. The result is what it lacks and why, one line each.
+    virtual Result<std::vector<std::string>> write_symbol_file(ByteSink& sink) = 0;
 };
 
 using Progress = std::function<void(std::string_view what)>;

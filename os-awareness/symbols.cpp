@@ -42,6 +42,18 @@ std::optional<VirtualAddress> SymbolTable::find(std::string_view wanted) const {
     return std::nullopt;
 }
 
+std::optional<Symbol> SymbolTable::find_unique(std::string_view wanted) const {
+    const auto hash = hash_of(wanted);
+    std::optional<Symbol> found;
+    auto it = std::ranges::lower_bound(by_name_, hash, {}, &Hashed::hash);
+    for (; it != by_name_.end() && it->hash == hash; ++it) {
+        if (name(symbols_[it->symbol]) != wanted) continue;
+        if (found) return std::nullopt;
+        found = symbols_[it->symbol];
+    }
+    return found;
+}
+
 std::optional<SymbolTable::Located> SymbolTable::locate(VirtualAddress address) const {
     const auto above = std::ranges::upper_bound(symbols_, address, {}, &Symbol::address);
     if (above == symbols_.begin()) return std::nullopt;

@@ -30,6 +30,9 @@ public:
     // The lowest address of that name; names are not unique (static functions).
     [[nodiscard]] std::optional<VirtualAddress> find(std::string_view name) const;
 
+    // Nothing if there are several of that name.
+    [[nodiscard]] std::optional<Symbol> find_unique(std::string_view name) const;
+
     struct Located {
         std::string_view name;
         std::uint64_t offset = 0;

@@ -1,5 +1,7 @@
 #include "stub/commands.h"
 
+#include <filesystem>
+#include <fstream>
 #include <iostream>
 
 #include <spdlog/spdlog.h>
@@ -65,6 +67,45 @@ void print_guests_json(const std::vector<GuestSummary>& guests) {
     std::cout << json::serialize(array) << '\n';
 }
 
+// Written beside `path` and put in its place when whole, so that a debugger that has the old one mapped keeps
+// it, and nobody sees half of the new one.
+class OutputFile final : public os::ByteSink {
+public:
+    explicit OutputFile(std::string path)
+        : path_(std::move(path)),
+          draft_(path_ + ".part"),
+          stream_(draft_, std::ios::binary | std::ios::trunc) {}
+    ~OutputFile() override {
+        std::error_code ignored;
+        if (!draft_.empty()) std::filesystem::remove(draft_, ignored);
+    }
+    OutputFile(const OutputFile&) = delete;
+    OutputFile& operator=(const OutputFile&) = delete;
+
+    Result<void> write(ConstBytes bytes) override {
+        const auto text = as_text(bytes);
+        if (!stream_.write(text.data(), static_cast<std::streamsize>(text.size()))) return cannot_write();
+        return {};
+    }
+    Result<void> keep() {
+        stream_.close();
+        std::error_code error;
+        if (stream_) std::filesystem::rename(draft_, path_, error);
+        if (!stream_ || error) return cannot_write();
+        draft_.clear();
+        return {};
+    }
+
+private:
+    [[nodiscard]] tl::unexpected<Error> cannot_write() const {
+        return fail(Errc::backend, "cannot write " + path_ + "; is its folder there, writable and not full?");
+    }
+
+    std::string path_;
+    std::string draft_;
+    std::ofstream stream_;
+};
+
 }  // namespace
 
 int run_list(const Options& options) {
@@ -127,6 +168,19 @@ int run_doctor(const Options& options) {
     }
     if (options.json) std::cout << json::serialize(array) << '\n';
     return all_ok ? exit_done : exit_failed;
+}
+
+int run_symbols(const Options& options) {
+    const auto machine = open_machine(options);
+    if (!machine) return failed(machine.error());
+    auto* os = (*machine)->os();
+    if (os == nullptr) return failed({Errc::not_found, no_os(**machine)});
+    OutputFile file{options.output};
+    const auto problems = os->write_symbol_file(file);
+    if (!problems) return failed(problems.error());
+    if (auto kept = file.keep(); !kept) return failed(kept.error());
+    for (const std::string& problem : *problems) std::cerr << "exogdb: " << problem << '\n';
+    return exit_done;
 }
 
 int run_recover(const Options& options) {

@@ -11,5 +11,6 @@ int run_info(const Options& options);
 int run_ps(const Options& options);
 int run_doctor(const Options& options);
 int run_recover(const Options& options);
+int run_symbols(const Options& options);
 
 }  // namespace exo::stub

@@ -6,6 +6,20 @@
 #include "os-awareness/page_tables.h"
 
 namespace exo::stub {
+namespace {
+
+constexpr std::string_view published_folder = "/exogdb/";
+
+class MemoryFileSink final : public os::ByteSink {
+public:
+    explicit MemoryFileSink(MemoryFile& file) : file_(file) {}
+    Result<void> write(ConstBytes bytes) override { return file_.append(bytes); }
+
+private:
+    MemoryFile& file_;
+};
+
+}  // namespace
 
 Machine::Machine(std::unique_ptr<Target> target, os::Choice choice, os::Progress progress)
     : Machine(
@@ -57,6 +71,20 @@ void Machine::look_for_os(std::span<const RegisterSet> vcpus) {
     os_ = std::move(found);
     ++os_generation_;
     spdlog::info("{} {}", os_->name(), os_->version());
+}
+
+Result<std::shared_ptr<const PublishedFile>> Machine::symbol_file() {
+    if (!os_) return fail(Errc::not_found, "no operating system is recognised, so there are no symbols");
+    if (symbol_file_ && symbol_file_generation_ == os_generation_) return symbol_file_;
+    symbol_file_.reset();
+    MemoryFile content = TRY(MemoryFile::create("exogdb-symbols"));
+    MemoryFileSink sink{content};
+    if (progress_) progress_("making the symbol file");
+    for (const auto& problem : TRY(os_->write_symbol_file(sink))) spdlog::info("symbol file: {}", problem);
+    symbol_file_ = std::make_shared<const PublishedFile>(
+        PublishedFile{std::string{published_folder} + os_->symbol_file_name(), std::move(content)});
+    symbol_file_generation_ = os_generation_;
+    return symbol_file_;
 }
 
 Result<void> Machine::look_once() { return fresh_ ? Result<void>{} : look(); }

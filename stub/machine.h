@@ -16,6 +16,7 @@
 #include "os-awareness/os.h"
 #include "os-awareness/page_cache.h"
 #include "stub/clean_memory.h"
+#include "stub/virtual_files.h"
 
 namespace exo::stub {
 
@@ -49,6 +50,9 @@ public:
     // Counts up whenever the OS appeared, went away or was replaced.
     [[nodiscard]] std::uint64_t os_generation() const { return os_generation_; }
 
+    // The program that a debugger is given, made at the first call and again when another OS has appeared.
+    Result<std::shared_ptr<const PublishedFile>> symbol_file();
+
     // Cached until forget().
     Result<const RegisterSet*> vcpu_registers(VcpuId vcpu);
     // With those too that are slow to get (Target::complete_registers): for who shows all registers.
@@ -72,6 +76,8 @@ private:
     std::unique_ptr<os::OsAwareness> os_;
     os::ProbeFailure failure_;
     std::uint64_t os_generation_ = 0;
+    std::shared_ptr<const PublishedFile> symbol_file_;
+    std::uint64_t symbol_file_generation_ = 0;
     bool fresh_ = false;  // look() since forget()
     std::map<VcpuId, RegisterSet> registers_;
     std::set<VcpuId> completed_;  // of registers_

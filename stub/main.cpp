@@ -50,6 +50,7 @@ int main(int argc, char** argv) {
         case Command::ps: return exo::stub::run_ps(options);
         case Command::doctor: return exo::stub::run_doctor(options);
         case Command::recover: return exo::stub::run_recover(options);
+        case Command::symbols: return exo::stub::run_symbols(options);
         case Command::guard: return run_guard(options);
         case Command::none: break;
     }

@@ -96,6 +96,11 @@ int parse_options(int argc, char** argv, Options& options) {
     add_query(app, options, "doctor", "what stands in the way of attaching, and the remedy", Command::doctor,
               false);
     add_query(app, options, "recover", "take out what a killed server left behind", Command::recover, false);
+    CLI::App* symbols = app.add_subcommand("symbols", "write the ELF file with symbols, types and frames");
+    add_target(*symbols, options);
+    add_os(*symbols, options);
+    symbols->add_option("-o,--output", options.output, "FILE to write")->required();
+    symbols->callback([&options] { options.command = Command::symbols; });
     CLI::App* guard = app.add_subcommand("guard", "")->group("");  // run by serve, for itself
     add_target(*guard, options);
     guard->callback([&options] { options.command = Command::guard; });

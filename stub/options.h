@@ -10,13 +10,14 @@
 
 namespace exo::stub {
 
-enum class Command : std::uint8_t { none, list, serve, info, ps, doctor, recover, guard };
+enum class Command : std::uint8_t { none, list, serve, info, ps, doctor, recover, symbols, guard };
 
 struct Options {
     Command command = Command::none;
     std::string target;
     OpenOptions open;
     bool json = false;
+    std::string output;  // of symbols
     os::Choice os = os::Choice::automatic;
     std::string log_level = "warning";
     std::vector<std::string> listen;

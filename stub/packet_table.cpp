@@ -53,6 +53,24 @@ constexpr auto table = std::to_array<Packet>({
     {.name = "qOffsets", .match = Match::exact, .available = has_os,
      .summary = "the KASLR slide", .handle = handle_with<offsets>},
 
+    // The program: a file made from what lies in the guest's memory
+    {.name = "qXfer:exec-file:read:", .available = has_os, .slow = true, .feature = "qXfer:exec-file:read+",
+     .summary = "the name of the symbol file", .handle = handle_with<transfer_exec_file>},
+    {.name = "vFile:setfs:", .available = has_os,
+     .summary = "accepted: there is one name space", .handle = handle_with<set_file_system>},
+    {.name = "vFile:open:", .available = has_os, .slow = true,
+     .summary = "open the symbol file, nothing else", .handle = handle_with<open_file>},
+    {.name = "vFile:pread:", .available = has_os,
+     .summary = "read from it", .handle = handle_with<read_file>},
+    {.name = "vFile:fstat:", .available = has_os,
+     .summary = "its size", .handle = handle_with<file_status>},
+    {.name = "vFile:stat:", .available = has_os, .slow = true,
+     .summary = "its size, by name", .handle = handle_with<file_status_by_name>},
+    {.name = "vFile:close:", .available = has_os,
+     .summary = "close it", .handle = handle_with<close_file>},
+    {.name = "vFile:readlink:", .available = has_os, .slow = true,
+     .summary = "it is no link", .handle = handle_with<read_link>},
+
     // Threads
     {.name = "?", .match = Match::exact, .text_errors = true, .when_detached = true,
      .summary = "why the guest stands", .handle = handle_with<halt_reason>},

@@ -16,6 +16,7 @@
 #include "stub/reply.h"
 #include "stub/run_control.h"
 #include "stub/thread_map.h"
+#include "stub/virtual_files.h"
 
 namespace exo::stub {
 
@@ -74,6 +75,7 @@ public:
     std::optional<rsp::ThreadId> continue_thread;  // Hc
     std::string threads_xml;                       // kept while the client reads it slice by slice
     std::string osdata_xml;
+    OpenFiles files;  // vFile
 
 private:
     Result<void> stop_guest();

@@ -95,13 +95,25 @@ Result<std::size_t> Btf::blob_size(ConstBytes header) {
     return std::max(parsed.types_end, parsed.strings_end);
 }
 
-Result<Btf> Btf::parse(std::vector<std::byte> blob) {
+Result<Btf> Btf::parse(std::vector<std::byte> blob) { return parse(std::move(blob), nullptr); }
+
+Result<Btf> Btf::parse_split(std::vector<std::byte> blob, const Btf& base) {
+    if (base.base_ != nullptr) return fail(Errc::bad_data, "BTF on a base that is split itself");
+    return parse(std::move(blob), &base);
+}
+
+Result<Btf> Btf::parse(std::vector<std::byte> blob, const Btf* base) {
     const auto header = TRY(parse_header(blob));
     if (header.types_end > blob.size() || header.strings_end > blob.size()) {
         return fail(Errc::bad_data, "BTF is cut off: " + std::to_string(blob.size()) + " bytes of " +
                                         std::to_string(std::max(header.types_end, header.strings_end)));
     }
     Btf btf;
+    if (base != nullptr) {
+        btf.base_ = base;
+        btf.first_id_ = base->last_id() + 1;
+        btf.base_strings_ = base->strings_size();
+    }
     btf.blob_ = std::move(blob);
     btf.strings_begin_ = header.strings_begin;
     btf.strings_size_ = header.strings_end - header.strings_begin;
@@ -120,7 +132,7 @@ void Btf::index_records(std::size_t types_begin, std::size_t types_end) {
     std::size_t at = types_begin;
     while (at < types_end) {
         const auto stop = [&](const std::string& why) {
-            incomplete_ = "BTF type " + std::to_string(records_.size() + 1) + ": " + why;
+            incomplete_ = "BTF type " + std::to_string(last_id() + 1) + ": " + why;
         };
         if (records_.size() >= max_types) return stop("more types than any kernel has");
         if (types_end - at < record_bytes) return stop("cut off");
@@ -135,8 +147,9 @@ void Btf::index_records(std::size_t types_begin, std::size_t types_end) {
 }
 
 std::optional<BtfType> Btf::type(BtfId id) const {
-    if (id == 0 || id > records_.size()) return std::nullopt;
-    const auto* record = &blob_[records_[id - 1]];
+    if (id < first_id_ && base_ != nullptr) return base_->type(id);
+    if (id == 0 || id > last_id()) return std::nullopt;
+    const auto* record = &blob_[records_[id - first_id_]];
     const auto info = load32(record + 4);
     return BtfType{.id = id,
                    .kind = static_cast<BtfKind>((info >> 24) & 0x1fU),
@@ -148,11 +161,20 @@ std::optional<BtfType> Btf::type(BtfId id) const {
 }
 
 std::string_view Btf::string(std::uint32_t offset) const {
+    if (offset < base_strings_) return base_->string(offset);
+    offset -= static_cast<std::uint32_t>(base_strings_);
     if (offset >= strings_size_) return {};
     const auto* text = reinterpret_cast<const char*>(&blob_[strings_begin_ + offset]);
     const auto limit = std::min(max_string, strings_size_ - offset);
     const auto* nul = static_cast<const char*>(std::memchr(text, 0, limit));
     return {text, nul != nullptr ? static_cast<std::size_t>(nul - text) : limit};
+}
+
+ConstBytes Btf::own_strings() const { return ConstBytes{blob_}.subspan(strings_begin_, strings_size_); }
+
+std::array<ConstBytes, 2> Btf::string_sections() const {
+    if (base_ == nullptr) return {own_strings(), {}};
+    return {base_->own_strings(), own_strings()};
 }
 
 BtfMember Btf::member(const BtfType& type, std::uint32_t index) const {
@@ -211,8 +233,8 @@ BtfInteger Btf::integer(const BtfType& type) const {
 
 void Btf::build_name_index() const {
     by_name_.reserve(records_.size());
-    for (BtfId id = 1; id <= records_.size(); ++id) {
-        const auto text = string(load32(&blob_[records_[id - 1]]));
+    for (BtfId id = first_id_; id <= last_id(); ++id) {
+        const auto text = string(load32(&blob_[records_[id - first_id_]]));
         if (!text.empty()) by_name_.push_back(name_hash(text) << 32 | id);
     }
     // Sorting, since a guest can make as many equal names and hashes as it likes.
@@ -221,6 +243,9 @@ void Btf::build_name_index() const {
 
 std::optional<BtfType> Btf::find(std::string_view wanted, BtfKind kind) const {
     if (wanted.empty()) return std::nullopt;
+    if (base_ != nullptr) {
+        if (auto found = base_->find(wanted, kind)) return found;
+    }
     if (by_name_.empty()) build_name_index();
     const auto hash = name_hash(wanted);
     for (auto it = std::ranges::lower_bound(by_name_, hash << 32); it != by_name_.end() && *it >> 32 == hash;

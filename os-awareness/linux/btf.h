@@ -118,16 +118,22 @@ public:
     // bad_data when the header is wrong or not a single record is usable. Records from the first malformed
     // or unknown one on are left out, since nobody can tell where the next one begins: see incomplete().
     static Result<Btf> parse(std::vector<std::byte> blob);
+    // Split BTF, as modules have it (btf.rst 4.6, kernel/bpf/btf.c: btf_parse_module): ids and string offsets
+    // go on where those of `base` end, and records may refer to those of `base`. `base` must outlive it.
+    static Result<Btf> parse_split(std::vector<std::byte> blob, const Btf& base);
 
     // What ended the parsing before the end of the types: one line; empty if nothing did.
     [[nodiscard]] const std::string& incomplete() const { return incomplete_; }
 
-    // Ids are 1 … last_id().
-    [[nodiscard]] BtfId last_id() const { return static_cast<BtfId>(records_.size()); }
+    // Ids are 1 … last_id(). Those from first_own_id() on are not the base's.
+    [[nodiscard]] BtfId first_own_id() const { return first_id_; }
+    [[nodiscard]] BtfId last_id() const { return first_id_ - 1 + static_cast<BtfId>(records_.size()); }
     [[nodiscard]] std::optional<BtfType> type(BtfId id) const;
     // "" for an offset out of bounds; cut at 1024 bytes.
     [[nodiscard]] std::string_view string(std::uint32_t offset) const;
     [[nodiscard]] std::string_view name(const BtfType& type) const { return string(type.name); }
+    // All strings by offset: those of the base first, if there is one, then its own.
+    [[nodiscard]] std::array<ConstBytes, 2> string_sections() const;
 
     // Records of the tail, `index` < type.count (array, integer, linkage: exactly one). Only for a type of
     // the right kind; otherwise a default value.
@@ -138,7 +144,7 @@ public:
     [[nodiscard]] BtfArray array(const BtfType& type) const;
     [[nodiscard]] BtfInteger integer(const BtfType& type) const;
 
-    // The first of that name and kind. The index is built at the first call.
+    // The first of that name and kind, the base's before its own. The index is built at the first call.
     [[nodiscard]] std::optional<BtfType> find(std::string_view name, BtfKind kind) const;
     // struct or union, or the one behind a typedef of that name.
     [[nodiscard]] std::optional<BtfType> find_composite(std::string_view name) const;
@@ -166,10 +172,18 @@ private:
     void build_name_index() const;
     [[nodiscard]] std::optional<BtfField> find_member(const BtfType& composite, std::string_view name) const;
 
+    static Result<Btf> parse(std::vector<std::byte> blob, const Btf* base);
+    // Of its own, without the base's.
+    [[nodiscard]] ConstBytes own_strings() const;
+    [[nodiscard]] std::size_t strings_size() const { return base_strings_ + strings_size_; }
+
+    const Btf* base_ = nullptr;
+    BtfId first_id_ = 1;
+    std::size_t base_strings_ = 0;  // bytes of the base's strings
     std::vector<std::byte> blob_;
     std::size_t strings_begin_ = 0;
     std::size_t strings_size_ = 0;
-    std::vector<std::uint32_t> records_;  // offset in blob_ of id i+1
+    std::vector<std::uint32_t> records_;  // offset in blob_ of id first_id_ + i
     std::string incomplete_;
     mutable std::vector<std::uint64_t> by_name_;  // hash of the name above, id below; sorted
 };

@@ -6,6 +6,7 @@
 #include "os-awareness/linux/constants.h"
 #include "os-awareness/linux/invariants.h"
 #include "os-awareness/linux/kernel_image.h"
+#include "os-awareness/linux/kernel_symbols.h"
 #include "os-awareness/linux/percpu.h"
 #include "os-awareness/linux/saved_frame.h"
 #include "os-awareness/linux/struct_layout.h"
@@ -59,6 +60,10 @@ public:
     [[nodiscard]] AddressSpace& kernel_space() override { return *image_.space; }
     [[nodiscard]] const SymbolTable& symbols() const override { return image_.symbols; }
     [[nodiscard]] std::uint64_t slide() const override { return image_.slide; }
+    [[nodiscard]] std::string symbol_file_name() const override { return "vmlinux-" + version(); }
+    Result<std::vector<std::string>> write_symbol_file(ByteSink& sink) override {
+        return write_kernel_symbols(image_, btf_ ? &*btf_ : nullptr, sink);
+    }
 
     Result<void> refresh(std::span<const RegisterSet> vcpus) override;
     Result<RegisterSet> saved_registers(const Task& task) override;

@@ -159,6 +159,8 @@ def chosen_lanes(options):
         return ((dataclasses.replace(DEV, name=options.only, label=f'^{options.only}$'),),)
     if options.quick:
         return ((DEV, LINT),)
+    if options.no_guests:
+        return LANES[1:]
     if options.every_kernel:
         return ((dataclasses.replace(GUESTS, label='^(guest|every-kernel)$'),), LANES[1])
     return LANES
@@ -167,6 +169,7 @@ def chosen_lanes(options):
 def main():
     parser = argparse.ArgumentParser(prog='scripts/test', description='build and run the tests')
     parser.add_argument('--quick', action='store_true', help='no sanitizers, no fuzzing, no guests')
+    parser.add_argument('--no-guests', action='store_true', help='no guests')
     parser.add_argument('--every-kernel', action='store_true', help='every guest test on every kernel: an hour more')
     parser.add_argument('--only', metavar='LABEL',
                         help='tests of one label (unit, transcript, gdb, lint, guest, fuzz), of one guest test or suite (safety, trixie) '

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "rsp/file_io.h"
 #include "rsp/requests.h"
 #include "rsp/stop_reply.h"
 #include "stub/reply.h"
@@ -30,6 +31,16 @@ Result<Reply> kill(Session& session, std::string_view arguments);
 Result<Reply> kill_process(Session& session, std::string_view arguments);
 Result<Reply> attach(Session& session, std::string_view arguments);
 Result<Reply> run_program(Session& session, std::string_view arguments);
+
+// files.cpp
+Result<Reply> transfer_exec_file(Session& session, const rsp::TransferRead& request);
+Result<Reply> set_file_system(Session& session, std::string_view arguments);
+Result<Reply> open_file(Session& session, const rsp::OpenFile& request);
+Result<Reply> read_file(Session& session, const rsp::ReadFile& request);
+Result<Reply> file_status(Session& session, const rsp::FileDescriptor& request);
+Result<Reply> file_status_by_name(Session& session, const rsp::FileName& request);
+Result<Reply> close_file(Session& session, const rsp::FileDescriptor& request);
+Result<Reply> read_link(Session& session, const rsp::FileName& request);
 
 // threads.cpp
 Result<Reply> current_thread(Session& session, std::string_view arguments);

@@ -50,8 +50,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     for (const char c : rest) blob.push_back(static_cast<std::byte>(c));
 
-    const auto btf = Btf::parse(std::move(blob));
+    const auto btf = Btf::parse(blob);
     if (!btf) return 0;
+    // A module's, with the same blob as the kernel's.
+    const auto split = Btf::parse_split(std::move(blob), *btf);
+    exo::fuzz::require(split && split->last_id() == btf->last_id() * 2);
+    const auto last_own = std::min<std::uint32_t>(split->last_id(), btf->last_id() + 50);
+    for (exo::os::BtfId id = split->first_own_id(); id <= last_own; ++id) ask_about(*split, *split->type(id));
     const auto last = std::min<std::uint32_t>(btf->last_id(), 300);
     for (exo::os::BtfId id = 1; id <= last; ++id) ask_about(*btf, *btf->type(id));
     exo::fuzz::require(!btf->type(0) && !btf->type(btf->last_id() + 1));

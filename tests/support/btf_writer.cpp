@@ -15,7 +15,7 @@ std::uint32_t info(os::BtfKind kind, std::size_t count = 0, bool flag = false) {
 
 std::uint32_t BtfWriter::string(std::string_view text) {
     if (text.empty()) return 0;
-    const auto offset = strings_.size();
+    const auto offset = string_bytes();
     strings_.append(text).push_back('\0');
     return static_cast<std::uint32_t>(offset);
 }

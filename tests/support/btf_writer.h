@@ -29,6 +29,11 @@ public:
         std::uint32_t size = 0;
     };
 
+    BtfWriter() = default;
+    // Split BTF: ids and strings go on where those of another end.
+    BtfWriter(os::BtfId first_id, std::size_t string_base)
+        : strings_(), string_base_(string_base), next_(first_id) {}
+
     // Each returns the id of the record that it appends.
     os::BtfId integer(std::string_view name, std::uint32_t size, bool is_signed = false);
     os::BtfId pointer(os::BtfId to);
@@ -47,7 +52,10 @@ public:
     os::BtfId raw(std::string_view name, std::uint32_t info, std::uint32_t size_or_type,
                   const std::vector<std::uint32_t>& tail = {});
 
+    // A string for the words of raw(): its offset.
+    std::uint32_t text(std::string_view value) { return string(value); }
     [[nodiscard]] os::BtfId next_id() const { return next_; }
+    [[nodiscard]] std::size_t string_bytes() const { return string_base_ + strings_.size(); }
     [[nodiscard]] std::vector<std::byte> blob() const;
 
 private:
@@ -57,6 +65,7 @@ private:
 
     std::vector<std::uint32_t> types_;
     std::string strings_ = std::string(1, '\0');
+    std::size_t string_base_ = 0;
     os::BtfId next_ = 1;
 };
 

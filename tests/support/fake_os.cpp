@@ -43,6 +43,11 @@ public:
     }
     [[nodiscard]] const os::SymbolTable& symbols() const override { return kernel_.symbols; }
     [[nodiscard]] std::uint64_t slide() const override { return kernel_.slide; }
+    [[nodiscard]] std::string symbol_file_name() const override { return "vmlinux-" + version(); }
+    Result<std::vector<std::string>> write_symbol_file(os::ByteSink& sink) override {
+        CHECK_OK(sink.write(std::as_bytes(std::span{kernel_.symbol_file})));
+        return std::vector<std::string>{};
+    }
 
 private:
     [[nodiscard]] FakeMapping kernel_mapping() const {

@@ -47,6 +47,7 @@ struct FakeKernel {
     std::map<VirtualAddress, std::vector<FakeMapping>> user_memory;
     std::vector<std::string> problems;
     os::SymbolTable symbols;
+    std::string symbol_file = "the symbol file, with # $ } * and \x03 in it";
     std::uint64_t slide = 0;
     std::uint64_t mapped = 1U << 20U;  // bytes of physical memory at `text`
     std::function<void()> on_refresh;  // called once, during the next

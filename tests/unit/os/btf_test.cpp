@@ -211,4 +211,28 @@ TEST_CASE("names out of bounds are empty and strings end with their section") {
     CHECK(btf->name(*btf->type(1)).empty());
 }
 
+TEST_CASE("split BTF goes on where its base ends") {
+    BtfWriter kernel;
+    const auto u32 = kernel.integer("unsigned int", 4);
+    const auto lock = kernel.structure("lock", 4, {{"value", u32, 0}});
+    const auto base = parse(kernel);
+    BtfWriter module{kernel.next_id(), kernel.string_bytes()};
+    const auto driver = module.structure("driver", 8, {{"lock", lock, 4}});
+    const auto split = Btf::parse_split(module.blob(), base);
+    REQUIRE(split);
+    CHECK(split->first_own_id() == 3);
+    CHECK(split->last_id() == 3);
+    CHECK(driver == 3);
+    CHECK(split->name(*split->type(driver)) == "driver");
+    CHECK(split->name(*split->type(lock)) == "lock");
+    CHECK_FALSE(split->type(4));
+    CHECK_FALSE(split->type(0));
+    CHECK(split->field("driver", "lock.value")->offset() == 4);
+    CHECK(split->find("lock", BtfKind::structure)->id == lock);
+    const auto strings = split->string_sections();
+    CHECK(strings[0].size() == kernel.string_bytes());
+    CHECK(strings[0].size() + strings[1].size() == module.string_bytes());
+    CHECK_FALSE(Btf::parse_split(module.blob(), *split));
+}
+
 }  // namespace

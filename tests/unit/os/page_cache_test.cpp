@@ -41,15 +41,15 @@ TEST_CASE("page cache: a page that is filled again holds nothing of what it held
     memory.add_ram(PhysicalAddress{0}, 0x3800);
     memory.put_text(PhysicalAddress{0x1000}, "old");
     PageCache cache{memory, 1};
-    CHECK(text(cache, 0x1000, 3) == "old");
-    CHECK(text(cache, 0x37fe, 10).size() == 2);  // memory ends in this page
-    CHECK(text(cache, 0x3900, 3) == "error");
-    CHECK(text(cache, 0x4000, 3) == "error");
-    CHECK(text(cache, 0x1000, 3) == "old");
+    CHECK(text_at(cache, 0x1000, 3) == "old");
+    CHECK(text_at(cache, 0x37fe, 10).size() == 2);  // memory ends in this page
+    CHECK(text_at(cache, 0x3900, 3) == "error");
+    CHECK(text_at(cache, 0x4000, 3) == "error");
+    CHECK(text_at(cache, 0x1000, 3) == "old");
     cache.invalidate();
     memory.put_text(PhysicalAddress{0x1000}, "new");
-    CHECK(text(cache, 0x1000, 3) == "new");
-    CHECK(text(cache, 0x1ffe, 2).size() == 2);
+    CHECK(text_at(cache, 0x1000, 3) == "new");
+    CHECK(text_at(cache, 0x1ffe, 2).size() == 2);
 }
 
 TEST_CASE("page cache: the least recently used page gives way") {

@@ -39,6 +39,14 @@ TEST_CASE("symbols: by address") {
     CHECK(located(symbols, ~std::uint64_t{0}) == "later+" + std::to_string(~std::uint64_t{0} - 0x3000));
 }
 
+TEST_CASE("symbols: by name, if it is the only one") {
+    const auto symbols = table();
+    CHECK(symbols.find_unique("first")->address == VirtualAddress{0x1000});
+    CHECK(symbols.find_unique("alias")->type == 't');
+    CHECK_FALSE(symbols.find_unique("twice"));
+    CHECK_FALSE(symbols.find_unique("absent"));
+}
+
 TEST_CASE("symbols: by name; of several the lowest address") {
     const auto symbols = table();
     CHECK(symbols.find("first") == VirtualAddress{0x1000});

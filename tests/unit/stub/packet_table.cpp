@@ -90,7 +90,7 @@ TEST_CASE("what is not ours has no row") {
                                            "Z0",
                                            "jThreadExtendedInfo:",
                                            "_M10,rx",
-                                           "vFile:open:00",
+                                           "vFile:unlink:00",
                                            "qThreadExtraInfo",
                                            "qXfer:threads:write::0:"}) {
         CHECK_MESSAGE(row_of(payload) == "", std::string{payload});

@@ -1,0 +1,82 @@
+// vFile: the files that the server publishes, and the name of the one that is the program.
+#include <algorithm>
+#include <span>
+
+#include "rsp/file_io.h"
+#include "rsp/hex.h"
+#include "stub/handlers/handlers.h"
+
+namespace exo::stub::handlers {
+namespace {
+
+// Room for "F", the count and ';' beside the data in a packet; escaping is the client's to bear (gdb gives a
+// reply's buffer twice its size).
+constexpr std::uint64_t reply_head = 24;
+
+bool is_kernel(std::string_view annex) {
+    const auto pid = rsp::parse_hex_number(annex);
+    return annex.empty() || pid == kernel_pid;
+}
+
+}  // namespace
+
+// Annex: a pid, "" is the current process. gdb asks at connect, unless its user has given it a program.
+Result<Reply> transfer_exec_file(Session& session, const rsp::TransferRead& request) {
+    if (!is_kernel(request.annex))
+        return fail(Errc::no_such_thread, "no process " + std::string{request.annex});
+    const auto file = TRY(session.machine.symbol_file());
+    return text(rsp::xfer_slice(file->path, request.offset, request.length));
+}
+
+// Whose file names: there is one name space, whatever the process.
+Result<Reply> set_file_system(Session& /*session*/, std::string_view /*arguments*/) {
+    return text(rsp::file_result(std::uint64_t{0}));
+}
+
+Result<Reply> open_file(Session& session, const rsp::OpenFile& request) {
+    const auto file = session.machine.symbol_file();
+    if (!file || (*file)->path != request.name) return text(rsp::file_error(rsp::FileErrno::enoent));
+    if (!request.reads_only()) return text(rsp::file_error(rsp::FileErrno::erofs));
+    const auto descriptor = session.files.open(*file);
+    return text(descriptor ? rsp::file_result(*descriptor) : rsp::file_error(rsp::FileErrno::emfile));
+}
+
+Result<Reply> read_file(Session& session, const rsp::ReadFile& request) {
+    const PublishedFile* file = session.files.find(request.descriptor);
+    if (file == nullptr) return text(rsp::file_error(rsp::FileErrno::ebadf));
+    const std::uint64_t room = session.options.packet_size - reply_head;
+    std::string bytes(std::min(request.count, room), '\0');
+    const auto count = file->content.read(request.offset, std::as_writable_bytes(std::span{bytes}));
+    if (!count) return text(rsp::file_error(rsp::FileErrno::eio));
+    bytes.resize(*count);
+    Reply reply = text(rsp::file_result(bytes));
+    reply.binary = true;
+    return reply;
+}
+
+Result<Reply> file_status(Session& session, const rsp::FileDescriptor& request) {
+    const PublishedFile* file = session.files.find(request.descriptor);
+    return text(file != nullptr ? rsp::file_status(file->content.size())
+                                : rsp::file_error(rsp::FileErrno::ebadf));
+}
+
+// gdb 16 asks by name before it opens.
+Result<Reply> file_status_by_name(Session& session, const rsp::FileName& request) {
+    const auto file = session.machine.symbol_file();
+    if (!file || (*file)->path != request.name) return text(rsp::file_error(rsp::FileErrno::enoent));
+    return text(rsp::file_status((*file)->content.size()));
+}
+
+Result<Reply> close_file(Session& session, const rsp::FileDescriptor& request) {
+    return text(session.files.close(request.descriptor) ? rsp::file_result(std::uint64_t{0})
+                                                        : rsp::file_error(rsp::FileErrno::ebadf));
+}
+
+// Nothing that is published is a link: EINVAL, as readlink(2) says it.
+Result<Reply> read_link(Session& session, const rsp::FileName& request) {
+    const auto file = session.machine.symbol_file();
+    const bool known = file && (*file)->path == request.name;
+    return text(rsp::file_error(known ? rsp::FileErrno::einval : rsp::FileErrno::enoent));
+}
+
+}  // namespace exo::stub::handlers

@@ -1,0 +1,74 @@
+#include "stub/virtual_files.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace exo::stub {
+
+Result<MemoryFile> MemoryFile::create(const char* name) {
+    const int descriptor = ::memfd_create(name, MFD_CLOEXEC);
+    if (descriptor < 0) return fail(Errc::backend, std::string{"memory for a file: "} + std::strerror(errno));
+    return MemoryFile{descriptor};
+}
+
+MemoryFile::MemoryFile(MemoryFile&& other) noexcept
+    : descriptor_(std::exchange(other.descriptor_, -1)), size_(std::exchange(other.size_, 0)) {}
+
+MemoryFile& MemoryFile::operator=(MemoryFile&& other) noexcept {
+    std::swap(descriptor_, other.descriptor_);
+    std::swap(size_, other.size_);
+    return *this;
+}
+
+MemoryFile::~MemoryFile() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+Result<void> MemoryFile::append(ConstBytes bytes) {
+    while (!bytes.empty()) {
+        const ssize_t count = ::write(descriptor_, bytes.data(), bytes.size());
+        if (count < 0 && errno == EINTR) continue;
+        if (count <= 0) return fail(Errc::backend, "a file in memory could not be written: is memory short?");
+        size_ += static_cast<std::uint64_t>(count);
+        bytes = bytes.subspan(static_cast<std::size_t>(count));
+    }
+    return {};
+}
+
+Result<std::size_t> MemoryFile::read(std::uint64_t offset, MutableBytes out) const {
+    if (offset >= size_) return std::size_t{0};
+    out = out.first(static_cast<std::size_t>(std::min<std::uint64_t>(out.size(), size_ - offset)));
+    std::size_t done = 0;
+    while (done < out.size()) {
+        const ssize_t count =
+            ::pread(descriptor_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
+        if (count < 0 && errno == EINTR) continue;
+        if (count <= 0) return fail(Errc::backend, "a file in memory could not be read");
+        done += static_cast<std::size_t>(count);
+    }
+    return done;
+}
+
+std::optional<std::uint64_t> OpenFiles::open(std::shared_ptr<const PublishedFile> file) {
+    const auto free = std::ranges::find(files_, nullptr);
+    if (free == files_.end()) return std::nullopt;
+    *free = std::move(file);
+    return static_cast<std::uint64_t>(free - files_.begin());
+}
+
+const PublishedFile* OpenFiles::find(std::uint64_t descriptor) const {
+    return descriptor < files_.size() ? files_.at(descriptor).get() : nullptr;
+}
+
+bool OpenFiles::close(std::uint64_t descriptor) {
+    if (find(descriptor) == nullptr) return false;
+    files_.at(descriptor).reset();
+    return true;
+}
+
+}  // namespace exo::stub
