@@ -13,10 +13,10 @@ using exo::test::FakeMemory;
 
 namespace {
 
-constexpr std::uint64_t p = 1;
-constexpr std::uint64_t w = 2;
-constexpr std::uint64_t u = 4;
-constexpr std::uint64_t large = 0x80;
+constexpr std::uint64_t present = 1;
+constexpr std::uint64_t writable = 2;
+constexpr std::uint64_t for_user = 4;
+constexpr std::uint64_t large_leaf = 0x80;
 constexpr std::uint64_t nx = 1ULL << 63;
 constexpr VirtualAddress kernel_base{0xffff'ffff'8000'0000};
 
@@ -40,12 +40,12 @@ std::string physical(PageTables& tables, std::uint64_t address) {
 
 TEST_CASE("page tables: 4 levels, leaves of 4 KiB, 2 MiB and 1 GiB") {
     GuestTables guest;
-    guest.entry(0x1000, 511, 0x2000 | p | w | u);
-    guest.entry(0x2000, 510, 0x3000 | p | w);
-    guest.entry(0x2000, 511, 0x4'4000'0000 | p | large | nx);
-    guest.entry(0x3000, 8, 0x4000 | p | w);
-    guest.entry(0x3000, 9, 0x1'2340'0000 | p | large);
-    guest.entry(0x4000, 3, 0x5'5555'5000 | p | w);
+    guest.entry(0x1000, 511, 0x2000 | present | writable | for_user);
+    guest.entry(0x2000, 510, 0x3000 | present | writable);
+    guest.entry(0x2000, 511, 0x4'4000'0000 | present | large_leaf | nx);
+    guest.entry(0x3000, 8, 0x4000 | present | writable);
+    guest.entry(0x3000, 9, 0x1'2340'0000 | present | large_leaf);
+    guest.entry(0x4000, 3, 0x5'5555'5000 | present | writable);
     PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
 
     const auto small = tables.translate(VirtualAddress{0xffff'ffff'8100'3abc});
@@ -73,8 +73,8 @@ TEST_CASE("page tables: 4 levels, leaves of 4 KiB, 2 MiB and 1 GiB") {
 
 TEST_CASE("page tables: a miss names the level and where its entry is") {
     GuestTables guest;
-    guest.entry(0x1000, 511, 0x2000 | p | w);
-    guest.entry(0x2000, 510, 0xdead'0000 | p | w);
+    guest.entry(0x1000, 511, 0x2000 | present | writable);
+    guest.entry(0x2000, 510, 0xdead'0000 | present | writable);
     PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
     CHECK(physical(tables, 0x1000) == "0x1000 is not mapped: PML4 entry at 0x1000 is not present");
     CHECK(physical(tables, 0xffff'ffff'4000'0000) ==
@@ -88,13 +88,13 @@ TEST_CASE("page tables: a miss names the level and where its entry is") {
 
 TEST_CASE("page tables: 5 levels; the same tables seen with 4 lead nowhere") {
     GuestTables guest;
-    guest.entry(0x1000, 511, 0x2000 | p | w);
-    guest.entry(0x2000, 511, 0x3000 | p | w);
-    guest.entry(0x3000, 510, 0x4000 | p | w);
-    guest.entry(0x4000, 8, 0x60'0000 | p | large);
-    guest.entry(0x1000, 1, 0x5000 | p | u);
-    guest.entry(0x5000, 0, 0x6000 | p | u);
-    guest.entry(0x6000, 0, 0x8000'0000 | p | large | u);
+    guest.entry(0x1000, 511, 0x2000 | present | writable);
+    guest.entry(0x2000, 511, 0x3000 | present | writable);
+    guest.entry(0x3000, 510, 0x4000 | present | writable);
+    guest.entry(0x4000, 8, 0x60'0000 | present | large_leaf);
+    guest.entry(0x1000, 1, 0x5000 | present | for_user);
+    guest.entry(0x5000, 0, 0x6000 | present | for_user);
+    guest.entry(0x6000, 0, 0x8000'0000 | present | large_leaf | for_user);
     PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels5};
     CHECK(physical(tables, 0xffff'ffff'8100'0010) == "0x600010");
     CHECK(physical(tables, 0x0001'0000'0000'1234) == "0x80001234");
@@ -105,8 +105,8 @@ TEST_CASE("page tables: 5 levels; the same tables seen with 4 lead nowhere") {
 
 TEST_CASE("page tables: PCID, no-flush and LAM bits of CR3 are not address") {
     GuestTables guest;
-    guest.entry(0x1000, 0, 0x2000 | p);
-    guest.entry(0x2000, 0, 0x4000'0000 | p | large);
+    guest.entry(0x1000, 0, 0x2000 | present);
+    guest.entry(0x2000, 0, 0x4000'0000 | present | large_leaf);
     PageTables tables{guest.memory, PhysicalAddress{0xe000'0000'0000'1803}, x86::PagingMode::levels4};
     CHECK(hex(tables.root()) == "0x1000");
     CHECK(physical(tables, 5) == "0x40000005");
@@ -115,9 +115,9 @@ TEST_CASE("page tables: PCID, no-flush and LAM bits of CR3 are not address") {
 TEST_CASE("page tables: the C-bit of AMD's memory encryption is taken out of every entry") {
     GuestTables guest;
     const std::uint64_t c = 1ULL << 47;
-    guest.entry(0x1000, 0, 0x2000 | p | c);
-    guest.entry(0x2000, 0, 0x3000 | p | c);
-    guest.entry(0x3000, 1, 0x9'9920'0000 | p | large | c);
+    guest.entry(0x1000, 0, 0x2000 | present | c);
+    guest.entry(0x2000, 0, 0x3000 | present | c);
+    guest.entry(0x3000, 1, 0x9'9920'0000 | present | large_leaf | c);
     PageTables tables{guest.memory, PhysicalAddress{0x1000 | c}, x86::PagingMode::levels4, c};
     CHECK(physical(tables, 0x20'0042) == "0x999200042");
     PageTables blind{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
@@ -126,19 +126,19 @@ TEST_CASE("page tables: the C-bit of AMD's memory encryption is taken out of eve
 
 TEST_CASE("page tables: PAE and 32-bit") {
     GuestTables guest;
-    guest.entry(0x1020, 3, 0x2000 | p);
-    guest.entry(0x2000, 0, 0x3000 | p | w);
-    guest.entry(0x2000, 1, 0x2'0020'0000 | p | large | nx);
-    guest.entry(0x3000, 1, 0x7'7777'7000 | p | w);
+    guest.entry(0x1020, 3, 0x2000 | present);
+    guest.entry(0x2000, 0, 0x3000 | present | writable);
+    guest.entry(0x2000, 1, 0x2'0020'0000 | present | large_leaf | nx);
+    guest.entry(0x3000, 1, 0x7'7777'7000 | present | writable);
     PageTables pae{guest.memory, PhysicalAddress{0x1020}, x86::PagingMode::pae};
     CHECK(physical(pae, 0xc000'1004) == "0x777777004");
     CHECK(pae.translate(VirtualAddress{0xc000'1004})->writable);  // a PDPT entry has no such bit
     CHECK(physical(pae, 0xc020'0004) == "0x200200004");
     CHECK(physical(pae, 0x1'0000'0000) == "0x100000000 is not canonical");
 
-    guest.entry32(0x8000, 768, 0x9000 | p | w);
-    guest.entry32(0x8000, 769, 0x00c0'0000 | (0x5 << 13) | p | large);
-    guest.entry32(0x9000, 2, 0x000a'b000 | p);
+    guest.entry32(0x8000, 768, 0x9000 | present | writable);
+    guest.entry32(0x8000, 769, 0x00c0'0000 | (0x5 << 13) | present | large_leaf);
+    guest.entry32(0x9000, 2, 0x000a'b000 | present);
     PageTables old{guest.memory, PhysicalAddress{0x8018}, x86::PagingMode::bits32};
     CHECK(physical(old, 0xc000'2fff) == "0xabfff");
     CHECK(old.translate(VirtualAddress{0xc040'0001})->page_size == 4 << 20);
@@ -154,12 +154,12 @@ TEST_CASE("page tables: without paging an address is itself, below 4 GiB") {
 
 TEST_CASE("page tables: translations are kept until forget()") {
     GuestTables guest;
-    guest.entry(0x1000, 0, 0x2000 | p);
-    guest.entry(0x2000, 0, 0x3000 | p);
-    guest.entry(0x3000, 0, 0x4000 | p);
-    guest.entry(0x3000, 1, 0x20'0000 | p | large);
-    guest.entry(0x4000, 1, 0xa000 | p);
-    guest.entry(0x4000, 2, 0xb000 | p);
+    guest.entry(0x1000, 0, 0x2000 | present);
+    guest.entry(0x2000, 0, 0x3000 | present);
+    guest.entry(0x3000, 0, 0x4000 | present);
+    guest.entry(0x3000, 1, 0x20'0000 | present | large_leaf);
+    guest.entry(0x4000, 1, 0xa000 | present);
+    guest.entry(0x4000, 2, 0xb000 | present);
     PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
     CHECK(physical(tables, 0x1001) == "0xa001");
     CHECK(guest.memory.reads() == 4);
@@ -171,7 +171,7 @@ TEST_CASE("page tables: translations are kept until forget()") {
     CHECK(physical(tables, 0x3f'ffff) == "0x3fffff");
     CHECK(guest.memory.reads() == before);
 
-    guest.entry(0x4000, 1, 0xc000 | p);
+    guest.entry(0x4000, 1, 0xc000 | present);
     guest.entry(0x3000, 1, 0);
     CHECK(physical(tables, 0x1001) == "0xa001");
     tables.forget();
@@ -183,18 +183,18 @@ TEST_CASE("page tables: a miss is not kept") {
     GuestTables guest;
     PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
     CHECK(!tables.translate(VirtualAddress{0}));
-    guest.entry(0x1000, 0, 0x2000 | p);
-    guest.entry(0x2000, 0, 0x4000'0000 | p | large);
+    guest.entry(0x1000, 0, 0x2000 | present);
+    guest.entry(0x2000, 0, 0x4000'0000 | present | large_leaf);
     CHECK(physical(tables, 0) == "0x40000000");
 }
 
 TEST_CASE("page tables: reads cross pages that are apart in physical memory") {
     GuestTables guest;
-    guest.entry(0x1000, 0, 0x2000 | p);
-    guest.entry(0x2000, 0, 0x3000 | p);
-    guest.entry(0x3000, 0, 0x4000 | p);
-    guest.entry(0x4000, 0, 0xa000 | p);
-    guest.entry(0x4000, 1, 0x8000 | p);
+    guest.entry(0x1000, 0, 0x2000 | present);
+    guest.entry(0x2000, 0, 0x3000 | present);
+    guest.entry(0x3000, 0, 0x4000 | present);
+    guest.entry(0x4000, 0, 0xa000 | present);
+    guest.entry(0x4000, 1, 0x8000 | present);
     guest.memory.put_text(PhysicalAddress{0xaffe}, "ab");
     guest.memory.put_text(PhysicalAddress{0x8000}, "cd");
     PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
@@ -205,14 +205,14 @@ TEST_CASE("page tables: reads cross pages that are apart in physical memory") {
 
 TEST_CASE("page tables: leaves of a window, in address order") {
     GuestTables guest;
-    guest.entry(0x1000, 511, 0x2000 | p | w);
-    guest.entry(0x1000, 0, 0x2000 | p | w);
-    guest.entry(0x2000, 510, 0x3000 | p | w);
-    guest.entry(0x2000, 511, 0xc000'0000 | p | large);
-    guest.entry(0x3000, 0, 0x4000 | p | nx);
-    guest.entry(0x3000, 511, 0x40'0000 | p | w | large);
-    guest.entry(0x4000, 511, 0x9000 | p);
-    guest.entry(0x3000, 7, 0xffff'f000 | p);  // a table that is not in RAM
+    guest.entry(0x1000, 511, 0x2000 | present | writable);
+    guest.entry(0x1000, 0, 0x2000 | present | writable);
+    guest.entry(0x2000, 510, 0x3000 | present | writable);
+    guest.entry(0x2000, 511, 0xc000'0000 | present | large_leaf);
+    guest.entry(0x3000, 0, 0x4000 | present | nx);
+    guest.entry(0x3000, 511, 0x40'0000 | present | writable | large_leaf);
+    guest.entry(0x4000, 511, 0x9000 | present);
+    guest.entry(0x3000, 7, 0xffff'f000 | present);  // a table that is not in RAM
     PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
     std::vector<std::string> leaves;
     const auto collect = [&](const PageTables::Leaf& leaf) {
@@ -240,7 +240,7 @@ TEST_CASE("page tables: leaves of a window, in address order") {
 TEST_CASE("page tables: a hostile guest cannot make the visit long") {
     GuestTables guest;
     // Every entry of one table points at itself: 512^4 leaves, were it followed.
-    for (std::uint64_t i = 0; i < 512; ++i) guest.entry(0x1000, i, 0x1000 | p | w);
+    for (std::uint64_t i = 0; i < 512; ++i) guest.entry(0x1000, i, 0x1000 | present | writable);
     PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels5};
     const auto all = [](const PageTables::Leaf&) { return true; };
     const auto visited = tables.for_each_leaf(VirtualAddress{0}, ~std::uint64_t{0}, all, 100);
@@ -252,12 +252,12 @@ TEST_CASE("page tables: a hostile guest cannot make the visit long") {
 
 TEST_CASE("split address space: each half through its own tables") {
     GuestTables guest;
-    guest.entry(0x1000, 511, 0x2000 | p);
-    guest.entry(0x1000, 0, 0x2000 | p);
-    guest.entry(0x2000, 510, 0x4000'0000 | p | large);
-    guest.entry(0x2000, 0, 0x4000'0000 | p | large);
-    guest.entry(0x5000, 0, 0x6000 | p);
-    guest.entry(0x6000, 0, 0x8000'0000 | p | large | u);
+    guest.entry(0x1000, 511, 0x2000 | present);
+    guest.entry(0x1000, 0, 0x2000 | present);
+    guest.entry(0x2000, 510, 0x4000'0000 | present | large_leaf);
+    guest.entry(0x2000, 0, 0x4000'0000 | present | large_leaf);
+    guest.entry(0x5000, 0, 0x6000 | present);
+    guest.entry(0x6000, 0, 0x8000'0000 | present | large_leaf | for_user);
     PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
     SplitAddressSpace task{tables, std::make_unique<PageTables>(guest.memory, PhysicalAddress{0x5000},
                                                                 x86::PagingMode::levels4)};
