@@ -10,6 +10,10 @@ namespace {
 
 constexpr std::string_view published_folder = "/exogdb/";
 
+std::string symbol_file_path(const os::OsAwareness& os) {
+    return std::string{published_folder} + os.symbol_file_name();
+}
+
 class MemoryFileSink final : public os::ByteSink {
 public:
     explicit MemoryFileSink(MemoryFile& file) : file_(file) {}
@@ -81,10 +85,17 @@ Result<std::shared_ptr<const PublishedFile>> Machine::symbol_file() {
     MemoryFileSink sink{content};
     if (progress_) progress_("making the symbol file");
     for (const auto& problem : TRY(os_->write_symbol_file(sink))) spdlog::info("symbol file: {}", problem);
-    symbol_file_ = std::make_shared<const PublishedFile>(
-        PublishedFile{std::string{published_folder} + os_->symbol_file_name(), std::move(content)});
+    symbol_file_ =
+        std::make_shared<const PublishedFile>(PublishedFile{symbol_file_path(*os_), std::move(content)});
     symbol_file_generation_ = os_generation_;
     return symbol_file_;
+}
+
+Result<std::shared_ptr<const PublishedFile>> Machine::published_file(std::string_view path) {
+    if (!os_ || path != symbol_file_path(*os_)) {
+        return fail(Errc::not_found, "no such file: " + std::string{path});
+    }
+    return symbol_file();
 }
 
 Result<void> Machine::look_once() { return fresh_ ? Result<void>{} : look(); }

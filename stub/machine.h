@@ -10,6 +10,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backends/api/target.h"
@@ -52,6 +53,8 @@ public:
 
     // The program that a debugger is given, made at the first call and again when another OS has appeared.
     Result<std::shared_ptr<const PublishedFile>> symbol_file();
+    // The file of that path; not_found, and nothing is made, for any other.
+    Result<std::shared_ptr<const PublishedFile>> published_file(std::string_view path);
 
     // Cached until forget().
     Result<const RegisterSet*> vcpu_registers(VcpuId vcpu);

@@ -34,10 +34,10 @@ Result<Reply> set_file_system(Session& /*session*/, std::string_view /*arguments
 }
 
 Result<Reply> open_file(Session& session, const rsp::OpenFile& request) {
-    const auto file = session.machine.symbol_file();
-    if (!file || (*file)->path != request.name) return text(rsp::file_error(rsp::FileErrno::enoent));
+    auto file = session.machine.published_file(request.name);
+    if (!file) return text(rsp::file_error(rsp::FileErrno::enoent));
     if (!request.reads_only()) return text(rsp::file_error(rsp::FileErrno::erofs));
-    const auto descriptor = session.files.open(*file);
+    const auto descriptor = session.files.open(std::move(*file));
     return text(descriptor ? rsp::file_result(*descriptor) : rsp::file_error(rsp::FileErrno::emfile));
 }
 
@@ -62,8 +62,8 @@ Result<Reply> file_status(Session& session, const rsp::FileDescriptor& request) 
 
 // gdb 16 asks by name before it opens.
 Result<Reply> file_status_by_name(Session& session, const rsp::FileName& request) {
-    const auto file = session.machine.symbol_file();
-    if (!file || (*file)->path != request.name) return text(rsp::file_error(rsp::FileErrno::enoent));
+    const auto file = session.machine.published_file(request.name);
+    if (!file) return text(rsp::file_error(rsp::FileErrno::enoent));
     return text(rsp::file_status((*file)->content.size()));
 }
 
@@ -74,8 +74,7 @@ Result<Reply> close_file(Session& session, const rsp::FileDescriptor& request) {
 
 // Nothing that is published is a link: EINVAL, as readlink(2) says it.
 Result<Reply> read_link(Session& session, const rsp::FileName& request) {
-    const auto file = session.machine.symbol_file();
-    const bool known = file && (*file)->path == request.name;
+    const bool known = session.machine.published_file(request.name).has_value();
     return text(rsp::file_error(known ? rsp::FileErrno::einval : rsp::FileErrno::enoent));
 }
 
