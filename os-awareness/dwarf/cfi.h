@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "backends/api/memory.h"
+#include "os-awareness/elf/byte_buffer.h"
 
 namespace exo::os::cfi {
 
@@ -38,9 +38,6 @@ inline constexpr int data_alignment = -word_bytes;
 
 using Bytes = std::vector<std::byte>;
 
-void append_uleb128(Bytes& out, std::uint64_t value);
-void append_sleb128(Bytes& out, std::int64_t value);
-
 // DWARF expression (section 2.5), without branches of its own: see if_else().
 class Expression {
 public:
@@ -55,14 +52,14 @@ public:
     // Pops a condition; goes on with one of the two.
     Expression& if_else(const Expression& yes, const Expression& no);
 
-    [[nodiscard]] const Bytes& bytes() const { return bytes_; }
+    [[nodiscard]] ConstBytes bytes() const { return bytes_.bytes(); }
 
 private:
     Expression& op(std::uint8_t code);
     Expression& jump(std::uint8_t code, std::size_t distance);
-    Expression& append(const Bytes& more);
+    Expression& append(const Expression& more);
 
-    Bytes bytes_;
+    ByteBuffer bytes_;
 };
 
 // The instructions of a CIE or an FDE.
@@ -79,7 +76,7 @@ public:
     void same(Register reg);
     void undefined(Register reg);
 
-    [[nodiscard]] const Bytes& bytes() const { return bytes_; }
+    [[nodiscard]] ConstBytes bytes() const { return bytes_.bytes(); }
     void clear() { bytes_.clear(); }
 
 private:
@@ -87,7 +84,7 @@ private:
     void op(std::uint8_t code, Register reg) { op(code, static_cast<std::uint64_t>(reg)); }
     void block(const Expression& expression);
 
-    Bytes bytes_;
+    ByteBuffer bytes_;
 };
 
 class FrameSection {
@@ -99,12 +96,12 @@ public:
     void add_fde(Cie cie, VirtualAddress start, std::uint64_t size, const Instructions& instructions);
 
     [[nodiscard]] std::size_t size() const { return bytes_.size(); }
-    [[nodiscard]] Bytes take() { return std::move(bytes_); }
+    [[nodiscard]] Bytes take() { return bytes_.take(); }
 
 private:
-    void entry(const Bytes& head, const Bytes& instructions);
+    void entry(ConstBytes head, ConstBytes instructions);
 
-    Bytes bytes_;
+    ByteBuffer bytes_;
 };
 
 }  // namespace exo::os::cfi

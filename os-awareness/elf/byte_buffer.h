@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "backends/api/memory.h"
@@ -36,10 +37,10 @@ public:
         u8(static_cast<std::uint64_t>(value) & 0x7fU);
     }
     void text(std::string_view value) {  // with a NUL
-        const auto bytes = std::as_bytes(std::span{value});
-        bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+        append(std::as_bytes(std::span{value}));
         u8(0);
     }
+    void append(ConstBytes bytes) { bytes_.insert(bytes_.end(), bytes.begin(), bytes.end()); }
 
     void patch32(std::size_t at, std::uint64_t value) {
         const auto narrow = static_cast<std::uint32_t>(value);
@@ -51,6 +52,7 @@ public:
     void reserve(std::size_t size) { bytes_.reserve(size); }
     void drop(std::size_t count) { bytes_.resize(bytes_.size() - count); }
     void clear() { bytes_.clear(); }
+    [[nodiscard]] std::vector<std::byte> take() { return std::exchange(bytes_, {}); }
 
 private:
     std::vector<std::byte> bytes_;

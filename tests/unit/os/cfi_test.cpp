@@ -13,7 +13,7 @@ using namespace exo::os::cfi;
 namespace {
 
 // "0c 07 08"
-std::string as_hex(const Bytes& bytes) {
+std::string as_hex(exo::ConstBytes bytes) {
     std::string text;
     for (const auto byte : bytes) {
         if (!text.empty()) text += ' ';
@@ -34,9 +34,9 @@ std::string written(Write write) {
 // The examples of DWARF 5, tables C.1 and C.2.
 TEST_CASE("cfi: LEB128") {
     const auto uleb = [](std::uint64_t value) {
-        Bytes out;
-        append_uleb128(out, value);
-        return as_hex(out);
+        exo::os::ByteBuffer out;
+        out.uleb(value);
+        return as_hex(out.bytes());
     };
     CHECK(uleb(2) == "02");
     CHECK(uleb(127) == "7f");
@@ -44,9 +44,9 @@ TEST_CASE("cfi: LEB128") {
     CHECK(uleb(12857) == "b9 64");
     CHECK(uleb(~0ULL) == "ff ff ff ff ff ff ff ff ff 01");
     const auto sleb = [](std::int64_t value) {
-        Bytes out;
-        append_sleb128(out, value);
-        return as_hex(out);
+        exo::os::ByteBuffer out;
+        out.sleb(value);
+        return as_hex(out.bytes());
     };
     CHECK(sleb(2) == "02");
     CHECK(sleb(-2) == "7e");
