@@ -12,7 +12,8 @@
 namespace exo::os {
 
 // Keeps 4 KiB pages until invalidate(), the least recently used give way. Reads of `bulk` bytes or more go
-// past it, writes go through it. Only true while the guest stands still, or for a snapshot.
+// past it, writes go through it. Only true while the guest stands still, or for a snapshot. The pages of one
+// stop are mostly those of the next: the first that is asked for then brings them all.
 class PageCache final : public PhysicalMemory {
 public:
     static constexpr std::size_t page_bytes = 4096;
@@ -30,15 +31,20 @@ private:
     struct Page {
         std::uint64_t number = 0;
         std::vector<std::byte> bytes;  // fewer than page_bytes where memory ends inside the page
+        bool asked_for = false;        // and not only expected to be
     };
 
     Result<const Page*> page(std::uint64_t number);
+    void read_expected();
+    Page& keep(std::uint64_t number);
+    void drop(std::uint64_t number);
 
     PhysicalMemory* memory_;
     std::size_t limit_;
     std::list<Page> pages_;  // most recently used first
     std::list<Page> spare_;  // to be filled again: allocating them anew is a good part of a look at the tasks
     std::unordered_map<std::uint64_t, std::list<Page>::iterator> by_number_;
+    std::vector<std::uint64_t> expected_;  // numbers of pages, until the next one is asked for
 };
 
 }  // namespace exo::os

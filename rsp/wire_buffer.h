@@ -10,7 +10,19 @@
 namespace exo::rsp {
 
 class WireBuffer {
+    struct Release {
+        bool owned;
+        void operator()(const char* bytes) const {
+            if (owned) delete[] bytes;
+        }
+    };
+    using Bytes = std::unique_ptr<char[], Release>;
+
 public:
+    WireBuffer() = default;
+    // In memory of somebody else, as far as that goes.
+    WireBuffer(char* bytes, std::size_t capacity) : bytes_(bytes, Release{false}), capacity_(capacity) {}
+
     [[nodiscard]] std::string_view view() const { return {bytes_.get(), size_}; }
     [[nodiscard]] std::size_t size() const { return size_; }
     [[nodiscard]] bool empty() const { return size_ == 0; }
@@ -20,7 +32,7 @@ public:
     char* prepare(std::size_t most) {
         if (capacity_ - size_ < most) {
             capacity_ = std::max(2 * capacity_, size_ + most);
-            std::unique_ptr<char[]> larger{new char[capacity_]};
+            Bytes larger{new char[capacity_], Release{true}};
             if (size_ > 0) std::memcpy(larger.get(), bytes_.get(), size_);
             bytes_ = std::move(larger);
         }
@@ -36,7 +48,7 @@ public:
     void push_back(char c) { append({&c, 1}); }
 
 private:
-    std::unique_ptr<char[]> bytes_;
+    Bytes bytes_{nullptr, Release{true}};
     std::size_t size_ = 0;
     std::size_t capacity_ = 0;
 };

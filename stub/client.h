@@ -52,6 +52,7 @@ private:
     void refuse_long_packet();
     void send(const Reply& reply);
     void send_packet(const Reply& reply);
+    bool lend_packet(const Reply& reply);
     void flush();
     void log(std::string_view arrow, std::string_view payload);
 
@@ -67,6 +68,7 @@ private:
     std::deque<rsp::Frame> frames_;  // packets to be dispatched, and each ^C behind the packets it came after
     rsp::WireBuffer outgoing_;       // collected while in_flight_ is being written
     rsp::WireBuffer in_flight_;
+    rsp::WireBuffer hot_;  // of lend_packet()
     rsp::WireBuffer last_packet_;  // for a nack
 
     bool bound_;  // the target to its thread

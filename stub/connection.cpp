@@ -36,6 +36,17 @@ std::size_t Connection::write_now(std::string_view bytes) {
     return count > 0 ? static_cast<std::size_t>(count) : 0;
 }
 
+Lender* Connection::lender(std::size_t room) {
+    auto* socket = std::get_if<Socket>(&stream_);
+    if (socket == nullptr) return nullptr;
+    if (!std::exchange(asked_for_lender_, true)) {
+        error_code error;
+        socket->native_non_blocking(true, error);  // splice() has no flag for it
+        if (!error) lender_ = Lender::create(socket->native_handle(), room);
+    }
+    return lender_.get();
+}
+
 void Connection::write(std::string_view bytes, std::function<void(bool)> done) {
     const auto buffer = asio::buffer(bytes.data(), bytes.size());
     auto handler = [done = std::move(done)](const error_code& error, std::size_t) { done(!error); };

@@ -3,12 +3,15 @@
 
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <string_view>
 #include <utility>
 #include <variant>
 
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
+
+#include "stub/lender.h"
 
 namespace exo::stub {
 
@@ -34,6 +37,8 @@ public:
     // As many as can be sent without waiting; fewer also when the client is gone, which write() tells. Not
     // while that is under way.
     std::size_t write_now(std::string_view bytes);
+    // For long replies without a copy, if this connection allows it. Not while write() is under way.
+    Lender* lender(std::size_t room);
     // Of all of `bytes`. `done` gets false when the client is gone.
     void write(std::string_view bytes, std::function<void(bool)> done);
     // What was written before arrives. A read or write that is under way is then done with, in vain.
@@ -41,6 +46,8 @@ public:
 
 private:
     std::variant<Socket, StandardStreams> stream_;
+    std::unique_ptr<Lender> lender_;
+    bool asked_for_lender_ = false;
 };
 
 }  // namespace exo::stub

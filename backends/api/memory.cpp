@@ -53,6 +53,10 @@ Result<std::size_t> by_page(AddressSpace& space, VirtualAddress address, Bytes b
 
 }  // namespace
 
+void PhysicalMemory::read_scattered(std::span<Fragment> fragments) {
+    for (auto& fragment : fragments) fragment.read = read_some(fragment.address, fragment.out).value_or(0);
+}
+
 std::string hex(std::uint64_t value) {
     std::array<char, 16> digits{};
     auto [end, ec] = std::to_chars(digits.data(), digits.data() + digits.size(), value, 16);

@@ -43,6 +43,13 @@ struct MemoryRegion {
 
 class PhysicalMemory {
 public:
+    // A piece of a scattered read: `out` is filled from its start, `read` bytes of it.
+    struct Fragment {
+        PhysicalAddress address{};
+        MutableBytes out;
+        std::size_t read = 0;
+    };
+
     PhysicalMemory() = default;
     PhysicalMemory(const PhysicalMemory&) = delete;
     PhysicalMemory& operator=(const PhysicalMemory&) = delete;
@@ -52,6 +59,10 @@ public:
     // the first byte cannot be read. Bytes are never made up: no zeros for a hole. An empty `out` is 0.
     // MMIO is not read, since a read may change the device. Usable while the guest runs.
     virtual Result<std::size_t> read_some(PhysicalAddress address, MutableBytes out) = 0;
+
+    // Each fragment as far as read_some() goes; 0 where that fails. Backends to which a read is a system call
+    // need one for many.
+    virtual void read_scattered(std::span<Fragment> fragments);
 
     // As read_some. Not journalled: callers that must undo keep the old bytes themselves.
     virtual Result<std::size_t> write_some(PhysicalAddress address, ConstBytes in) = 0;

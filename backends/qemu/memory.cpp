@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 
 #include "backends/qemu/shared_file.h"
@@ -186,6 +187,42 @@ Result<std::size_t> GuestMemory::read_some(PhysicalAddress address, MutableBytes
         return fail(memory ? std::move(count).error() : no_memory_at(address));
     }
     return done;
+}
+
+std::optional<std::uint64_t> GuestMemory::host_address(PhysicalAddress address, std::size_t size) const {
+    const bool legacy = raw(address) < legacy_end && raw(address) + size > legacy_start;
+    const auto* range = find(address);
+    if (legacy || range == nullptr || range->host == 0 || range->file) return std::nullopt;
+    const auto offset = raw(address) - raw(range->region.start);
+    if (size > range->region.size - offset) return std::nullopt;
+    return range->host + offset;
+}
+
+// What lies in QEMU's process, with one system call for many; the rest, and whatever that leaves, one by one.
+void GuestMemory::read_scattered(std::span<Fragment> fragments) {
+    std::vector<Fragment*> direct;
+    std::vector<iovec> local;
+    std::vector<iovec> remote;
+    for (auto& fragment : fragments) {
+        fragment.read = 0;
+        const auto host = host_address(fragment.address, fragment.out.size());
+        if (!host || fragment.out.empty()) continue;
+        direct.push_back(&fragment);
+        local.push_back({fragment.out.data(), fragment.out.size()});
+        remote.push_back({reinterpret_cast<void*>(*host), fragment.out.size()});
+    }
+    for (std::size_t at = 0; at < direct.size(); at += IOV_MAX) {
+        const auto count = std::min<std::size_t>(direct.size() - at, IOV_MAX);
+        const ssize_t bytes = ::process_vm_readv(process_.pid(), &local[at], count, &remote[at], count, 0);
+        auto left = static_cast<std::size_t>(std::max<ssize_t>(bytes, 0));
+        for (std::size_t i = at; i < at + count && left >= direct[i]->out.size(); ++i) {
+            direct[i]->read = direct[i]->out.size();
+            left -= direct[i]->read;
+        }
+    }
+    for (auto& fragment : fragments) {
+        if (fragment.read == 0) fragment.read = read_some(fragment.address, fragment.out).value_or(0);
+    }
 }
 
 Result<std::size_t> GuestMemory::write_range(const Range& range, std::uint64_t offset, ConstBytes in) {

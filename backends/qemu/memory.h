@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,7 @@ public:
     Result<void> load();
 
     Result<std::size_t> read_some(PhysicalAddress address, MutableBytes out) override;
+    void read_scattered(std::span<Fragment> fragments) override;
     Result<std::size_t> write_some(PhysicalAddress address, ConstBytes in) override;
     [[nodiscard]] std::span<const MemoryRegion> regions() const override {
         if (regions_.empty()) return {};
@@ -60,6 +62,8 @@ private:
     bool refresh_if_due();
     void refresh_legacy_area(PhysicalAddress address, std::size_t size);
     [[nodiscard]] const Range* find(PhysicalAddress address) const;
+    // Where it lies in QEMU's process, if all of it does, in memory that is always what the map says.
+    [[nodiscard]] std::optional<std::uint64_t> host_address(PhysicalAddress address, std::size_t size) const;
     Result<std::size_t> read_range(const Range& range, std::uint64_t offset, MutableBytes out);
     Result<std::size_t> write_range(const Range& range, std::uint64_t offset, ConstBytes in);
     [[nodiscard]] Error no_memory_at(PhysicalAddress address) const;

@@ -45,8 +45,9 @@ Result<void> StubClient::flush(Clock::time_point deadline) {
 Result<std::optional<std::string>> StubClient::next_packet(Clock::time_point deadline) {
     for (;;) {
         auto event = client_.next();
-        CHECK_OK(flush(deadline));
+        // Its acknowledgement goes out with the next request, which QEMU answers sooner than two of them.
         if (event && event->kind == rsp::Client::Event::Kind::packet) return std::move(event->payload);
+        CHECK_OK(flush(deadline));
         if (event && event->kind == rsp::Client::Event::Kind::broken)
             return fail(Errc::backend, "QEMU's stub sends packets that cannot be read");
         if (event) continue;
@@ -124,7 +125,8 @@ Result<void> StubClient::leave_physical_mode() {
 // no sooner than at the next qSupported that names it (QEMU 7.2 gdbstub, handle_detach()).
 Result<void> StubClient::detach() {
     CHECK_OK(leave_physical_mode());
-    return command("D;1", Errc::backend, "detaching from QEMU's stub");
+    CHECK_OK(command("D;1", Errc::backend, "detaching from QEMU's stub"));
+    return flush(Clock::now() + reply_limit);  // the last acknowledgement: QEMU keeps waiting for it
 }
 
 Result<std::string> StubClient::read_xfer(const std::string& name) {

@@ -4,8 +4,9 @@
 //     rsp_bench SOCKET WORKLOAD…
 //
 // SOCKET is the path of a unix socket. Workloads, in their order over one connection:
-//     x:ADDRESS:BYTES    memory by binary packets, as large as the server takes; decoded afterwards
-//     m:ADDRESS:BYTES    the same in hex
+//     x:ADDRESS:BYTES[:TIMES]  memory by binary packets, as large as the server takes, so many times over;
+//                        decoded afterwards
+//     m:ADDRESS:BYTES[:TIMES]  the same in hex
 //     read8:ADDRESS:N    N times 8 bytes by `m`
 //     g:N                N times all registers
 //     stop:N             N times: resume, let it run, then from ^C to the stop reply
@@ -145,6 +146,7 @@ struct Workload {
     std::string_view name;
     std::uint64_t address = 0;
     std::uint64_t count = 0;
+    std::uint64_t times = 1;
 };
 
 struct Result {
@@ -179,18 +181,22 @@ Result read_memory(Link& link, const Workload& work, bool binary) {
     std::vector<std::string_view> replies;
     // Written to before the clock starts: the kernel has given the pages. A byte is two on the wire at most.
     std::vector<char> wire(2 * work.count + (work.count / most + 1) * 64, 1);
-    std::span<char> free{wire};
     const auto begin = Clock::now();
-    for (std::uint64_t done = 0; done < work.count; done += most) {
-        const std::uint64_t want = std::min<std::uint64_t>(work.count - done, most);
-        replies.push_back(link.ask_raw(read_request(binary ? 'x' : 'm', work.address + done, want), free));
-        free = free.subspan(replies.back().size());
+    for (std::uint64_t i = 0; i < work.times; ++i) {
+        replies.clear();
+        std::span<char> free{wire};
+        for (std::uint64_t done = 0; done < work.count; done += most) {
+            const std::uint64_t want = std::min<std::uint64_t>(work.count - done, most);
+            const std::string request = read_request(binary ? 'x' : 'm', work.address + done, want);
+            replies.push_back(link.ask_raw(request, free));
+            free = free.subspan(replies.back().size());
+        }
     }
     const auto time = Clock::now() - begin;
     std::string memory;
     for (const auto reply : replies) memory += memory_in(link.decode(reply), binary);
     if (memory.size() != work.count) die("the server sent less than it was asked for");
-    return {time, work.count, exo::rsp::crc32(0xffffffff, memory)};
+    return {time, work.count * work.times, exo::rsp::crc32(0xffffffff, memory)};
 }
 
 Result repeat(Link& link, const std::string& request, std::uint64_t count) {
@@ -242,17 +248,22 @@ std::uint64_t number(std::string_view text) {
 }
 
 Workload parse(std::string_view text) {
-    const auto first = text.find(':');
-    const auto second = text.find(':', first + 1);
-    if (first == std::string_view::npos) die("no count: " + std::string{text});
-    Workload work{.name = text.substr(0, first)};
-    if (second == std::string_view::npos) {
-        work.count = number(text.substr(first + 1));
-    } else {
-        work.address = number(text.substr(first + 1, second - first - 1));
-        work.count = number(text.substr(second + 1));
+    std::vector<std::string_view> fields;
+    for (std::size_t at = 0; at <= text.size();) {
+        const auto end = std::min(text.find(':', at), text.size());
+        fields.push_back(text.substr(at, end - at));
+        at = end + 1;
     }
-    return work;
+    switch (fields.size()) {
+        case 2: return {.name = fields[0], .count = number(fields[1])};
+        case 3: return {.name = fields[0], .address = number(fields[1]), .count = number(fields[2])};
+        case 4:
+            return {.name = fields[0],
+                    .address = number(fields[1]),
+                    .count = number(fields[2]),
+                    .times = number(fields[3])};
+        default: die("no workload: " + std::string{text});
+    }
 }
 
 Result run(Link& link, const Workload& work) {

@@ -45,6 +45,12 @@ Result<std::size_t> FakeMemory::read_some(PhysicalAddress address, MutableBytes 
     return count;
 }
 
+void FakeMemory::read_scattered(std::span<Fragment> fragments) {
+    const auto reads = reads_;
+    PhysicalMemory::read_scattered(fragments);
+    reads_ = reads + 1;
+}
+
 Result<std::size_t> FakeMemory::write_some(PhysicalAddress address, ConstBytes in) {
     if (in.empty()) return 0;
     const auto have = from(address);

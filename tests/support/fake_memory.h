@@ -20,6 +20,7 @@ public:
     void add_ram(PhysicalAddress start, std::uint64_t size);
 
     Result<std::size_t> read_some(PhysicalAddress address, MutableBytes out) override;
+    void read_scattered(std::span<Fragment> fragments) override;
     Result<std::size_t> write_some(PhysicalAddress address, ConstBytes in) override;
     [[nodiscard]] std::span<const MemoryRegion> regions() const override { return regions_; }
 

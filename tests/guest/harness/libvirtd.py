@@ -3,6 +3,7 @@
     python3 -m harness.libvirtd start FILE     notes in FILE what it started, if anything
     python3 -m harness.libvirtd stop FILE      ends exactly that
 """
+import grp
 import json
 import os
 import pathlib
@@ -18,6 +19,7 @@ from .errors import HarnessError, MissingPrerequisite
 URI = 'qemu:///system'
 LIMIT = 240  # seconds; the first domain after a change of QEMU waits for libvirt to ask it for all it can do
 DAEMONS = ('virtlogd', 'libvirtd')
+KVM = '/dev/kvm'
 
 
 def virsh(*words, check: bool = True) -> str:
@@ -69,6 +71,7 @@ def ensure() -> dict:
         if os.geteuid():
             raise MissingPrerequisite('a running libvirtd (not root, so it cannot be started here)')
         started = {}
+        _grant_kvm()
         try:
             for name in DAEMONS:
                 _start_daemon(name, started)
@@ -81,6 +84,20 @@ def ensure() -> dict:
             stop(started)
             raise
         return started
+
+
+def _grant_kvm():
+    """What udev does elsewhere (50-udev-default.rules). libvirt's QEMU is of that group. If it cannot open the device,
+    libvirt 9.0 asks QEMU anew for all it can do with every domain, since it asks as root and looks as QEMU's user
+    (virQEMUCapsIsValid): seconds each, minutes on a busy machine."""
+    try:
+        group, status = grp.getgrnam('kvm').gr_gid, os.stat(KVM)
+        if status.st_mode & 0o006 == 0o006 or (status.st_gid == group and status.st_mode & 0o060 == 0o060):
+            return
+        os.chown(KVM, 0, group)
+        os.chmod(KVM, 0o660)
+    except (KeyError, OSError):
+        pass  # no such group, no such device: libvirt is slow, or does without
 
 
 def _start_daemon(name: str, started: dict):

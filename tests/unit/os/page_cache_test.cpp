@@ -95,3 +95,39 @@ TEST_CASE("page cache: bulk reads go past it, writes through it") {
     CHECK(text_at(cache, 0x2000, PageCache::bulk).size() == PageCache::bulk);
     CHECK(memory.reads() == before + 1);
 }
+
+TEST_CASE("page cache: the first read after a stop brings what was asked for at the one before") {
+    FakeMemory memory;
+    memory.add_ram(PhysicalAddress{0}, 0x3800);
+    memory.put_text(PhysicalAddress{0x1000}, "one");
+    memory.put_text(PhysicalAddress{0x2000}, "two");
+    PageCache cache{memory};
+    for (const std::uint64_t at : {0x1000, 0x2000, 0x37fe}) text_at(cache, at, 2);
+    CHECK(memory.reads() == 3);
+    cache.invalidate();
+    cache.invalidate();  // nothing was asked for in between
+    memory.put_text(PhysicalAddress{0x1000}, "new");
+    CHECK(text_at(cache, 0x1000, 3) == "new");
+    CHECK(text_at(cache, 0x37fe, 10).size() == 2);  // memory ends in this page
+    CHECK(memory.reads() == 4);
+
+    cache.invalidate();  // the second page was not asked for
+    CHECK(text_at(cache, 0x1000, 3) == "new");
+    CHECK(memory.reads() == 5);
+    CHECK(text_at(cache, 0x37fe, 10).size() == 2);
+    CHECK(memory.reads() == 5);
+    CHECK(text_at(cache, 0x2000, 3) == "two");
+    CHECK(memory.reads() == 6);
+}
+
+TEST_CASE("page cache: no more pages are expected than there is room for") {
+    FakeMemory memory;
+    memory.add_ram(PhysicalAddress{0}, 1 << 16);
+    memory.put_text(PhysicalAddress{0x3000}, "three");
+    PageCache cache{memory, 2};
+    for (const std::uint64_t page : {1, 2, 3}) text_at(cache, page << 12, 8);
+    cache.invalidate();
+    CHECK(text_at(cache, 0x3000, 5) == "three");
+    CHECK(text_at(cache, 0x1000, 1).size() == 1);
+    CHECK(memory.reads() == 5);
+}
