@@ -97,22 +97,8 @@ public:
     // What in the last refresh could not be trusted or read, one line each.
     [[nodiscard]] virtual std::span<const std::string> problems() const = 0;
 
-    // The log as it is in memory now; also while the guest runs and writes it.
-    virtual Result<KernelLog> kernel_log() = 0;
-
     // Registers of a task that runs on no vCPU: the saved ones, the rest unavailable.
     virtual Result<RegisterSet> saved_registers(const Task& task) = 0;
-
-    // Who called whom in the kernel, from a vCPU's registers or saved_registers() on. In user mode: that
-    // frame alone.
-    virtual Backtrace backtrace(const RegisterSet& registers) = 0;
-
-    // What is added to the address of a per-CPU variable for the one of CPU `cpu`.
-    virtual Result<std::uint64_t> per_cpu_offset(std::uint32_t cpu) = 0;
-    // The address of a per-CPU variable of the kernel, to which that is added: by its name, or by the address
-    // that a debugger has of it, which may have been moved by slide(). not_found for what is none.
-    virtual Result<VirtualAddress> per_cpu_variable(std::string_view symbol) = 0;
-    virtual Result<VirtualAddress> per_cpu_variable(VirtualAddress address) = 0;
 
     // The kernel's own page tables: kernel addresses only, valid whatever the vCPUs do.
     [[nodiscard]] virtual AddressSpace& kernel_space() = 0;
@@ -127,6 +113,20 @@ public:
     [[nodiscard]] virtual std::string symbol_file_name() const = 0;
     // Made anew at each call, out of guest memory. The result is what it lacks and why, one line each.
     virtual Result<std::vector<std::string>> write_symbol_file(ByteSink& sink) = 0;
+
+    // The log as it is in memory now; also while the guest runs and writes it.
+    virtual Result<KernelLog> kernel_log() = 0;
+
+    // Who called whom in the kernel, from a vCPU's registers or saved_registers() on. In user mode: that
+    // frame alone.
+    virtual Backtrace backtrace(const RegisterSet& registers) = 0;
+
+    // What is added to the address of a per-CPU variable for the one of CPU `cpu`.
+    virtual Result<std::uint64_t> per_cpu_offset(std::uint32_t cpu) = 0;
+    // The address of a per-CPU variable of the kernel, to which that is added: by its name, or by the address
+    // that a debugger has of it, which may have been moved by slide(). not_found for what is none.
+    virtual Result<VirtualAddress> per_cpu_variable(std::string_view symbol) = 0;
+    virtual Result<VirtualAddress> per_cpu_variable(VirtualAddress address) = 0;
 };
 
 using Progress = std::function<void(std::string_view what)>;

@@ -110,7 +110,9 @@ Output show_task(Session& session, std::string_view arguments) {
 }
 
 std::string backtrace_of(Session& session, os::OsAwareness& os, const Thread& thread) {
-    auto registers = session.registers(thread);
+    // Not session.registers(), which keeps to itself why there are none.
+    const bool sleeps = !thread.vcpu && thread.task;
+    const auto registers = sleeps ? os.saved_registers(*thread.task) : session.registers(thread);
     if (!registers) return backtrace_text({{}, registers.error().message}, os.symbols());
     return backtrace_text(os.backtrace(*registers), os.symbols());
 }
