@@ -84,7 +84,8 @@ class Symbols(case.GuestCase):
         zombies = {task.tid for task in self.guest.tasks() if task.state in 'ZX'}
         theirs = {}
         for line in by_gdb.splitlines():
-            thread, frame = THREAD.match(line), re.match(r'#\d+ +(0x[0-9a-f]+) in (\S+)', line)
+            # Not THREAD: a name may be empty.
+            thread, frame = re.match(r'Thread \d+ \(Thread \d+\.(\d+) ', line), re.match(r'#\d+ +(0x[0-9a-f]+) in (\S+)', line)
             if thread:
                 current = theirs.setdefault(int(thread.group(1)), [])
             elif frame and frame.group(2) not in MARKS:
@@ -111,8 +112,8 @@ class Symbols(case.GuestCase):
         plain = server.run('dmesg', self.guest.target).stdout.splitlines()
         self.assertEqual(plain[0], theirs[0])
         self.assertGreaterEqual(len(plain), len(theirs))
-        whole, last = gdb.batch(f'target remote {self.serve().socket}', 'monitor dmesg', 'echo \\n@@@\\n',
-                                'monitor dmesg 2').split('\n@@@\n')
+        whole, last, _ = gdb.batch(f'target remote {self.serve().socket}', 'monitor dmesg', 'echo \\n@@@\\n', 'monitor dmesg 2',
+                                   'echo \\n@@@\\n').split('\n@@@\n')
         self.assertIn('\n'.join(theirs[:3]), whole)
         self.assertEqual(len(re.findall(r'(?m)^\[ *\d+\.\d{6}\] ', last)), 2)
         self.assertTrue(whole.strip().endswith(last.strip()), last)
