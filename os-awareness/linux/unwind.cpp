@@ -21,7 +21,7 @@ constexpr BaseRegister base_registers[] = {
     {OrcBase::r13, x86::r13, 16}, {OrcBase::bp, x86::rbp, 32}, {OrcBase::r10, x86::r10, 56},
     {OrcBase::ax, x86::rax, 80},  {OrcBase::dx, x86::rdx, 96}, {OrcBase::di, x86::rdi, 112},
 };
-constexpr std::size_t bases = static_cast<std::size_t>(OrcBase::sp_indirect) + 1;
+constexpr std::size_t base_kinds = static_cast<std::size_t>(OrcBase::sp_indirect) + 1;
 
 // What the CPU pushes when it enters the kernel (Intel SDM vol. 3, 6.14.2).
 struct IretFrame {
@@ -156,7 +156,7 @@ private:
     AddressSpace* space_;
     std::optional<std::uint64_t> ip_;
     bool interrupted_ = true;
-    std::array<std::optional<std::uint64_t>, bases> registers_;  // by OrcBase
+    std::array<std::optional<std::uint64_t>, base_kinds> registers_;  // by OrcBase
     std::set<std::pair<std::uint64_t, std::uint64_t>> been_;
     Backtrace trace_;
 };
