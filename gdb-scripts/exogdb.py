@@ -1,6 +1,8 @@
 """gdb commands for a guest that exogdb serves. In gdb: source gdb-scripts/exogdb.py, then: help exo
 
-They show what the server knows and gdb has no packet for, by way of `monitor`. Tested with gdb 13.1."""
+They show what the server knows and gdb has no packet for, by way of `monitor`. Tested with gdb 13.1.
+
+Functions for expressions: $current(), $task(TID), $per_cpu(VARIABLE, CPU); to list them: help function"""
 import re
 
 import gdb
@@ -107,6 +109,45 @@ class ExoProblems(gdb.Command):
         print(monitor('problems'), end='')
 
 
+class ExoDmesg(gdb.Command):
+    """Show the kernel's log, out of guest memory: exo dmesg [N]
+
+With N, only the last N records. What is not printable in it is shown as \\xNN."""
+
+    def __init__(self):
+        super().__init__('exo dmesg', gdb.COMMAND_DATA)
+
+    def invoke(self, argument, from_tty):
+        print(monitor(f'dmesg {argument.strip()}'.strip()), end='')
+
+
+class ExoBtAll(gdb.Command):
+    """Show who called whom in the kernel, of every task: exo bt-all [-g]
+
+Above each stack: the TID, name, state and CPU of its task. With -g (group), tasks with the same stack are above
+one stack. The server unwinds; what gdb makes of the stacks is shown by: thread apply all bt"""
+
+    def __init__(self):
+        super().__init__('exo bt-all', gdb.COMMAND_STACK)
+
+    def invoke(self, argument, from_tty):
+        if argument.strip() not in ('', '-g'):
+            raise gdb.GdbError('exo bt-all takes no argument but -g')
+        text = monitor('bt-all')
+        print(grouped(text) if argument.strip() else text, end='')
+
+
+def grouped(text: str) -> str:
+    """The blocks of `monitor bt-all`, those of one stack together; the stacks of most tasks come first."""
+    heads = {}
+    for block in text.split('\n\n'):
+        head, _, stack = block.strip().partition('\n')
+        if head:
+            heads.setdefault(stack, []).append(head)
+    groups = sorted(heads.items(), key=lambda group: -len(group[1]))
+    return ''.join('\n'.join([*tasks, stack, '', '']) for stack, tasks in groups)
+
+
 class ExoBreakpoints(gdb.Command):
     """Show what the server has of your breakpoints.
 
@@ -121,5 +162,98 @@ gdb takes its breakpoints out at each stop; to see them here: set breakpoint alw
         print(monitor('breakpoints'), end='')
 
 
-for command in (Exo, ExoPs, ExoVcpus, ExoInfo, ExoSymbol, ExoBreakpoints, ExoProblems):
+def address_from(command: str) -> int:
+    """The one address that `monitor COMMAND` prints. Where it prints something else, that is the error."""
+    answer = monitor(command).strip()
+    if not re.fullmatch('0x[0-9a-f]+', answer):
+        raise gdb.GdbError(answer)
+    return int(answer, 16)
+
+
+def pointer(address: int, target: gdb.Type = None) -> gdb.Value:
+    """A number where the type is not known."""
+    number = gdb.Value(address).cast(gdb.lookup_type('unsigned long'))
+    return number if target is None else number.cast(target.pointer())
+
+
+def task_pointer(address: int) -> gdb.Value:
+    try:
+        return pointer(address, gdb.lookup_type('struct task_struct'))
+    except gdb.error:
+        return pointer(address)
+
+
+class Current(gdb.Function):
+    """$current(): the task_struct of the selected thread's task, as a struct task_struct *
+
+An unsigned long where gdb does not know that type. Example: print $current()->comm"""
+
+    def __init__(self):
+        super().__init__('current')
+
+    def invoke(self):
+        thread = gdb.selected_thread()
+        if thread is None:
+            raise gdb.GdbError('no thread is selected')
+        return task_pointer(address_from(f'task {thread.ptid[1]}'))
+
+
+class TaskByTid(gdb.Function):
+    """$task(TID): the task_struct of the guest's task with that TID, as a struct task_struct *
+
+An unsigned long where gdb does not know that type. Example: print $task(1)->comm"""
+
+    def __init__(self):
+        super().__init__('task')
+
+    def invoke(self, tid):
+        return task_pointer(address_from(f'task {int(tid)}'))
+
+
+class PerCpu(gdb.Function):
+    """$per_cpu(VARIABLE, CPU): a CPU's own of a per-CPU variable
+
+VARIABLE is its name as a string, the variable, or a pointer to it, which gives a pointer:
+print $per_cpu("runqueues", 1).nr_running
+print $per_cpu(&runqueues, 1)->curr->comm
+A pointer that the kernel has of alloc_percpu() will do, too. By name and without a type: an unsigned long."""
+
+    def __init__(self):
+        super().__init__('per_cpu')
+
+    def invoke(self, variable, cpu):
+        cpu = int(cpu)
+        kind = variable.type.strip_typedefs().code
+        if kind == gdb.TYPE_CODE_ARRAY and variable.type.target().sizeof == 1:
+            return self.by_name(variable.string(), cpu)
+        # A variable that is a pointer is one all the same: it is there where per-CPU variables are.
+        if variable.address is not None:
+            address = self.own(int(variable.address), cpu)
+            if address is not None:
+                return pointer(address, variable.type).dereference()
+        if kind != gdb.TYPE_CODE_PTR:
+            raise gdb.GdbError('not a per-CPU variable, its name in quotes, or a pointer to one')
+        address = self.own(int(variable), cpu)
+        if address is None:
+            address = (int(variable) + address_from(f'percpu {cpu}')) % 2**64
+        return pointer(address, variable.type.target())
+
+    def own(self, address: int, cpu: int):
+        """None where no variable of the kernel's per-CPU section is at `address`."""
+        try:
+            return address_from(f'percpu {address % 2**64:#x} {cpu}')
+        except gdb.GdbError as error:
+            if 'no per-CPU variable' in str(error):
+                return None
+            raise
+
+    def by_name(self, name: str, cpu: int) -> gdb.Value:
+        address = address_from(f'percpu {name} {cpu}')
+        symbol = gdb.lookup_global_symbol(name) or gdb.lookup_static_symbol(name)
+        target = symbol.type if symbol is not None else gdb.lookup_type('unsigned long')
+        return pointer(address, target).dereference()
+
+
+for command in (Exo, ExoPs, ExoVcpus, ExoInfo, ExoSymbol, ExoBreakpoints, ExoProblems, ExoDmesg, ExoBtAll,
+                Current, TaskByTid, PerCpu):
     command()

@@ -43,6 +43,38 @@ struct Finding {
     std::string how;    // "kallsyms _text against 0xffffffff81000000"
 };
 
+// One record of the kernel's log.
+struct LogRecord {
+    struct Caller {
+        bool cpu = false;  // an interrupt or the like on that CPU; else the task with that TID
+        std::uint32_t number = 0;
+    };
+
+    std::uint64_t time_ns = 0;  // of the clock that stamps the log, from boot on
+    std::uint64_t sequence = 0;
+    std::uint8_t level = 0;  // as syslog(3): 0 emergency … 7 debug
+    std::uint8_t facility = 0;
+    std::optional<Caller> caller;
+    std::string text;  // the guest's bytes, whatever they are; more than one line where it has line feeds
+};
+
+struct KernelLog {
+    std::vector<LogRecord> records;    // oldest first
+    std::vector<std::string> missing;  // what is not among them and why, one line each
+};
+
+struct StackFrame {
+    VirtualAddress pc{};
+    // Whether `pc` is the next instruction of this frame: of the innermost one, and of what was interrupted.
+    // Else it is where a call returns to, which may be past the end of the function that called.
+    bool interrupted = false;
+};
+
+struct Backtrace {
+    std::vector<StackFrame> frames;  // innermost first
+    std::string broken;              // why it ends before the beginning of the stack; empty if it does not
+};
+
 class OsAwareness {
 public:
     OsAwareness() = default;
@@ -81,6 +113,20 @@ public:
     [[nodiscard]] virtual std::string symbol_file_name() const = 0;
     // Made anew at each call, out of guest memory. The result is what it lacks and why, one line each.
     virtual Result<std::vector<std::string>> write_symbol_file(ByteSink& sink) = 0;
+
+    // The log as it is in memory now; also while the guest runs and writes it.
+    virtual Result<KernelLog> kernel_log() = 0;
+
+    // Who called whom in the kernel, from a vCPU's registers or saved_registers() on. In user mode: that
+    // frame alone.
+    virtual Backtrace backtrace(const RegisterSet& registers) = 0;
+
+    // What is added to the address of a per-CPU variable for the one of CPU `cpu`.
+    virtual Result<std::uint64_t> per_cpu_offset(std::uint32_t cpu) = 0;
+    // The address of a per-CPU variable of the kernel, to which that is added: by its name, or by the address
+    // that a debugger has of it, which may have been moved by slide(). not_found for what is none.
+    virtual Result<VirtualAddress> per_cpu_variable(std::string_view symbol) = 0;
+    virtual Result<VirtualAddress> per_cpu_variable(VirtualAddress address) = 0;
 };
 
 using Progress = std::function<void(std::string_view what)>;

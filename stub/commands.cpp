@@ -9,6 +9,7 @@
 #include <boost/json.hpp>
 
 #include "stub/guardian.h"
+#include "stub/log_text.h"
 #include "stub/tables.h"
 #include "stub/target_thread.h"
 
@@ -147,6 +148,22 @@ int run_ps(const Options& options) {
     const auto* os = (*machine)->os();
     if (os == nullptr) return failed({Errc::not_found, no_os(**machine)});
     std::cout << (options.json ? tasks_json(*os) : tasks_table(*os));
+    return exit_done;
+}
+
+int run_dmesg(const Options& options) {
+    const auto machine = open_machine(options);
+    if (!machine) return failed(machine.error());
+    auto* os = (*machine)->os();
+    if (os == nullptr) return failed({Errc::not_found, no_os(**machine)});
+    const auto log = os->kernel_log();
+    if (!log) return failed(log.error());
+    if (options.json) {
+        std::cout << log_json(*log);
+        return exit_done;
+    }
+    std::cout << log_text(log->records);
+    for (const std::string& line : log->missing) std::cerr << "exogdb: missing: " << line << '\n';
     return exit_done;
 }
 

@@ -48,6 +48,7 @@ int main(int argc, char** argv) {
         case Command::serve: return exo::stub::run_serve(options);
         case Command::info: return exo::stub::run_info(options);
         case Command::ps: return exo::stub::run_ps(options);
+        case Command::dmesg: return exo::stub::run_dmesg(options);
         case Command::doctor: return exo::stub::run_doctor(options);
         case Command::recover: return exo::stub::run_recover(options);
         case Command::symbols: return exo::stub::run_symbols(options);

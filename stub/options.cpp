@@ -93,6 +93,7 @@ int parse_options(int argc, char** argv, Options& options) {
     add_query(app, options, "info", "guest OS, KASLR slide, paging mode, and how each was found",
               Command::info, true);
     add_query(app, options, "ps", "guest tasks, without a debugger", Command::ps, true);
+    add_query(app, options, "dmesg", "the kernel's log, out of guest memory", Command::dmesg, true);
     add_query(app, options, "doctor", "what stands in the way of attaching, and the remedy", Command::doctor,
               false);
     add_query(app, options, "recover", "take out what a killed server left behind", Command::recover, false);

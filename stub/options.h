@@ -10,7 +10,7 @@
 
 namespace exo::stub {
 
-enum class Command : std::uint8_t { none, list, serve, info, ps, doctor, recover, symbols, guard };
+enum class Command : std::uint8_t { none, list, serve, info, ps, dmesg, doctor, recover, symbols, guard };
 
 struct Options {
     Command command = Command::none;

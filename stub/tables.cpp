@@ -71,6 +71,24 @@ std::string info_text(Machine& machine) {
     return text;
 }
 
+std::string backtrace_text(const os::Backtrace& trace, const os::SymbolTable& symbols) {
+    std::string text;
+    std::size_t number = 0;
+    for (const os::StackFrame& frame : trace.frames) {
+        text += pad("#" + std::to_string(number++), 4) + hex(frame.pc);
+        // A call that does not return may be its function's last instruction.
+        const std::uint64_t before = frame.interrupted || raw(frame.pc) == 0 ? 0 : 1;
+        const auto where = symbols.locate(VirtualAddress{raw(frame.pc) - before});
+        const bool in_kernel = raw(frame.pc) >> 63U != 0;
+        if (where && in_kernel)
+            text.append(" ").append(where->name).append("+" + hex(where->offset + before));
+        if (!in_kernel && number == 1 && raw(frame.pc) != 0) text += " in user mode";
+        text += "\n";
+    }
+    if (!trace.broken.empty()) text += "    broken off: " + trace.broken + "\n";
+    return text;
+}
+
 std::string tasks_json(const os::OsAwareness& os) {
     json::array tasks;
     for (const os::Task* task : sorted(os)) {

@@ -13,6 +13,9 @@ std::string tasks_table(const os::OsAwareness& os);
 // One line a finding; what was looked for and what failed where no OS is recognised.
 std::string info_text(Machine& machine);
 
+// One line a frame: "#1  0xffffffff81234567 schedule+0x2d"; a line more where it breaks off.
+std::string backtrace_text(const os::Backtrace& trace, const os::SymbolTable& symbols);
+
 // A kernel thread's in brackets, as ps prints it.
 std::string shown_name(const os::Task& task);
 // With spaces to at least `width`.

@@ -8,9 +8,11 @@
 #include "os-awareness/linux/kernel_image.h"
 #include "os-awareness/linux/kernel_symbols.h"
 #include "os-awareness/linux/percpu.h"
+#include "os-awareness/linux/printk.h"
 #include "os-awareness/linux/saved_frame.h"
 #include "os-awareness/linux/struct_layout.h"
 #include "os-awareness/linux/tasks.h"
+#include "os-awareness/linux/unwind.h"
 
 namespace exo::os {
 namespace {
@@ -66,7 +68,21 @@ public:
     }
 
     Result<void> refresh(std::span<const RegisterSet> vcpus) override;
+    Result<KernelLog> kernel_log() override {
+        return read_kernel_log({*image_.space, image_.symbols, btf_ ? &*btf_ : nullptr,
+                                image_.vmcoreinfo ? &*image_.vmcoreinfo : nullptr});
+    }
     Result<RegisterSet> saved_registers(const Task& task) override;
+    Backtrace backtrace(const RegisterSet& registers) override;
+    Result<std::uint64_t> per_cpu_offset(std::uint32_t cpu) override {
+        return TRY(per_cpu()).get().offset_of(cpu);
+    }
+    Result<VirtualAddress> per_cpu_variable(std::string_view symbol) override {
+        return TRY(per_cpu()).get().variable(symbol);
+    }
+    Result<VirtualAddress> per_cpu_variable(VirtualAddress address) override {
+        return TRY(per_cpu()).get().variable(address);
+    }
     Result<std::unique_ptr<AddressSpace>> task_space(const Task& task) override;
 
 private:
@@ -79,6 +95,11 @@ private:
     [[nodiscard]] bool maps_banner(const RegisterSet& registers);
     void find_current(std::span<const RegisterSet> vcpus);
     void publish();
+    [[nodiscard]] Result<std::reference_wrapper<PerCpu>> per_cpu() {
+        if (!per_cpu_)
+            return fail(Errc::unsupported, "where this kernel's structures have their fields is not known");
+        return *per_cpu_;
+    }
     [[nodiscard]] Result<PhysicalAddress> root_of(std::uint64_t mm);
 
     PhysicalMemory* memory_;
@@ -89,7 +110,9 @@ private:
     std::optional<PerCpu> per_cpu_;
     std::optional<TaskList> list_;
     std::optional<SavedFrames> frames_;
-    std::vector<VcpuTask> current_;  // by vCPU
+    std::optional<Unwinder> unwinder_;  // made at the first backtrace
+    std::string no_orc_;                // why it has no tables
+    std::vector<VcpuTask> current_;     // by vCPU
     const RegisterLayout* register_layout_ = &x86::layout();
 
     std::vector<Task> tasks_;
@@ -298,6 +321,20 @@ Result<RegisterSet> Linux::saved_registers(const Task& task) {
                                         ", and which vCPU that is could not be told");
     }
     return frames_->registers(*record, per_cpu_->stack_size(), *register_layout_);
+}
+
+Backtrace Linux::backtrace(const RegisterSet& registers) {
+    if (!unwinder_) {
+        unwinder_.emplace(*image_.space);
+        if (auto table = read_kernel_orc(*image_.space, image_.symbols)) {
+            unwinder_->add(std::move(*table), image_.start, image_.end);
+        } else {
+            no_orc_ = table.error().message;
+        }
+    }
+    auto trace = unwinder_->unwind(registers);
+    if (!trace.broken.empty() && !no_orc_.empty()) trace.broken = no_orc_;
+    return trace;
 }
 
 Result<PhysicalAddress> Linux::root_of(std::uint64_t mm) {

@@ -151,6 +151,32 @@ void PerCpu::infer_task_cpu() {
     }
 }
 
+Result<std::uint64_t> PerCpu::offset_of(std::uint32_t cpu) const {
+    const auto it = std::ranges::find(cpus_, cpu, &Cpu::number);
+    if (it != cpus_.end()) return it->offset;
+    return fail(Errc::not_found, "no CPU " + std::to_string(cpu) + ", or its per-CPU area is not set up");
+}
+
+Result<VirtualAddress> PerCpu::variable(std::string_view name) const {
+    const auto address = image_->symbols.find(name);
+    if (!address) return fail(Errc::not_found, "no symbol " + std::string{name});
+    return variable(*address);
+}
+
+Result<VirtualAddress> PerCpu::variable(VirtualAddress address) const {
+    const auto start = image_->symbols.find("__per_cpu_start");
+    const auto end = image_->symbols.find("__per_cpu_end");
+    if (!start || !end) {
+        return fail(Errc::not_found,
+                    "no symbol __per_cpu_start or __per_cpu_end: a kernel without data symbols");
+    }
+    // A debugger that loads a whole vmlinux at the slide moves these too, though before 6.15 they stay.
+    for (const auto candidate : {address, VirtualAddress{raw(address) - image_->slide}}) {
+        if (candidate >= *start && candidate < *end) return candidate;
+    }
+    return fail(Errc::not_found, "no per-CPU variable of the kernel is at " + hex(address));
+}
+
 void PerCpu::choose_task_cpu() {
     const auto& task = layout_->task;
     if (task.cpu) task_cpu_ = task.cpu;

@@ -38,6 +38,11 @@ public:
     void refresh(std::vector<std::string>& problems);
     [[nodiscard]] std::span<const Cpu> cpus() const { return cpus_; }
 
+    // As OsAwareness has them. Of CPUs that were there at the last refresh().
+    [[nodiscard]] Result<std::uint64_t> offset_of(std::uint32_t cpu) const;
+    [[nodiscard]] Result<VirtualAddress> variable(std::string_view name) const;
+    [[nodiscard]] Result<VirtualAddress> variable(VirtualAddress address) const;
+
     // task->cpu if it says so of each idle task, else the other place where a kernel may have it.
     [[nodiscard]] Field task_cpu() const { return task_cpu_; }
     // Bytes of a kernel stack: THREAD_SIZE.

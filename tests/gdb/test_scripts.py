@@ -5,7 +5,7 @@ import re
 from harness import case, gdb, server, vm
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / 'gdb-scripts' / 'exogdb.py'
-COMMANDS = ('breakpoints', 'info', 'problems', 'ps', 'symbol', 'vcpus')
+COMMANDS = ('breakpoints', 'bt-all', 'dmesg', 'info', 'problems', 'ps', 'symbol', 'vcpus')
 
 
 class Scripts(case.GuestCase):
@@ -34,7 +34,7 @@ end
 
     def test_help_names_each_command(self):
         overview, *texts = self.in_gdb('help exo', *(f'help exo {name}' for name in COMMANDS), connected=False)
-        self.assertEqual(tuple(re.findall(r'^exo (\w+) -- \S', overview, re.M)), COMMANDS)
+        self.assertEqual(tuple(re.findall(r'^exo ([\w-]+) -- \S', overview, re.M)), COMMANDS)
         for name, text in zip(COMMANDS, texts):
             self.assertNotIn('not documented', text, name)
 
@@ -62,6 +62,34 @@ end
         for cpu, number in rows:
             self.assertRegex(threads, rf'(?m)^[* ] {number} +Thread .*, on vCPU {cpu}\b')
         self.assertIn('takes no argument', wrong)
+
+    def test_dmesg_is_the_guests_log(self):
+        whole, last, wrong = self.in_gdb('exo dmesg', 'exo dmesg 1', 'exo dmesg x')
+        self.assertIn(f'Linux version {self.guest.config.kernel.release} ', whole)
+        self.assertTrue(whole.strip().endswith(last.strip()), last)
+        self.assertRegex(last.strip(), r'^\[ *\d+\.\d{6}\] ')
+        self.assertIn('not a number of records: x', wrong)
+
+    def test_bt_all_has_each_task_and_can_group_them(self):
+        before = {task.tid for task in self.guest.tasks()}
+        single, grouped, wrong = self.in_gdb('exo bt-all', 'exo bt-all -g', 'exo bt-all 1')
+        after = {task.tid for task in self.guest.tasks()}
+        for text in (single, grouped):
+            tids = [int(tid) for tid in re.findall(r'(?m)^thread (\d+) "', text)]
+            self.assertEqual(len(tids), len(set(tids)))
+            self.assertLessEqual(before & after, set(tids))
+            self.assertNotIn('broken off', text)
+        self.assertGreater(single.count('\n#0 '), grouped.count('\n#0 '))
+        self.assertIn('takes no argument but -g', wrong)
+
+    def test_functions_for_expressions(self):
+        """More of them on every kernel: tests/guest/test_symbols.py."""
+        contract, by_tid, listed = self.in_gdb('print ((struct task_struct *)$current())->comm', 'print $task(2)->comm',
+                                               'help function')
+        self.assertRegex(contract, r'= "swapper/0|= "\w')
+        self.assertIn('"kthreadd', by_tid)
+        for name in ('current', 'task', 'per_cpu'):
+            self.assertRegex(listed, rf'(?m)^function {name} -- \S')
 
     def test_info_and_problems(self):
         info, problems = self.in_gdb('exo info', 'exo problems')

@@ -1,5 +1,7 @@
-"""The symbol file: what gdb knows of the kernel after `target remote` alone."""
+"""The symbol file: what gdb knows of the kernel after `target remote` alone. And what the server itself tells of the
+kernel's stacks, log and variables."""
 import hashlib
+import pathlib
 import re
 import subprocess
 
@@ -9,6 +11,9 @@ from harness import case, gdb, server
 ROOTS = re.compile(r'entry_SYSCALL_64\w*|ret_from_fork\w*|(?:secondary_)?startup_64\w*|common_startup_64|start_cpu0|user_mode')
 THREAD = re.compile(r'^Thread \d+ \(Thread \d+\.(\d+) "(.*?)" \((.*)\)\):$')
 FRAME = re.compile(r'^#(\d+) +(?:0x[0-9a-f]+ in )?(\S+|<signal handler called>|<unavailable> in \S+) ?')
+SERVER_FRAME = re.compile(r'^#(\d+) +(0x[0-9a-f]+)(?: (\S+)\+0x[0-9a-f]+| in user mode)?$')
+SCRIPT = pathlib.Path(__file__).resolve().parents[2] / 'gdb-scripts' / 'exogdb.py'
+IDLE_TID = 0x500001
 # What the file has of its own (os-awareness/linux/orc_frames.h).
 MARKS = {'user_mode', 'interrupted_kernel', 'stack_switch'}
 
@@ -24,6 +29,18 @@ def backtraces(text: str) -> dict:
             current.append(FRAME.match(line).group(2))
         elif 'Backtrace stopped' in line:
             current.append(line)
+    return stacks
+
+
+def server_backtraces(text: str) -> dict:
+    """{tid: ([(pc, function) of each frame], what is said where it breaks off)} of `monitor bt-all`"""
+    stacks = {}
+    for block in text.split('\n\n'):
+        head = re.match(r'\s*thread (\d+) "', block)
+        if head:
+            frames = [match for match in map(SERVER_FRAME.match, block.splitlines()) if match]
+            stacks[int(head.group(1))] = ([(int(frame.group(2), 16), frame.group(3) or 'user_mode') for frame in frames],
+                                          re.findall('broken off: (.*)', block))
     return stacks
 
 
@@ -57,6 +74,83 @@ class Symbols(case.GuestCase):
             compared += not lost
         # A task may have gone on between the two looks: most have not.
         self.assertGreater(compared, 0.8 * len(wanted), (wanted, stacks))
+
+    def test_the_servers_backtraces_are_those_of_gdb(self):
+        """Of one stop: `monitor bt-all` has every task, each up to a true root, and the frames that gdb finds."""
+        output = gdb.batch(f'target remote {self.serve().socket}', 'thread apply all bt', 'echo \\n@@@\\n', 'monitor bt-all',
+                           'echo \\n@@@\\n', 'monitor bt 1', 'monitor bt 999999')
+        by_gdb, all_stacks, of_init = output.split('\n@@@\n')
+        stacks = server_backtraces(all_stacks)
+        zombies = {task.tid for task in self.guest.tasks() if task.state in 'ZX'}
+        theirs = {}
+        for line in by_gdb.splitlines():
+            # Not THREAD: a name may be empty.
+            thread, frame = re.match(r'Thread \d+ \(Thread \d+\.(\d+) ', line), re.match(r'#\d+ +(0x[0-9a-f]+) in (\S+)', line)
+            if thread:
+                current = theirs.setdefault(int(thread.group(1)), [])
+            elif frame and frame.group(2) not in MARKS:
+                current.append(int(frame.group(1), 16))
+        self.assertEqual(set(stacks), set(theirs))
+        for tid, (frames, broken) in stacks.items():
+            if tid in zombies:
+                continue
+            self.assertEqual(broken, [], (tid, frames))
+            self.assertRegex(frames[-1][1], ROOTS)
+            if frames[0][1] != 'user_mode':
+                self.assertEqual([pc for pc, _ in frames], theirs[tid], (tid, frames))
+        self.assertIn(hex(stacks[1][0][-1][0]), of_init)
+        self.assertIn('no task with the TID 999999', of_init)
+
+    def test_the_log_is_what_the_guest_prints(self):
+        theirs = self.guest.channel.ask('run dmesg -s 4000000', limit=200)
+        log = server.run_json('dmesg', self.guest.target)
+        self.assertEqual(log['missing'], [])
+        ours = [f"[{record['time_ns'] // 10**9:5}.{record['time_ns'] % 10**9 // 1000:06}] {line}"
+                for record in log['records'] for line in record['text'].split('\n')]
+        self.assertGreater(len(theirs), 100)
+        self.assertEqual(ours[:len(theirs)], theirs)
+        plain = server.run('dmesg', self.guest.target).stdout.splitlines()
+        self.assertEqual(plain[0], theirs[0])
+        self.assertGreaterEqual(len(plain), len(theirs))
+        whole, last, _ = gdb.batch(f'target remote {self.serve().socket}', 'monitor dmesg', 'echo \\n@@@\\n', 'monitor dmesg 2',
+                                   'echo \\n@@@\\n').split('\n@@@\n')
+        self.assertIn('\n'.join(theirs[:3]), whole)
+        self.assertEqual(len(re.findall(r'(?m)^\[ *\d+\.\d{6}\] ', last)), 2)
+        self.assertTrue(whole.strip().endswith(last.strip()), last)
+
+    def test_functions_of_the_script_for_expressions(self):
+        rows, one, per_cpu, errors = gdb.evaluate(self.serve().socket, f'''
+gdb.execute("source {SCRIPT}")
+rows = []
+for thread in gdb.selected_inferior().threads():
+    thread.switch()
+    task = gdb.parse_and_eval("$current()")
+    rows.append([thread.ptid[1], thread.name or "", int(task["pid"]), str(task.type)])
+one = gdb.parse_and_eval("((struct task_struct *)$task(1))->comm").string()
+per_cpu = []
+for cpu in range({self.guest.config.vcpus}):
+    def value(text):
+        return gdb.parse_and_eval(text.replace("CPU", str(cpu)))
+    per_cpu.append([int(value('$per_cpu("runqueues", CPU).cpu')), int(value('$per_cpu(runqueues, CPU).cpu')),
+                    int(value('$per_cpu(&runqueues, CPU)->cpu')), value('$per_cpu("runqueues", CPU).idle->comm').string(),
+                    int(value('(long)&$per_cpu("runqueues", CPU) - (long)&$per_cpu("runqueues", 0)'
+                              ' == __per_cpu_offset[CPU] - __per_cpu_offset[0]'))])
+errors = []
+for text in ('$task(999999)', '$per_cpu("runqueues", 99)', '$per_cpu("init_task", 0)', '$per_cpu("no_such_thing", 0)'):
+    try:
+        errors.append(str(gdb.parse_and_eval(text)))
+    except gdb.error as error:
+        errors.append(str(error))
+result = [rows, one, per_cpu, errors]
+''')
+        self.assertGreater(len(rows), 50)
+        for tid, name, pid, kind in rows:
+            self.assertEqual(kind, 'struct task_struct *')
+            self.assertEqual(pid, tid if tid < IDLE_TID else 0, name)
+        self.assertEqual(one, next(task.comm.decode() for task in self.guest.tasks() if task.tid == 1))
+        self.assertEqual(per_cpu, [[cpu, cpu, cpu, f'swapper/{cpu}', 1] for cpu in range(self.guest.config.vcpus)])
+        for error, wanted in zip(errors, ('no task with the TID 999999', 'no CPU 99', 'no per-CPU variable', 'no symbol no_such_thing')):
+            self.assertIn(wanted, error)
 
     def test_every_symbol_is_there_and_no_other(self):
         """Compared by a digest: the channel is a serial line."""

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "backends/arch/x86_64.h"
+
 namespace exo::test {
 namespace {
 
@@ -28,10 +30,30 @@ public:
     [[nodiscard]] std::span<const os::Task> tasks() const override { return tasks_; }
     [[nodiscard]] std::span<const std::string> problems() const override { return problems_; }
 
+    Result<os::KernelLog> kernel_log() override { return kernel_.log; }
+
     Result<RegisterSet> saved_registers(const os::Task& task) override {
         const auto it = kernel_.saved.find(task.address);
         if (it == kernel_.saved.end()) return fail(Errc::bad_data, "no saved registers of " + task.comm);
         return it->second;
+    }
+    os::Backtrace backtrace(const RegisterSet& registers) override {
+        const auto it = kernel_.backtraces.find(registers.get(x86::rsp).value_or(0));
+        if (it == kernel_.backtraces.end()) return {{}, "the test has no backtrace of it"};
+        return it->second;
+    }
+    Result<std::uint64_t> per_cpu_offset(std::uint32_t cpu) override {
+        if (cpu > 1) return fail(Errc::not_found, "no CPU " + std::to_string(cpu));
+        return 0xffff888000000000 + (std::uint64_t{cpu} << 20);
+    }
+    Result<VirtualAddress> per_cpu_variable(std::string_view symbol) override {
+        const auto address = kernel_.symbols.find(symbol);
+        if (!address) return fail(Errc::not_found, "no symbol " + std::string{symbol});
+        return per_cpu_variable(*address);
+    }
+    Result<VirtualAddress> per_cpu_variable(VirtualAddress address) override {
+        if (raw(address) >= kernel_.per_cpu_start && raw(address) < kernel_.per_cpu_end) return address;
+        return fail(Errc::not_found, "no per-CPU variable is at " + hex(address));
     }
     [[nodiscard]] AddressSpace& kernel_space() override { return space_; }
     Result<std::unique_ptr<AddressSpace>> task_space(const os::Task& task) override {

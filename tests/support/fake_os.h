@@ -46,6 +46,9 @@ struct FakeKernel {
     std::map<VirtualAddress, RegisterSet> saved;  // by task
     std::map<VirtualAddress, std::vector<FakeMapping>> user_memory;
     std::vector<std::string> problems;
+    os::KernelLog log;
+    std::map<std::uint64_t, os::Backtrace> backtraces;           // by the stack pointer that they begin at
+    std::uint64_t per_cpu_start = 0x1000, per_cpu_end = 0x9000;  // CPU n's are 0xffff888000000000 + n MiB up
     os::SymbolTable symbols;
     std::string symbol_file = "the symbol file, with # $ } * and \x03 in it";
     std::uint64_t slide = 0;

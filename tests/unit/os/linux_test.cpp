@@ -22,6 +22,8 @@ struct LinuxGuest {
         init = tasks.add_process({.tid = 1, .comm = "init"});
         kernel_thread = tasks.add_process({.tid = 2, .comm = "kthreadd", .user = false});
         shell = tasks.add_process({.tid = 3, .comm = "sh"});
+        guest.symbol(0, 'A', "__per_cpu_start");
+        guest.symbol(TaskBuilder::area_bytes, 'A', "__per_cpu_end");
         guest.finish();
         os::ProbeFailure failure;
         os = os::linux_probe({guest.memory(), idle_vcpus(), {}}, failure);
@@ -99,6 +101,30 @@ TEST_CASE_FIXTURE(LinuxGuest, "a sleeping user task has the registers that the s
     REQUIRE(kernel);
     CHECK_FALSE(kernel->available(x86::fs_base));
     CHECK_FALSE(kernel->available(x86::k_gs_base));
+}
+
+TEST_CASE_FIXTURE(LinuxGuest, "where a CPU has its own of a per-CPU variable") {
+    refresh(idle_vcpus());
+    CHECK(os->per_cpu_offset(1) == tasks.area(1));
+    CHECK(os->per_cpu_offset(2).error().code == Errc::not_found);
+    const VirtualAddress runqueues{TaskBuilder::runqueues};
+    CHECK(os->per_cpu_variable("runqueues") == runqueues);
+    CHECK(os->per_cpu_variable(runqueues + 8) == runqueues + 8);
+    // As a debugger has it that has loaded a whole vmlinux at the slide.
+    CHECK(os->per_cpu_variable(runqueues + os->slide()) == runqueues);
+    CHECK(os->per_cpu_variable("init_task").error().code == Errc::not_found);
+    CHECK(os->per_cpu_variable("nothing").error().code == Errc::not_found);
+    CHECK(os->per_cpu_variable(VirtualAddress{TaskBuilder::area_bytes}).error().code == Errc::not_found);
+}
+
+TEST_CASE_FIXTURE(LinuxGuest, "without ORC there is one frame, and it says so; without a log, no log") {
+    refresh(idle_vcpus());
+    const auto registers = os->saved_registers(task(init));
+    REQUIRE(registers);
+    const auto trace = os->backtrace(*registers);
+    CHECK(trace.frames.size() == 1);
+    CHECK(trace.broken.starts_with("no symbols of ORC tables"));
+    CHECK(os->kernel_log().error().code == Errc::not_found);
 }
 
 TEST_CASE_FIXTURE(LinuxGuest, "a running task has no saved registers") {
