@@ -81,6 +81,10 @@ public:
     [[nodiscard]] virtual std::string symbol_file_name() const = 0;
     // Made anew at each call, out of guest memory. The result is what it lacks and why, one line each.
     virtual Result<std::vector<std::string>> write_symbol_file(ByteSink& sink) = 0;
+    // Of the kernel, as its linker made it: the one word by which a vmlinux on disk is known to be this one.
+    virtual Result<std::vector<std::byte>> build_id() {
+        return fail(Errc::not_found, "a build id is not looked for in this system");
+    }
 };
 
 using Progress = std::function<void(std::string_view what)>;

@@ -60,6 +60,7 @@ public:
     [[nodiscard]] AddressSpace& kernel_space() override { return *image_.space; }
     [[nodiscard]] const SymbolTable& symbols() const override { return image_.symbols; }
     [[nodiscard]] std::uint64_t slide() const override { return image_.slide; }
+    Result<std::vector<std::byte>> build_id() override { return kernel_build_id(image_); }
     [[nodiscard]] std::string symbol_file_name() const override { return "vmlinux-" + version(); }
     Result<std::vector<std::string>> write_symbol_file(ByteSink& sink) override {
         return write_kernel_symbols(image_, btf_ ? &*btf_ : nullptr, sink);
@@ -74,6 +75,7 @@ private:
     void find_layout();
     void add_findings();
     void add_tasks_finding();
+    void add_boot_finding();
     void find(std::string what, std::string value, std::string how);
     [[nodiscard]] Result<void> check_still_there(std::span<const RegisterSet> vcpus);
     [[nodiscard]] bool maps_banner(const RegisterSet& registers);
@@ -142,7 +144,23 @@ void Linux::add_findings() {
     } else {
         find("btf", "none", no_btf_);
     }
+    const auto btf = btf_ ? Result<const Btf*>{&*btf_} : fail(Errc::not_found, no_btf_);
+    for (auto& finding : kernel_symbol_findings(image_, btf)) image_.findings.push_back(std::move(finding));
     add_tasks_finding();
+    add_boot_finding();
+}
+
+// While a kernel boots, much of what is looked for is not there yet: said once, and taken back.
+void Linux::add_boot_finding() {
+    std::erase_if(image_.findings, [](const Finding& f) { return f.what == "boot"; });
+    // enum system_states (include/linux/kernel.h): SYSTEM_BOOTING has always been 0.
+    const auto symbol = image_.symbols.find("system_state");
+    const auto state = symbol ? image_.space->read_value<std::uint32_t>(*symbol) : fail(Errc::not_found, "");
+    if (state && *state == 0) {
+        find("boot", "early", "system_state SYSTEM_BOOTING: tasks and per-CPU data are not all set up yet");
+    } else if (!state && !image_.own_root) {
+        find("boot", "early", "the kernel does not run on its own page tables yet, or they were not found");
+    }
 }
 
 void Linux::add_tasks_finding() {
@@ -193,6 +211,7 @@ Result<void> Linux::refresh(std::span<const RegisterSet> vcpus) {
     tasks_.clear();
     current_.clear();
     CHECK_OK(check_still_there(vcpus));
+    add_boot_finding();
     if (!vcpus.empty()) register_layout_ = &vcpus.front().layout();
     if (!list_ && !btf_) {
         layout_ = {};
