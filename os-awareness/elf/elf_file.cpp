@@ -87,7 +87,31 @@ bool is_load(const elf::SegmentHeader& segment) { return segment.type == elf::se
 
 bool is_kernel_load(const elf::SegmentHeader& segment) {
     return is_load(segment) && segment.address >= kernel_half &&
-           segment.memory_bytes <= UINT64_MAX - segment.address;
+           segment.memory_bytes <= UINT64_MAX - segment.address &&
+           segment.file_bytes <= UINT64_MAX - segment.offset;
+}
+
+// What the segments at kernel addresses span, in memory and in the file.
+struct KernelExtent {
+    std::uint64_t start = UINT64_MAX;
+    std::uint64_t end = 0;
+    std::uint64_t file_end = 0;
+};
+
+std::optional<KernelExtent> kernel_extent(const std::vector<Placed<elf::SegmentHeader>>& segments) {
+    KernelExtent whole;
+    std::uint64_t file_start = UINT64_MAX;
+    for (const auto& [at, segment] : segments) {
+        if (!is_kernel_load(segment)) continue;
+        if (segment.address < whole.start) {
+            whole.start = segment.address;
+            file_start = segment.offset;
+        }
+        whole.end = std::max(whole.end, segment.address + segment.memory_bytes);
+        whole.file_end = std::max(whole.file_end, segment.offset + segment.file_bytes);
+    }
+    if (whole.start >= whole.end || file_start > whole.file_end) return std::nullopt;
+    return whole;
 }
 
 template <class T>
@@ -113,31 +137,26 @@ Result<std::vector<std::byte>> read_build_id(const ReadFileAt& read) {
 
 Result<std::vector<FilePatch>> patches_for_one_segment(const ReadFileAt& read) {
     auto headers = TRY(read_headers(read));
-    std::uint64_t start = UINT64_MAX;
-    std::uint64_t end = 0;
-    for (const auto& [at, segment] : headers.segments) {
-        if (!is_kernel_load(segment)) continue;
-        start = std::min(start, segment.address);
-        end = std::max(end, segment.address + segment.memory_bytes);
-    }
+    const auto whole = kernel_extent(headers.segments);
     std::vector<FilePatch> patches;
-    if (start >= end) return patches;
+    if (!whole) return patches;
     bool have_one = false;
     for (auto& placed : headers.segments) {
         auto& segment = placed.record;
         if (!is_load(segment)) continue;
-        // The others are as if they were not there; the first at `start` is all of it.
-        if (have_one || segment.address != start) {
+        // The others are as if they were not there.
+        if (have_one || segment.address != whole->start) {
             segment.type = elf::segment_null;
         } else {
-            segment.memory_bytes = end - start;
             have_one = true;
+            segment.file_bytes = whole->file_end - segment.offset;
+            segment.memory_bytes = std::max(whole->end - whole->start, segment.file_bytes);
         }
         patches.push_back(patch_of(placed));
     }
     for (auto& placed : headers.sections) {
         auto& section = placed.record;
-        const bool inside = section.address >= start && section.address < end;
+        const bool inside = section.address >= whole->start && section.address < whole->end;
         if (inside || (section.flags & elf::flag_alloc) == 0 || section.type == elf::type_nobits) continue;
         section.type = elf::type_nobits;
         patches.push_back(patch_of(placed));

@@ -24,9 +24,9 @@ struct FilePatch {
 
 // What makes a debugger move all of a vmlinux by the slide. A linked kernel has four segments, and of a file
 // with more than two gdb moves but .text, .data and .bss by qOffsets (see elf_writer.h). With these patches
-// it has one, of everything at kernel addresses; sections elsewhere (per-CPU variables at 0, before 6.15) are
-// said to have no content in the file, since gdb warns of those that no segment holds. Errors as
-// read_build_id.
+// it has one, of everything at kernel addresses and of its bytes in the file (BFD's ELF_SECTION_IN_SEGMENT
+// looks at both); sections elsewhere (per-CPU variables at 0, before 6.15) are said to have no content in the
+// file, since gdb warns of those that no segment holds. Errors as read_build_id.
 Result<std::vector<FilePatch>> patches_for_one_segment(const ReadFileAt& read);
 
 }  // namespace exo::os

@@ -5,6 +5,7 @@
 #include "os-awareness/linux/btf.h"
 #include "os-awareness/linux/constants.h"
 #include "os-awareness/linux/invariants.h"
+#include "os-awareness/linux/kernel_btf.h"
 #include "os-awareness/linux/kernel_image.h"
 #include "os-awareness/linux/kernel_symbols.h"
 #include "os-awareness/linux/percpu.h"
@@ -16,26 +17,6 @@ namespace exo::os {
 namespace {
 
 constexpr std::size_t shown_problems = 100;
-
-Result<Btf> read_btf(KernelImage& image) {
-    // 90ceddcb4950 (5.7) gave the linker script these names; objcopy's before.
-    for (const auto& [begin, end] :
-         {std::pair{"__start_BTF", "__stop_BTF"},
-          std::pair{"_binary__btf_vmlinux_bin_start", "_binary__btf_vmlinux_bin_end"}}) {
-        const auto from = image.symbols.find(begin);
-        if (!from) continue;
-        std::array<std::byte, Btf::header_bytes> header{};
-        CHECK_OK(image.space->read(*from, header));
-        std::vector<std::byte> blob(TRY(Btf::blob_size(header)));
-        const auto to = image.symbols.find(end);
-        if (to && (*to < *from || raw(*to) - raw(*from) < blob.size())) {
-            return fail(Errc::bad_data, "BTF at " + hex(*from) + " is longer than its section");
-        }
-        CHECK_OK(image.space->read(*from, blob));
-        return Btf::parse(std::move(blob));
-    }
-    return fail(Errc::not_found, "no symbol __start_BTF: a kernel without CONFIG_DEBUG_INFO_BTF");
-}
 
 std::string release_of(const std::string& banner) {
     constexpr std::string_view prefix = "Linux version ";
@@ -86,6 +67,7 @@ private:
     PhysicalMemory* memory_;
     KernelImage image_;
     std::optional<Btf> btf_;
+    std::string btf_found_by_;
     std::string no_btf_;  // why there is none
     StructLayout layout_;
     std::optional<PerCpu> per_cpu_;
@@ -99,11 +81,12 @@ private:
 };
 
 void Linux::read_types() {
-    auto btf = read_btf(image_);
-    if (btf) {
-        btf_ = std::move(*btf);
+    auto found = read_kernel_btf(image_);
+    if (found) {
+        btf_ = std::move(found->btf);
+        btf_found_by_ = std::move(found->found_by);
     } else {
-        no_btf_ = btf.error().message;
+        no_btf_ = found.error().message;
     }
 }
 
@@ -138,9 +121,9 @@ void Linux::add_findings() {
     find("paging_levels", image_.mode == x86::PagingMode::levels5 ? "5" : "4", "CR4.LA57");
     find("kallsyms", std::to_string(image_.symbols.by_address().size()) + " symbols", "tables in the image");
     if (btf_) {
-        find(
-            "btf", std::to_string(btf_->last_id()) + " types",
-            btf_->incomplete().empty() ? "__start_BTF" : "__start_BTF, not all of it: " + btf_->incomplete());
+        find("btf", std::to_string(btf_->last_id()) + " types",
+             btf_->incomplete().empty() ? btf_found_by_
+                                        : btf_found_by_ + ", not all of it: " + btf_->incomplete());
     } else {
         find("btf", "none", no_btf_);
     }

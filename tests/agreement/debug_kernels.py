@@ -11,9 +11,9 @@ import tarfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / 'guest'))
 
-from harness import cache, kernels  # noqa: E402  pylint: disable=wrong-import-position
-from harness.apt import Suite  # noqa: E402  pylint: disable=wrong-import-position
-from harness.errors import HarnessError  # noqa: E402  pylint: disable=wrong-import-position
+from harness import cache, kernels
+from harness.apt import Suite
+from harness.errors import HarnessError
 
 
 def _take_vmlinux(archive: pathlib.Path, target: pathlib.Path) -> bool:

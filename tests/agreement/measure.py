@@ -16,13 +16,13 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / 'guest')]
 sys.dont_write_bytecode = True
 
-import cfi  # noqa: E402  pylint: disable=wrong-import-position
-import compare  # noqa: E402  pylint: disable=wrong-import-position
-import debug_kernels  # noqa: E402  pylint: disable=wrong-import-position
-import structures  # noqa: E402  pylint: disable=wrong-import-position
-from harness import gdb, kernels, server, vm  # noqa: E402  pylint: disable=wrong-import-position
-from harness.errors import HarnessError  # noqa: E402  pylint: disable=wrong-import-position
-from harness.guest import Config  # noqa: E402  pylint: disable=wrong-import-position
+import cfi
+import compare
+import debug_kernels
+import structures
+from harness import gdb, kernels, server, vm
+from harness.errors import HarnessError
+from harness.guest import Config
 
 LIMIT = float(os.environ.get('EXOGDB_AGREEMENT_LIMIT', '3000'))  # seconds for one gdb
 

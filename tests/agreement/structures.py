@@ -8,8 +8,8 @@ import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / 'guest'))
 
-from harness import gdb  # noqa: E402  pylint: disable=wrong-import-position
-from harness.errors import HarnessError  # noqa: E402  pylint: disable=wrong-import-position
+from harness import gdb
+from harness.errors import HarnessError
 
 # Those that kernel developers look into most; a kernel need not have all of them.
 STRUCTURES = [f'struct {name}' for name in '''

@@ -101,6 +101,9 @@ TEST_CASE("symbol findings: without data symbols, what VMCOREINFO names is added
                        line("below", text - 8) + "SYMBOL(broken)=zz\nSYMBOL(cut=1\n");
     g.probe();
     CHECK(g.os->symbols().find("init_uts_ns") == name_space);
+    // BTF has no symbol here, and is found all the same.
+    CHECK(g.finding("types") == "yes | BTF");
+    CHECK(g.finding("btf").find("search of the image: found at 0xffffffff9d") != std::string::npos);
     CHECK(g.os->symbols().find("__schedule"));
     CHECK_FALSE(g.os->symbols().find("outside"));
     CHECK_FALSE(g.os->symbols().find("below"));
@@ -108,6 +111,22 @@ TEST_CASE("symbol findings: without data symbols, what VMCOREINFO names is added
     CHECK_FALSE(g.os->symbols().find("cut"));
     CHECK(g.finding("symbols") ==
           "functions only | kallsyms of a kernel without CONFIG_KALLSYMS_ALL; 1 more of VMCOREINFO");
+}
+
+TEST_CASE(
+    "symbol findings: without data symbols and without BTF, what looks like its header is not taken for it") {
+    SymbolGuest g{{.data_symbols = false}, false};
+    constexpr std::array<std::uint32_t, 6> header{0x0001eb9f, 24, 0, 0xfffffff0, 0xfffffff0, 16};
+    g.guest.put(g.guest.in_image(sizeof header), header);
+    BtfWriter other;
+    other.integer("int", 4, true);
+    const auto blob = other.blob();
+    std::ranges::copy(blob, g.guest.bytes(g.guest.in_image(blob.size()), blob.size()).begin());
+    g.guest.finish();
+    os::ProbeFailure failure;
+    g.os = os::linux_probe({g.guest.memory(), g.vcpus(), {}}, failure);
+    REQUIRE(g.os != nullptr);
+    CHECK(g.finding("types") == "none | no symbol __start_BTF, and nothing in the image that looks like BTF");
 }
 
 TEST_CASE("symbol findings: data symbols of kallsyms need no VMCOREINFO") {
