@@ -3,17 +3,21 @@ same place, and the caller's rbp?
 
     python3 cfi.py MADE VMLINUX      MADE is what `exogdb symbols` writes
 
-readelf works out the rows of both (binutils, `readelf --debug-dump=frames-interp`)."""
+Both may be right on rbp: between its save and its first change, and from its restore on, register and slot hold the same.
+Left out are rules that are expressions, and padding: no-ops between code that are jumped over, for which objtool makes no
+rule. readelf works out the rows of both (binutils, `readelf --debug-dump=frames-interp`)."""
 import bisect
 import collections
+import mmap
 import re
+import struct
 import subprocess
 import sys
 
 FDE = re.compile(r'^[0-9a-f]+ [0-9a-f]+ [0-9a-f]+ FDE .*pc=([0-9a-f]+)\.\.([0-9a-f]+)')
 ROW = re.compile(r'^([0-9a-f]{16}) (\S+) +(.*)')
 KERNEL = 0xffffffff80000000
-UNDEFINED, SAME = 'undefined', 'same'
+SAME = 'same'
 
 
 def rows(path: str):
@@ -72,22 +76,47 @@ class Names:
         return self._names[index] if index >= 0 else '?'
 
 
+class Code:
+    """The bytes of a vmlinux by address (ELF program headers)."""
+
+    def __init__(self, path: str):
+        with open(path, 'rb') as file:
+            self._file = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        table, = struct.unpack_from('<Q', self._file, 32)
+        count, = struct.unpack_from('<H', self._file, 56)
+        headers = (struct.unpack_from('<IIQQQQQQ', self._file, table + 56 * index) for index in range(count))
+        self._loads = [(address, size, offset) for kind, _, offset, address, _, size, _, _ in headers if kind == 1]
+
+    def is_padding(self, address: int) -> bool:
+        """nop, int3, or a long nop with its prefixes (Intel SDM, NOP)."""
+        for start, size, offset in self._loads:
+            if start <= address < start + size:
+                begin = offset + address - start
+                code = self._file[begin:begin + 16].lstrip(b'\x66\x2e')
+                return code[:1] in (b'\x90', b'\xcc') or code[:2] == b'\x0f\x1f'
+        return False
+
+
 def compare(made: str, vmlinux: str) -> dict:
     ours, theirs = kernel_rows(made), kernel_rows(vmlinux)
+    code = Code(vmlinux)
     total, kinds, places = collections.Counter(), collections.Counter(), {}
     for size, at, mine, real in overlaps(ours, theirs):
         if 'exp' in (mine[2], real[2]) or real[3] == 'exp' or mine[3] == 'exp':
             total['expressions'] += size
             continue
+        no_caller = mine[4] == 'u'
+        if no_caller and code.is_padding(at):
+            total['padding'] += size
+            continue
         total['compared'] += size
-        if mine[4] == 'u':  # ORC: no caller
-            kind = f'ours has no caller, theirs CFA {real[2]}'
+        if no_caller:
+            kind = 'ORC has no rule'
         elif mine[2] != real[2]:
             kind = f'CFA {mine[2]} is {real[2]}'
-        elif mine[3] != real[3]:
-            kind = f'rbp {mine[3]} is {real[3]}'
         else:
             total['agreed'] += size
+            total['rbp_agreed'] += size if mine[3] == real[3] else 0
             continue
         kinds[kind] += size
         places.setdefault(kind, collections.Counter())[at] += size
@@ -101,7 +130,8 @@ def compare(made: str, vmlinux: str) -> dict:
 def show(found: dict):
     percent = 100 * found['agreed'] / max(1, found['compared'])
     print(f"    rules: {found['known']} bytes of code in the real .debug_frame, {found['compared']} compared "
-          f"({found.get('expressions', 0)} by expressions, not compared), {found['agreed']} agree: {percent:.3f} %")
+          f"({found.get('expressions', 0)} by expressions and {found.get('padding', 0)} of padding are not), "
+          f"{found['agreed']} agree: {percent:.3f} %; on rbp too {found['rbp_agreed']}")
     for size, kind, names in found['differing'][:20]:
         print(f'    differs {size} bytes × {kind}: {", ".join(names[:6])}{" …" if len(names) > 6 else ""}')
     rest = found['differing'][20:]

@@ -24,7 +24,8 @@ class Stacks:
         self.differing, self.beyond = collections.Counter(), collections.Counter()
         self._addresses = addresses
 
-    def add(self, ours: list, theirs: list):
+    def add(self, ours: list, theirs: list, why: str):
+        """`why`: gdb's word for the end of theirs."""
         ours = [frame for frame in ours if frame[1] not in MARKS]
         self.total['threads'] += 1
         for level, (pc, name, _) in enumerate(theirs):
@@ -40,8 +41,9 @@ class Stacks:
             self._compare_names(ours[level][1], name, pc)
         if len(ours) > len(theirs):
             last = theirs[-1] if theirs else [0, 'nothing', True]
-            where = self.beyond if last[2] else self.differing
-            where[f'callers of {last[1]}'] += 1
+            gave_up = why not in ('no reason', 'outermost')
+            where = self.beyond if last[2] or gave_up else self.differing
+            where[f'callers of {last[1]}' + (f' (theirs: {why})' if gave_up else '')] += 1
 
     def _compare_names(self, ours: str, theirs: str, pc: int):
         if plain(ours) == plain(theirs):
@@ -63,5 +65,5 @@ def frames(stops: list) -> dict:
     found = Stacks(addresses)
     for stop in stops:
         for thread, stack in stop['theirs'].items():
-            found.add(stop['ours'][thread]['frames'], stack['frames'])
+            found.add(stop['ours'][thread]['frames'], stack['frames'], stack['why'])
     return {'stops': len(stops), **found.figures()}
