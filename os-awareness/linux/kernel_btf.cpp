@@ -10,7 +10,7 @@ namespace exo::os {
 namespace {
 
 constexpr std::size_t search_piece = std::size_t{1} << 20;
-constexpr std::size_t search_candidates = 64;
+constexpr std::size_t search_candidates = 16;
 
 // btf.rst 2: magic, version 1, no flags, a header of 24 bytes.
 constexpr std::string_view btf_header_start{"\x9f\xeb\x01\x00\x18\x00\x00\x00", 8};
