@@ -127,6 +127,11 @@ public:
     // that a debugger has of it, which may have been moved by slide(). not_found for what is none.
     virtual Result<VirtualAddress> per_cpu_variable(std::string_view symbol) = 0;
     virtual Result<VirtualAddress> per_cpu_variable(VirtualAddress address) = 0;
+
+    // Of the kernel, as its linker made it: the one word by which a vmlinux on disk is known to be this one.
+    virtual Result<std::vector<std::byte>> build_id() {
+        return fail(Errc::not_found, "a build id is not looked for in this system");
+    }
 };
 
 using Progress = std::function<void(std::string_view what)>;

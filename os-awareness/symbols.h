@@ -22,7 +22,7 @@ class SymbolTable {
 public:
     void reserve(std::size_t symbols, std::size_t name_bytes);
     void add(VirtualAddress address, char type, std::string_view name);
-    void finish();  // sorts; call once after the last add
+    void finish();  // sorts; call after the last add, before anything is asked
 
     [[nodiscard]] std::span<const Symbol> by_address() const { return symbols_; }
     [[nodiscard]] std::string_view name(const Symbol& symbol) const;

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <optional>
 
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -31,8 +32,15 @@ os::Progress progress() {
 
 Result<std::unique_ptr<Machine>> open_machine(const Options& options) {
     const TargetUri uri = TRY(TargetUri::parse(options.target));
+    std::optional<UserProgram> program;
+    if (!options.vmlinux.empty()) program = TRY(open_user_program(options.vmlinux));
     auto machine = std::make_unique<Machine>(TRY(open_target(uri, options.open)), options.os, progress());
     CHECK_OK(machine->look());
+    if (program) {
+        // Where no kernel is there yet, it is looked at when one is.
+        if (machine->os() != nullptr) CHECK_OK(check_is_of_guest(*program, *machine->os()));
+        machine->set_program(std::move(*program));
+    }
     return machine;
 }
 
@@ -106,6 +114,17 @@ private:
     std::string draft_;
     std::ofstream stream_;
 };
+
+Result<std::vector<std::string>> copy_program(Machine& machine, os::ByteSink& sink) {
+    const auto program = TRY(machine.symbol_file());
+    std::vector<std::byte> piece(1U << 20U);
+    for (std::uint64_t at = 0; at < program->content.size();) {
+        const auto count = TRY(program->content.read(at, piece));
+        CHECK_OK(sink.write(ConstBytes{piece}.first(count)));
+        at += count;
+    }
+    return std::vector<std::string>{};
+}
 
 }  // namespace
 
@@ -193,7 +212,8 @@ int run_symbols(const Options& options) {
     auto* os = (*machine)->os();
     if (os == nullptr) return failed({Errc::not_found, no_os(**machine)});
     OutputFile file{options.output};
-    const auto problems = os->write_symbol_file(file);
+    const auto problems =
+        options.vmlinux.empty() ? os->write_symbol_file(file) : copy_program(**machine, file);
     if (!problems) return failed(problems.error());
     if (auto kept = file.keep(); !kept) return failed(kept.error());
     for (const std::string& problem : *problems) std::cerr << "exogdb: " << problem << '\n';

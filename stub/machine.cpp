@@ -8,8 +8,6 @@
 namespace exo::stub {
 namespace {
 
-constexpr std::string_view published_folder = "/exogdb/";
-
 std::string symbol_file_path(const os::OsAwareness& os) {
     return std::string{published_folder} + os.symbol_file_name();
 }
@@ -77,8 +75,20 @@ void Machine::look_for_os(std::span<const RegisterSet> vcpus) {
     spdlog::info("{} {}", os_->name(), os_->version());
 }
 
-Result<std::shared_ptr<const PublishedFile>> Machine::symbol_file() {
-    if (!os_) return fail(Errc::not_found, "no operating system is recognised, so there are no symbols");
+std::shared_ptr<const PublishedFile> Machine::matching_program() {
+    if (!user_program_ || !os_) return nullptr;
+    if (program_checked_generation_ != os_generation_) {
+        program_checked_generation_ = os_generation_;
+        const auto checked = check_is_of_guest(*user_program_, *os_);
+        program_matches_ = checked.has_value();
+        if (!checked) {
+            spdlog::warn("{}; until then the file made from guest memory is given", checked.error().message);
+        }
+    }
+    return program_matches_ ? user_program_->file : nullptr;
+}
+
+Result<std::shared_ptr<const PublishedFile>> Machine::made_symbol_file() {
     if (symbol_file_ && symbol_file_generation_ == os_generation_) return symbol_file_;
     symbol_file_.reset();
     MemoryFile content = TRY(MemoryFile::create("exogdb-symbols"));
@@ -91,11 +101,18 @@ Result<std::shared_ptr<const PublishedFile>> Machine::symbol_file() {
     return symbol_file_;
 }
 
+Result<std::shared_ptr<const PublishedFile>> Machine::symbol_file() {
+    if (!os_) return fail(Errc::not_found, "no operating system is recognised, so there are no symbols");
+    if (auto program = matching_program()) return program;
+    return made_symbol_file();
+}
+
 Result<std::shared_ptr<const PublishedFile>> Machine::published_file(std::string_view path) {
+    if (auto program = matching_program(); program && path == program->path) return program;
     if (!os_ || path != symbol_file_path(*os_)) {
         return fail(Errc::not_found, "no such file: " + std::string{path});
     }
-    return symbol_file();
+    return made_symbol_file();
 }
 
 Result<void> Machine::look_once() { return fresh_ ? Result<void>{} : look(); }

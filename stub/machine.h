@@ -17,6 +17,7 @@
 #include "os-awareness/os.h"
 #include "os-awareness/page_cache.h"
 #include "stub/clean_memory.h"
+#include "stub/user_program.h"
 #include "stub/virtual_files.h"
 
 namespace exo::stub {
@@ -51,6 +52,8 @@ public:
     // Counts up whenever the OS appeared, went away or was replaced.
     [[nodiscard]] std::uint64_t os_generation() const { return os_generation_; }
 
+    // A vmlinux of the user's: the program from now on, for as long as the guest runs that build.
+    void set_program(UserProgram program) { user_program_ = std::move(program); }
     // The program that a debugger is given, made at the first call and again when another OS has appeared.
     Result<std::shared_ptr<const PublishedFile>> symbol_file();
     // The file of that path; not_found, and nothing is made, for any other.
@@ -69,6 +72,9 @@ public:
 
 private:
     Result<std::vector<RegisterSet>> all_registers();
+    // Where it is what the guest runs.
+    [[nodiscard]] std::shared_ptr<const PublishedFile> matching_program();
+    Result<std::shared_ptr<const PublishedFile>> made_symbol_file();
     void look_for_os(std::span<const RegisterSet> vcpus);
 
     std::unique_ptr<Target> target_;
@@ -79,6 +85,9 @@ private:
     std::unique_ptr<os::OsAwareness> os_;
     os::ProbeFailure failure_;
     std::uint64_t os_generation_ = 0;
+    std::optional<UserProgram> user_program_;
+    bool program_matches_ = false;  // at program_checked_generation_
+    std::uint64_t program_checked_generation_ = UINT64_MAX;
     std::shared_ptr<const PublishedFile> symbol_file_;
     std::uint64_t symbol_file_generation_ = 0;
     bool fresh_ = false;  // look() since forget()

@@ -47,10 +47,17 @@ void add_os(CLI::App& command, Options& options) {
         ->transform(CLI::CheckedTransformer(choices).description(""));
 }
 
+void add_vmlinux(CLI::App& command, Options& options) {
+    command.add_option(
+        "--vmlinux", options.vmlinux,
+        "FILE with the DWARF of the guest's kernel, for the debugger in place of the made one");
+}
+
 void add_serve(CLI::App& app, Options& options) {
     CLI::App* serve = app.add_subcommand("serve", "serve a guest to gdb, lldb or an IDE");
     add_target(*serve, options);
     add_os(*serve, options);
+    add_vmlinux(*serve, options);
     serve->add_option(
         "--listen", options.listen,
         "HOST:PORT, :PORT or unix:PATH; may be repeated (default " + std::string{default_endpoint} + ")");
@@ -100,6 +107,7 @@ int parse_options(int argc, char** argv, Options& options) {
     CLI::App* symbols = app.add_subcommand("symbols", "write the ELF file with symbols, types and frames");
     add_target(*symbols, options);
     add_os(*symbols, options);
+    add_vmlinux(*symbols, options);
     symbols->add_option("-o,--output", options.output, "FILE to write")->required();
     symbols->callback([&options] { options.command = Command::symbols; });
     CLI::App* guard = app.add_subcommand("guard", "")->group("");  // run by serve, for itself

@@ -17,7 +17,8 @@ struct Options {
     std::string target;
     OpenOptions open;
     bool json = false;
-    std::string output;  // of symbols
+    std::string output;   // of symbols
+    std::string vmlinux;  // of the user's
     os::Choice os = os::Choice::automatic;
     std::string log_level = "warning";
     std::vector<std::string> listen;

@@ -61,7 +61,9 @@ std::string info_text(Machine& machine) {
                        std::to_string(machine.target().vcpu_count()) + "\n";
     if (const auto* os = machine.os()) {
         for (const os::Finding& finding : os->findings()) {
-            text += pad(finding.what, 16) + pad(finding.value, 36) + "  by " + finding.how + "\n";
+            const bool lacks = finding.value == "none" || finding.value == "unknown";
+            text += pad(finding.what, 16) + pad(finding.value, 36) + (lacks ? "  since: " : "  by ") +
+                    finding.how + "\n";
         }
         for (const auto& problem : os->problems()) text += "problem: " + problem + "\n";
         return text;

@@ -1,5 +1,5 @@
-// Files that vFile serves: only what the server itself publishes, to be read only. No path of the host ever
-// is.
+// Files that vFile serves: only what the server itself publishes, to be read only. A file of the host is one
+// of them only where its user named it on the command line.
 #pragma once
 
 #include <array>
@@ -7,37 +7,53 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "backends/api/memory.h"
+#include "os-awareness/elf/elf_file.h"
 #include "rsp/file_io.h"
 
 namespace exo::stub {
 
-// Bytes in memory that belong to no heap: a symbol file has tens of megabytes (memfd_create(2)).
-class MemoryFile {
+// Bytes behind a descriptor, read where they are asked for: hundreds of megabytes cost no memory.
+class FileContent {
 public:
-    static Result<MemoryFile> create(const char* name);
-    MemoryFile(MemoryFile&& other) noexcept;
-    MemoryFile& operator=(MemoryFile&& other) noexcept;
-    MemoryFile(const MemoryFile&) = delete;
-    MemoryFile& operator=(const MemoryFile&) = delete;
-    ~MemoryFile();
+    // A file of the host, of the size that it has now. Errors name it.
+    static Result<FileContent> open(const std::string& path);
+    FileContent(FileContent&& other) noexcept;
+    FileContent& operator=(FileContent&& other) noexcept;
+    FileContent(const FileContent&) = delete;
+    FileContent& operator=(const FileContent&) = delete;
+    ~FileContent();
 
-    Result<void> append(ConstBytes bytes);
     // Fewer than asked for at the end, none past it.
     [[nodiscard]] Result<std::size_t> read(std::uint64_t offset, MutableBytes out) const;
     [[nodiscard]] std::uint64_t size() const { return size_; }
+    // What is read there from now on, whatever the file has: a few bytes.
+    void patch(os::FilePatch patch) { patches_.push_back(std::move(patch)); }
 
-private:
-    explicit MemoryFile(int descriptor) : descriptor_(descriptor) {}
+protected:
+    FileContent(int descriptor, std::uint64_t size) : descriptor_(descriptor), size_(size) {}
 
     int descriptor_ = -1;
     std::uint64_t size_ = 0;
+    std::vector<os::FilePatch> patches_;
+};
+
+// Bytes in memory that belong to no heap: a symbol file has tens of megabytes (memfd_create(2)).
+class MemoryFile final : public FileContent {
+public:
+    static Result<MemoryFile> create(const char* name);
+    Result<void> append(ConstBytes bytes);
+
+private:
+    using FileContent::FileContent;
 };
 
 struct PublishedFile {
     std::string path;  // absolute, as a debugger asks for it
-    MemoryFile content;
+    FileContent content;
 };
 
 // What one client has open. A file stays what it was while it is open, whatever the guest becomes.

@@ -67,6 +67,10 @@ struct NoteHeader {  // Elf64_Nhdr
     std::uint32_t type = 0;
 };
 
+// PT_*
+inline constexpr std::uint32_t segment_null = 0;
+inline constexpr std::uint32_t segment_load = 1;
+inline constexpr std::uint32_t segment_note = 4;
 // SHT_*
 inline constexpr std::uint32_t type_progbits = 1;
 inline constexpr std::uint32_t type_symtab = 2;

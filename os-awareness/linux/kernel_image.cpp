@@ -156,6 +156,23 @@ void set_slide(KernelImage& image) {
     add_finding(image, "slide", hex(image.slide), "_text against " + hex(default_link_address));
 }
 
+bool has_data_symbols(const SymbolTable& symbols) {
+    constexpr std::string_view data_types = "bBdDrR";
+    return std::ranges::any_of(symbols.by_address(),
+                               [&](const Symbol& s) { return data_types.find(s.type) != data_types.npos; });
+}
+
+// What VMCOREINFO names in the image beyond kallsyms: most of it is data, and it does not say of what type.
+void add_symbols_of_vmcoreinfo(KernelImage& image) {
+    if (image.data_symbols || !image.vmcoreinfo) return;
+    image.vmcoreinfo->for_each_symbol([&](std::string_view name, VirtualAddress address) {
+        if (address < image.start || address >= image.end || image.symbols.find(name)) return;
+        image.symbols.add(address, 'D', name);
+        ++image.added_symbols;
+    });
+    image.symbols.finish();
+}
+
 // What the symbols say of the image's borders, where they say something that can be.
 void set_borders(KernelImage& image, const ImageWindow& window) {
     const auto text = image.symbols.find("_text");
@@ -180,6 +197,7 @@ Result<void> read_symbols(KernelImage& image, PhysicalMemory& memory, const Imag
             add_finding(image, "kallsyms", std::to_string(kallsyms->names.count),
                         "kallsyms: " + kallsyms->description());
             image.symbols = std::move(kallsyms->symbols);
+            image.data_symbols = has_data_symbols(image.symbols);
             const auto banner = image.symbols.find("linux_banner");
             image.banner_address =
                 banner ? *banner : search_banner(bytes, window.start).value_or(VirtualAddress{});
@@ -209,6 +227,7 @@ Result<KernelImage> kernel_through(const Search& search, const RootCandidate& ca
     add_finding(image, "linux_banner", hex(image.banner_address), "read through the page tables");
     set_root(image, candidate.how);
     if (!image.vmcoreinfo) read_vmcoreinfo_of(image, *image.space);
+    add_symbols_of_vmcoreinfo(image);
     set_slide(image);
     return image;
 }

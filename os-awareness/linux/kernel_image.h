@@ -37,6 +37,9 @@ struct KernelImage {
     std::vector<Finding> findings;
 
     std::unique_ptr<PageTables> space;  // over ProbeContext::memory through `root`
+
+    bool data_symbols = false;      // kallsyms has those of data too (CONFIG_KALLSYMS_ALL)
+    std::size_t added_symbols = 0;  // of VMCOREINFO, where it has not
 };
 
 // not_found with `failure` filled, one line a step, where there is no kernel (yet): firmware, boot loader,

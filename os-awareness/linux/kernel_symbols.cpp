@@ -1,5 +1,7 @@
 #include "os-awareness/linux/kernel_symbols.h"
 
+#include <charconv>
+
 #include "os-awareness/linux/orc_frames.h"
 #include "os-awareness/symbol_file.h"
 
@@ -16,6 +18,19 @@ std::vector<std::byte> read_notes(KernelImage& image) {
     std::vector<std::byte> notes(raw(*stop) - raw(*start));
     if (!image.space->read(*start, notes)) return {};
     return notes;
+}
+
+// BUILD-ID= of VMCOREINFO (5.9, 0935288c6e00): hex digits.
+std::vector<std::byte> build_id_of(const VmCoreInfo& info) {
+    const auto text = info.find("BUILD-ID").value_or("");
+    std::vector<std::byte> id;
+    for (std::size_t i = 0; i + 1 < text.size(); i += 2) {
+        std::uint8_t byte = 0;
+        const auto [end, error] = std::from_chars(text.data() + i, text.data() + i + 2, byte, 16);
+        if (error != std::errc{} || end != text.data() + i + 2) return {};
+        id.push_back(std::byte{byte});
+    }
+    return id;
 }
 
 // The names of the addresses that stand for what has no code, see orc_frames.h.
@@ -46,14 +61,66 @@ Result<cfi::Bytes> kernel_frames(KernelImage& image, const Marks& marks, std::ve
     return frames.take();
 }
 
+Finding build_id_finding(KernelImage& image) {
+    const auto id = kernel_build_id(image);
+    if (!id) return {"build_id", "unknown", id.error().message};
+    constexpr std::string_view digits = "0123456789abcdef";
+    std::string text;
+    for (const auto byte : *id) {
+        text.push_back(digits.at(std::to_integer<std::size_t>(byte) >> 4U));
+        text.push_back(digits.at(std::to_integer<std::size_t>(byte) & 15U));
+    }
+    return {"build_id", std::move(text), read_notes(image).empty() ? "VMCOREINFO" : "the kernel's notes"};
+}
+
+Finding types_finding(const Result<const Btf*>& btf) {
+    if (!btf) return {"types", "none", btf.error().message};
+    const auto& incomplete = (*btf)->incomplete();
+    if (!incomplete.empty()) return {"types", "some", "BTF, not all of it: " + incomplete};
+    return {"types", "yes", "BTF"};
+}
+
+Finding frames_finding(KernelImage& image) {
+    const auto orc = summarize_kernel_orc(*image.space, image.symbols);
+    if (!orc) return {"frames", "none", orc.error().message};
+    return {
+        "frames",
+        std::to_string(orc->location.count) + " rows of ORC, layout " + std::string{to_string(orc->layout)},
+        orc->layout_found_by};
+}
+
+Finding symbols_finding(const KernelImage& image) {
+    if (image.data_symbols) return {"symbols", "functions and data", "kallsyms"};
+    std::string how = "kallsyms of a kernel without CONFIG_KALLSYMS_ALL";
+    if (image.added_symbols != 0) how += "; " + std::to_string(image.added_symbols) + " more of VMCOREINFO";
+    return {"symbols", "functions only", std::move(how)};
+}
+
 }  // namespace
+
+Result<std::vector<std::byte>> kernel_build_id(KernelImage& image) {
+    const auto notes = read_notes(image);
+    if (const auto id = find_build_id(notes); !id.empty()) {
+        return std::vector<std::byte>{id.begin(), id.end()};
+    }
+    if (image.vmcoreinfo) {
+        if (auto id = build_id_of(*image.vmcoreinfo); !id.empty()) return id;
+    }
+    return fail(Errc::not_found,
+                "the guest's kernel shows no build id: no symbols of its notes, or none in "
+                "them, and no BUILD-ID in VMCOREINFO");
+}
+
+std::vector<Finding> kernel_symbol_findings(KernelImage& image, const Result<const Btf*>& btf) {
+    return {build_id_finding(image), symbols_finding(image), types_finding(btf), frames_finding(image)};
+}
 
 Result<std::vector<std::string>> write_kernel_symbols(KernelImage& image, const Btf* btf, ByteSink& sink) {
     std::vector<std::string> problems;
     const Marks marks{image};
     const auto frames = kernel_frames(image, marks, problems);
     if (!frames) problems.push_back("no frames: " + frames.error().message);
-    const auto notes = read_notes(image);
+    const auto build_id = kernel_build_id(image);
 
     SymbolFileInput input;
     input.image = {&image.symbols, image.slide,
@@ -61,7 +128,7 @@ Result<std::vector<std::string>> write_kernel_symbols(KernelImage& image, const 
                                    raw(image.end) - image.slide)};
     input.others = {marks.group(image.slide)};
     input.btf = btf;
-    input.build_id = find_build_id(notes);
+    if (build_id) input.build_id = *build_id;
     if (frames) input.frames = *frames;
     input.read_code = [&](VirtualAddress at, MutableBytes out) {
         return image.space->read_some(at, out).value_or(0);

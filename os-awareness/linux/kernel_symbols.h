@@ -10,6 +10,13 @@
 
 namespace exo::os {
 
+// What that file has and lacks and why, for `exogdb info`: symbols, types, frames;
+// and the kernel's build id. Without making it.
+std::vector<Finding> kernel_symbol_findings(KernelImage& image, const Result<const Btf*>& btf);
+
+// Out of the kernel's notes, else out of VMCOREINFO.
+Result<std::vector<std::byte>> kernel_build_id(KernelImage& image);
+
 // `btf` null: no types. The result is what the file lacks and why, one line each.
 Result<std::vector<std::string>> write_kernel_symbols(KernelImage& image, const Btf* btf, ByteSink& sink);
 

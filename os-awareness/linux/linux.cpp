@@ -5,6 +5,7 @@
 #include "os-awareness/linux/btf.h"
 #include "os-awareness/linux/constants.h"
 #include "os-awareness/linux/invariants.h"
+#include "os-awareness/linux/kernel_btf.h"
 #include "os-awareness/linux/kernel_image.h"
 #include "os-awareness/linux/kernel_symbols.h"
 #include "os-awareness/linux/percpu.h"
@@ -18,26 +19,6 @@ namespace exo::os {
 namespace {
 
 constexpr std::size_t shown_problems = 100;
-
-Result<Btf> read_btf(KernelImage& image) {
-    // 90ceddcb4950 (5.7) gave the linker script these names; objcopy's before.
-    for (const auto& [begin, end] :
-         {std::pair{"__start_BTF", "__stop_BTF"},
-          std::pair{"_binary__btf_vmlinux_bin_start", "_binary__btf_vmlinux_bin_end"}}) {
-        const auto from = image.symbols.find(begin);
-        if (!from) continue;
-        std::array<std::byte, Btf::header_bytes> header{};
-        CHECK_OK(image.space->read(*from, header));
-        std::vector<std::byte> blob(TRY(Btf::blob_size(header)));
-        const auto to = image.symbols.find(end);
-        if (to && (*to < *from || raw(*to) - raw(*from) < blob.size())) {
-            return fail(Errc::bad_data, "BTF at " + hex(*from) + " is longer than its section");
-        }
-        CHECK_OK(image.space->read(*from, blob));
-        return Btf::parse(std::move(blob));
-    }
-    return fail(Errc::not_found, "no symbol __start_BTF: a kernel without CONFIG_DEBUG_INFO_BTF");
-}
 
 std::string release_of(const std::string& banner) {
     constexpr std::string_view prefix = "Linux version ";
@@ -62,6 +43,7 @@ public:
     [[nodiscard]] AddressSpace& kernel_space() override { return *image_.space; }
     [[nodiscard]] const SymbolTable& symbols() const override { return image_.symbols; }
     [[nodiscard]] std::uint64_t slide() const override { return image_.slide; }
+    Result<std::vector<std::byte>> build_id() override { return kernel_build_id(image_); }
     [[nodiscard]] std::string symbol_file_name() const override { return "vmlinux-" + version(); }
     Result<std::vector<std::string>> write_symbol_file(ByteSink& sink) override {
         return write_kernel_symbols(image_, btf_ ? &*btf_ : nullptr, sink);
@@ -90,6 +72,7 @@ private:
     void find_layout();
     void add_findings();
     void add_tasks_finding();
+    void add_boot_finding();
     void find(std::string what, std::string value, std::string how);
     [[nodiscard]] Result<void> check_still_there(std::span<const RegisterSet> vcpus);
     [[nodiscard]] bool maps_banner(const RegisterSet& registers);
@@ -105,6 +88,7 @@ private:
     PhysicalMemory* memory_;
     KernelImage image_;
     std::optional<Btf> btf_;
+    std::string btf_found_by_;
     std::string no_btf_;  // why there is none
     StructLayout layout_;
     std::optional<PerCpu> per_cpu_;
@@ -120,11 +104,12 @@ private:
 };
 
 void Linux::read_types() {
-    auto btf = read_btf(image_);
-    if (btf) {
-        btf_ = std::move(*btf);
+    auto found = read_kernel_btf(image_);
+    if (found) {
+        btf_ = std::move(found->btf);
+        btf_found_by_ = std::move(found->found_by);
     } else {
-        no_btf_ = btf.error().message;
+        no_btf_ = found.error().message;
     }
 }
 
@@ -159,13 +144,29 @@ void Linux::add_findings() {
     find("paging_levels", image_.mode == x86::PagingMode::levels5 ? "5" : "4", "CR4.LA57");
     find("kallsyms", std::to_string(image_.symbols.by_address().size()) + " symbols", "tables in the image");
     if (btf_) {
-        find(
-            "btf", std::to_string(btf_->last_id()) + " types",
-            btf_->incomplete().empty() ? "__start_BTF" : "__start_BTF, not all of it: " + btf_->incomplete());
+        find("btf", std::to_string(btf_->last_id()) + " types",
+             btf_->incomplete().empty() ? btf_found_by_
+                                        : btf_found_by_ + ", not all of it: " + btf_->incomplete());
     } else {
         find("btf", "none", no_btf_);
     }
+    const auto btf = btf_ ? Result<const Btf*>{&*btf_} : fail(Errc::not_found, no_btf_);
+    for (auto& finding : kernel_symbol_findings(image_, btf)) image_.findings.push_back(std::move(finding));
     add_tasks_finding();
+    add_boot_finding();
+}
+
+// While a kernel boots, much of what is looked for is not there yet: said once, and taken back.
+void Linux::add_boot_finding() {
+    std::erase_if(image_.findings, [](const Finding& f) { return f.what == "boot"; });
+    // enum system_states (include/linux/kernel.h): SYSTEM_BOOTING has always been 0.
+    const auto symbol = image_.symbols.find("system_state");
+    const auto state = symbol ? image_.space->read_value<std::uint32_t>(*symbol) : fail(Errc::not_found, "");
+    if (state && *state == 0) {
+        find("boot", "early", "system_state SYSTEM_BOOTING: tasks and per-CPU data are not all set up yet");
+    } else if (!state && !image_.own_root) {
+        find("boot", "early", "the kernel does not run on its own page tables yet, or they were not found");
+    }
 }
 
 void Linux::add_tasks_finding() {
@@ -216,6 +217,7 @@ Result<void> Linux::refresh(std::span<const RegisterSet> vcpus) {
     tasks_.clear();
     current_.clear();
     CHECK_OK(check_still_there(vcpus));
+    add_boot_finding();
     if (!vcpus.empty()) register_layout_ = &vcpus.front().layout();
     if (!list_ && !btf_) {
         layout_ = {};

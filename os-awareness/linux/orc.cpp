@@ -134,16 +134,34 @@ struct OrcBytes {
     std::vector<std::byte> ips, entries;
 };
 
-Result<OrcBytes> read_bytes(AddressSpace& space, const OrcLocation& location) {
+Result<std::vector<std::byte>> read_entries(AddressSpace& space, const OrcLocation& location) {
     if (location.count == 0 || location.count > OrcTable::max_rows) {
         return fail(Errc::bad_data, "ORC table of " + std::to_string(location.count) + " entries");
     }
+    std::vector<std::byte> entries(location.count * OrcTable::entry_bytes);
+    CHECK_OK(space.read(location.entries, entries));
+    return entries;
+}
+
+Result<OrcBytes> read_bytes(AddressSpace& space, const OrcLocation& location) {
     OrcBytes bytes;
+    bytes.entries = TRY(read_entries(space, location));
     bytes.ips.resize(location.count * sizeof(std::int32_t));
-    bytes.entries.resize(location.count * OrcTable::entry_bytes);
     CHECK_OK(space.read(location.ips, bytes.ips));
-    CHECK_OK(space.read(location.entries, bytes.entries));
     return bytes;
+}
+
+// A broken entry is not another layout.
+bool is_layout_of(std::size_t malformed, std::size_t count) { return malformed <= count / 100; }
+
+Result<OrcSummary> kernel_layout(AddressSpace& space, const SymbolTable& symbols, const OrcLocation& location,
+                                 ConstBytes entries) {
+    if (const auto layout = layout_by_header(space, symbols)) {
+        if (is_layout_of(score(row_of(*layout), entries).malformed, location.count)) {
+            return OrcSummary{location, *layout, ".orc_header"};
+        }
+    }
+    return OrcSummary{location, TRY(detect_orc_layout(entries)), "what is valid"};
 }
 
 // Of several entries for one address the kernel's search ends at the last, and its sorting puts those that
@@ -218,8 +236,7 @@ Result<OrcLayout> detect_orc_layout(ConstBytes entries) {
         best = &layout;
         best_score = found;
     }
-    // A broken entry is not a new layout.
-    if (count == 0 || best_score.typical == 0 || best_score.malformed > count / 100) {
+    if (count == 0 || best_score.typical == 0 || !is_layout_of(best_score.malformed, count)) {
         return fail(Errc::bad_data, "ORC entries in no known layout: at best " +
                                         std::to_string(best_score.malformed) + " of " +
                                         std::to_string(count) + " are malformed");
@@ -227,16 +244,18 @@ Result<OrcLayout> detect_orc_layout(ConstBytes entries) {
     return best->layout;
 }
 
+Result<OrcSummary> summarize_kernel_orc(AddressSpace& space, const SymbolTable& symbols) {
+    const auto location = TRY(find_orc(symbols));
+    const auto entries = TRY(read_entries(space, location));
+    return kernel_layout(space, symbols, location, entries);
+}
+
 Result<OrcTable> read_kernel_orc(AddressSpace& space, const SymbolTable& symbols) {
     const auto location = TRY(find_orc(symbols));
     const auto bytes = TRY(read_bytes(space, location));
-    if (const auto layout = layout_by_header(space, symbols)) {
-        auto table = decode_table(location, bytes, *layout);
-        table.layout_found_by = ".orc_header";
-        if (table.malformed <= location.count / 100) return table;
-    }
-    auto table = decode_table(location, bytes, TRY(detect_orc_layout(bytes.entries)));
-    table.layout_found_by = "what is valid";
+    auto found = TRY(kernel_layout(space, symbols, location, bytes.entries));
+    auto table = decode_table(location, bytes, found.layout);
+    table.layout_found_by = std::move(found.layout_found_by);
     return table;
 }
 

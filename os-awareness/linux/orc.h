@@ -91,6 +91,16 @@ Result<OrcLocation> find_orc(const SymbolTable& symbols);
 // Which layout `entries` have, by what is valid in each; bad_data when they are valid in none.
 Result<OrcLayout> detect_orc_layout(ConstBytes entries);
 
+// What is known of a table without decoding its rows.
+struct OrcSummary {
+    OrcLocation location;
+    OrcLayout layout = OrcLayout::v1;
+    std::string layout_found_by;
+};
+
+// The kernel's own table: there is one, of a known layout. Errors as read_kernel_orc.
+Result<OrcSummary> summarize_kernel_orc(AddressSpace& space, const SymbolTable& symbols);
+
 // The kernel's own table. Its layout is what .orc_header says, else what its entries look like.
 Result<OrcTable> read_kernel_orc(AddressSpace& space, const SymbolTable& symbols);
 

@@ -73,6 +73,17 @@ std::optional<VirtualAddress> VmCoreInfo::symbol(std::string_view name) const {
     return VirtualAddress{*value};
 }
 
+void VmCoreInfo::for_each_symbol(
+    const std::function<void(std::string_view name, VirtualAddress)>& visit) const {
+    constexpr std::string_view prefix = "SYMBOL(";
+    for (auto it = values_.lower_bound(prefix); it != values_.end() && it->first.starts_with(prefix); ++it) {
+        const std::string_view key{it->first};
+        const auto value = number_of(it->second, 16);
+        if (!value || !key.ends_with(')')) continue;
+        visit(key.substr(prefix.size(), key.size() - prefix.size() - 1), VirtualAddress{*value});
+    }
+}
+
 std::optional<std::uint64_t> VmCoreInfo::number(std::string_view name) const {
     const auto text = find(key_of("NUMBER", name));
     return text ? number_of(*text, 10) : std::nullopt;

@@ -23,8 +23,10 @@ public:
     [[nodiscard]] std::string_view release() const;  // OSRELEASE
 
     [[nodiscard]] std::optional<VirtualAddress> symbol(std::string_view name) const;  // SYMBOL(name)
-    [[nodiscard]] std::optional<std::uint64_t> number(std::string_view name) const;   // NUMBER(name)
-    [[nodiscard]] std::optional<std::uint64_t> kernel_offset() const;                 // KERNELOFFSET
+    // Of each SYMBOL(name) line that is well-formed.
+    void for_each_symbol(const std::function<void(std::string_view name, VirtualAddress)>& visit) const;
+    [[nodiscard]] std::optional<std::uint64_t> number(std::string_view name) const;  // NUMBER(name)
+    [[nodiscard]] std::optional<std::uint64_t> kernel_offset() const;                // KERNELOFFSET
     // OFFSET(type.member), SIZE(type), LENGTH(name): decimal, as number().
     [[nodiscard]] std::optional<std::uint64_t> offset(std::string_view member) const;
     [[nodiscard]] std::optional<std::uint64_t> size(std::string_view type) const;

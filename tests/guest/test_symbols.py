@@ -178,6 +178,30 @@ result = [rows, one, per_cpu, errors]
                        r'struct list_head \*next;', r"\$4 = 76 'L'", r'type = void \(long\)'):
             self.assertRegex(output, re.compile(wanted, re.M))
 
+    def test_info_says_what_a_symbol_file_will_have(self):
+        info = server.run_json('info', self.guest.target)
+        self.assertEqual((info['symbols'], info['types']), ('functions and data', 'yes'), info)
+        self.assertRegex(info['frames'], r'^\d{6} rows of ORC, layout v\d$')
+        self.assertRegex(info['build_id'], r'^[0-9a-f]{40}$')
+        self.assertNotIn('boot', info)
+
+    def test_a_vmlinux_of_the_users_own(self):
+        """The made file stands for it: it has the kernel's build id."""
+        own = self.guest.folder / 'own-vmlinux'
+        server.run('symbols', self.guest.target, '-o', str(own))
+        output = gdb.batch(f'target remote {self.serve("--vmlinux", str(own)).socket}', 'info symbol schedule')
+        self.assertIn('Reading symbols from target:/exogdb/own-vmlinux', output)
+        self.assertRegex(output, '(?m)^schedule in section ')
+        copy = self.guest.folder / 'copy'
+        server.run('symbols', self.guest.target, '--vmlinux', str(own), '-o', str(copy))
+        self.assertEqual(own.read_bytes(), copy.read_bytes())
+        build_id = bytes.fromhex(server.run_json('info', self.guest.target)['build_id'])
+        own.write_bytes(own.read_bytes().replace(build_id, bytes(len(build_id))))
+        for command in (('serve',), ('symbols', '-o', str(copy))):
+            refused = server.run(*command, self.guest.target, '--vmlinux', str(own), check=False)
+            self.assertEqual((refused.returncode, refused.stdout, refused.stderr.count('\n')), (1, '', 1), refused)
+            self.assertIn(f'is not the guest\'s kernel: its build id is {"00" * 20}', refused.stderr)
+
     def test_a_breakpoint_by_name_and_what_led_there(self):
         output = gdb.batch(f'target remote {self.serve().socket}', 'break do_nanosleep', 'break schedule', 'continue', 'bt', 'stepi',
                            'delete', 'finish', 'info args', 'detach')

@@ -65,6 +65,10 @@ public:
     }
     [[nodiscard]] const os::SymbolTable& symbols() const override { return kernel_.symbols; }
     [[nodiscard]] std::uint64_t slide() const override { return kernel_.slide; }
+    Result<std::vector<std::byte>> build_id() override {
+        if (kernel_.build_id.empty()) return fail(Errc::not_found, "the fake kernel has no build id");
+        return kernel_.build_id;
+    }
     [[nodiscard]] std::string symbol_file_name() const override { return "vmlinux-" + version(); }
     Result<std::vector<std::string>> write_symbol_file(os::ByteSink& sink) override {
         CHECK_OK(sink.write(std::as_bytes(std::span{kernel_.symbol_file})));

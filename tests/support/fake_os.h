@@ -51,6 +51,7 @@ struct FakeKernel {
     std::uint64_t per_cpu_start = 0x1000, per_cpu_end = 0x9000;  // CPU n's are 0xffff888000000000 + n MiB up
     os::SymbolTable symbols;
     std::string symbol_file = "the symbol file, with # $ } * and \x03 in it";
+    std::vector<std::byte> build_id;  // empty: not known
     std::uint64_t slide = 0;
     std::uint64_t mapped = 1U << 20U;  // bytes of physical memory at `text`
     std::function<void()> on_refresh;  // called once, during the next

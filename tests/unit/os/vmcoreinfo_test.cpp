@@ -69,3 +69,14 @@ TEST_CASE("VMCOREINFO: a scan goes on until one is accepted") {
     REQUIRE(!none);
     CHECK(none.error().code == Errc::not_found);
 }
+
+TEST_CASE("VMCOREINFO: its symbols one by one") {
+    const auto info = VmCoreInfo::parse(note_text + "SYMBOL(unfinished=1\nSYMBOL(no_number)=x\n");
+    REQUIRE(info);
+    std::string seen;
+    info->for_each_symbol([&](std::string_view name, VirtualAddress address) {
+        seen.append(name).append("=").append(hex(address)).append(" ");
+    });
+    CHECK(seen ==
+          "_stext=0xffffffff92e00000 init_uts_ns=0xffffffff9481b5c0 swapper_pg_dir=0xffffffff94810000 ");
+}

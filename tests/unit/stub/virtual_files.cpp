@@ -55,3 +55,19 @@ TEST_CASE("open files: a file lives while it is open; descriptors are used again
     for (std::size_t i = 0; i < OpenFiles::most; ++i) CHECK(files.open(published("x")));
     CHECK_FALSE(files.open(published("one too many")));
 }
+
+TEST_CASE("file content: patches lie over what is read, wherever a read begins and ends") {
+    auto content = MemoryFile::create("test");
+    REQUIRE(content);
+    const std::string_view text = "0123456789";
+    REQUIRE(content->append(std::as_bytes(std::span{text})));
+    const std::string_view over = "abc";
+    const auto bytes = std::as_bytes(std::span{over});
+    content->patch({3, {bytes.begin(), bytes.end()}});
+    const PublishedFile file{"/exogdb/test", std::move(*content)};
+    CHECK(read_at(file, 0, 10) == "012abc6789");
+    CHECK(read_at(file, 4, 1) == "b");
+    CHECK(read_at(file, 5, 3) == "c67");
+    CHECK(read_at(file, 0, 4) == "012a");
+    CHECK(read_at(file, 6, 4) == "6789");
+}
