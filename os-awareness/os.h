@@ -36,6 +36,27 @@ struct Task {
     VirtualAddress wchan{};      // where it sleeps, 0 when not known
 };
 
+// A part of the kernel that was loaded later.
+struct Module {
+    struct Range {
+        std::string_view section;  // ".text", as a section of its symbol file
+        VirtualAddress start{};
+        std::uint64_t size = 0;
+        bool executable = false;
+        bool writable = false;
+
+        bool operator==(const Range&) const = default;
+    };
+    VirtualAddress address{};   // of its struct module: its identity, as long as it is loaded
+    std::string name;           // letters, digits, '_', '-' and '.'; others are '?'
+    std::vector<Range> memory;  // by address, disjoint
+    std::uint64_t size = 0;     // bytes of all its memory
+    std::uint32_t users = 0;    // references to it
+    bool initialising = false;  // its init function has not returned yet
+
+    bool operator==(const Module&) const = default;
+};
+
 // One line of `exogdb info`: what was found and by what.
 struct Finding {
     std::string what;   // "slide"
@@ -81,6 +102,17 @@ public:
     [[nodiscard]] virtual std::string symbol_file_name() const = 0;
     // Made anew at each call, out of guest memory. The result is what it lacks and why, one line each.
     virtual Result<std::vector<std::string>> write_symbol_file(ByteSink& sink) = 0;
+
+    struct Modules {
+        std::vector<Module> modules;        // in the guest's order, the last loaded first
+        std::vector<std::string> problems;  // what could not be read or trusted, one line each
+    };
+    // What is loaded now: read anew at each call.
+    virtual Modules modules() { return {}; }
+    // The symbol file of one of modules(), at run-time addresses; as write_symbol_file().
+    virtual Result<std::vector<std::string>> write_module_file(const Module& module, ByteSink& /*sink*/) {
+        return fail(Errc::unsupported, "no symbols of the module " + module.name);
+    }
 };
 
 using Progress = std::function<void(std::string_view what)>;

@@ -2,11 +2,11 @@
 // is.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "backends/api/memory.h"
 #include "rsp/file_io.h"
@@ -43,7 +43,8 @@ struct PublishedFile {
 // What one client has open. A file stays what it was while it is open, whatever the guest becomes.
 class OpenFiles {
 public:
-    static constexpr std::size_t most = 16;
+    // gdb keeps the file of each module open as long as it knows the module.
+    static constexpr std::size_t most = 512;
 
     // Nothing when all are in use.
     std::optional<std::uint64_t> open(std::shared_ptr<const PublishedFile> file);
@@ -52,7 +53,7 @@ public:
     bool close(std::uint64_t descriptor);
 
 private:
-    std::array<std::shared_ptr<const PublishedFile>, most> files_;
+    std::vector<std::shared_ptr<const PublishedFile>> files_;
 };
 
 }  // namespace exo::stub

@@ -256,6 +256,27 @@ std::optional<BtfType> Btf::find(std::string_view wanted, BtfKind kind) const {
     return std::nullopt;
 }
 
+// At most `limit` of the records of that name are looked at; those that are not count as tags.
+std::size_t Btf::count_tags(std::string_view wanted, std::size_t limit) const {
+    if (by_name_.empty()) build_name_index();
+    const auto hash = name_hash(wanted);
+    std::size_t tags = base_ != nullptr ? base_->count_tags(wanted, limit) : 0;
+    for (auto it = std::ranges::lower_bound(by_name_, hash << 32); it != by_name_.end() && *it >> 32 == hash;
+         ++it) {
+        if (limit-- == 0) return tags + 2;
+        const auto found = type(static_cast<BtfId>(*it));
+        const bool tag =
+            found && (found->composite() || found->kind == BtfKind::enum32 || found->kind == BtfKind::enum64);
+        if (tag && name(*found) == wanted) ++tags;
+    }
+    return tags;
+}
+
+bool Btf::tag_is_shared(std::string_view wanted) const {
+    constexpr std::size_t looked_at = 64;
+    return !wanted.empty() && count_tags(wanted, looked_at) > 1;
+}
+
 std::optional<BtfType> Btf::find_composite(std::string_view wanted) const {
     for (const auto kind : {BtfKind::structure, BtfKind::union_}) {
         if (auto found = find(wanted, kind)) return found;

@@ -46,6 +46,8 @@ struct FakeKernel {
     std::map<VirtualAddress, RegisterSet> saved;  // by task
     std::map<VirtualAddress, std::vector<FakeMapping>> user_memory;
     std::vector<std::string> problems;
+    std::vector<os::Module> modules;
+    std::string module_file = "a module's symbol file";
     os::SymbolTable symbols;
     std::string symbol_file = "the symbol file, with # $ } * and \x03 in it";
     std::uint64_t slide = 0;
@@ -53,6 +55,8 @@ struct FakeKernel {
     std::function<void()> on_refresh;  // called once, during the next
     int probes = 0;
     int refreshes = 0;
+    int module_lists = 0;
+    int module_files = 0;
 };
 
 // Finds `kernel` while it is present.
