@@ -89,16 +89,20 @@ Reply Session::exit_reply() {
     return reply;
 }
 
+namespace {
+
 std::vector<std::string> module_paths(Machine& machine) {
     std::vector<std::string> paths;
     for (const auto& module : machine.modules().modules) paths.push_back(Machine::module_path(module));
     return paths;
 }
 
+}  // namespace
+
 // Not at the end of a step: those are many, and nothing can be late that the next stop tells.
 bool Session::modules_changed() {
-    using Reason = rsp::StopReply::Reason;
-    const bool step = last_stop.reason == Reason::none && last_stop.signal == rsp::Signal::trap;
+    const bool step =
+        last_stop.reason == rsp::StopReply::Reason::none && last_stop.signal == rsp::Signal::trap;
     if (!told_modules || step || !machine.look_once() || machine.os() == nullptr) return false;
     return module_paths(machine) != *told_modules;
 }
