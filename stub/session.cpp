@@ -99,11 +99,13 @@ std::vector<std::string> module_paths(Machine& machine) {
 
 }  // namespace
 
-// Not at the end of a step: those are many, and nothing can be late that the next stop tells.
+// Not at the end of a step: those are many, and nothing can be late that the next stop tells. Not to lldb,
+// which takes a stop with `library` for a stop (ProcessGDBRemote::SetThreadStopInfo).
 bool Session::modules_changed() {
     const bool step =
         last_stop.reason == rsp::StopReply::Reason::none && last_stop.signal == rsp::Signal::trap;
-    if (!told_modules || step || !machine.look_once() || machine.os() == nullptr) return false;
+    if (!told_modules || thread_suffix || step || !machine.look_once() || machine.os() == nullptr)
+        return false;
     return module_paths(machine) != *told_modules;
 }
 

@@ -227,7 +227,8 @@ TEST_CASE("types of a module: its own, and of the kernel's those that it holds b
     CHECK(written.type_of_member("lock", "value") == "unsigned int");
     CHECK(written.type_of_member("driver", "pointed") == "declared struct pointed *");
     CHECK(written.reader->find(Tag::structure_type, "unused") == nullptr);
-    const std::string_view strings{reinterpret_cast<const char*>(written.strings.data()), written.strings.size()};
+    const std::string_view strings{reinterpret_cast<const char*>(written.strings.data()),
+                                   written.strings.size()};
     CHECK(strings.find("pointed") != std::string_view::npos);
     CHECK(strings.find("unused") == std::string_view::npos);  // a kernel has a megabyte of them
 }
