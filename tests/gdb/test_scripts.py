@@ -5,7 +5,7 @@ import re
 from harness import case, gdb, server, vm
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / 'gdb-scripts' / 'exogdb.py'
-COMMANDS = ('breakpoints', 'info', 'problems', 'ps', 'symbol', 'vcpus')
+COMMANDS = ('breakpoints', 'info', 'lsmod', 'problems', 'ps', 'symbol', 'vcpus')
 
 
 class Scripts(case.GuestCase):
@@ -62,6 +62,9 @@ end
         for cpu, number in rows:
             self.assertRegex(threads, rf'(?m)^[* ] {number} +Thread .*, on vCPU {cpu}\b')
         self.assertIn('takes no argument', wrong)
+
+    def test_lsmod_of_a_kernel_that_has_loaded_none(self):
+        self.assertEqual(self.in_gdb('exo lsmod')[0].split(), ['MODULE', 'SIZE', 'USERS', 'ADDRESS'])
 
     def test_info_and_problems(self):
         info, problems = self.in_gdb('exo info', 'exo problems')
