@@ -75,6 +75,23 @@ To select one of them: thread NUMBER"""
             print(f"{row['cpu']:>3}  {numbers.get(tid, '?'):>6}  {row['tid']:>7}  {row['name']}")
 
 
+class ExoLsmod(gdb.Command):
+    """List the kernel's modules: exo lsmod [TEXT]
+
+With TEXT, only those whose name has TEXT in it. gdb knows their symbols by itself; see also: info sharedlibrary"""
+
+    def __init__(self):
+        super().__init__('exo lsmod', gdb.COMMAND_STATUS)
+
+    def invoke(self, argument, from_tty):
+        wanted = argument.strip().lower()
+        heading, *rows = monitor('lsmod').splitlines() or ['']
+        print(heading)
+        for row in rows:
+            if wanted in row.split(' ')[0].lower():
+                print(row)
+
+
 class ExoInfo(gdb.Command):
     """Show what was recognised in the guest: system, version, KASLR slide, paging, and by what each was found."""
 
@@ -254,6 +271,6 @@ A pointer that the kernel has of alloc_percpu() will do, too. By name and withou
         return pointer(address, target).dereference()
 
 
-for command in (Exo, ExoPs, ExoVcpus, ExoInfo, ExoSymbol, ExoBreakpoints, ExoProblems, ExoDmesg, ExoBtAll,
+for command in (Exo, ExoPs, ExoVcpus, ExoLsmod, ExoInfo, ExoSymbol, ExoBreakpoints, ExoProblems, ExoDmesg, ExoBtAll,
                 Current, TaskByTid, PerCpu):
     command()

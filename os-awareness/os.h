@@ -36,6 +36,27 @@ struct Task {
     VirtualAddress wchan{};      // where it sleeps, 0 when not known
 };
 
+// A part of the kernel that was loaded later.
+struct Module {
+    struct Range {
+        std::string_view section;  // ".text", as a section of its symbol file
+        VirtualAddress start{};
+        std::uint64_t size = 0;
+        bool executable = false;
+        bool writable = false;
+
+        bool operator==(const Range&) const = default;
+    };
+    VirtualAddress address{};   // of its struct module: its identity, as long as it is loaded
+    std::string name;           // letters, digits, '_', '-' and '.'; others are '?'
+    std::vector<Range> memory;  // by address, disjoint
+    std::uint64_t size = 0;     // bytes of all its memory
+    std::uint32_t users = 0;    // references to it
+    bool initialising = false;  // its init function has not returned yet
+
+    bool operator==(const Module&) const = default;
+};
+
 // One line of `exogdb info`: what was found and by what.
 struct Finding {
     std::string what;   // "slide"
@@ -131,6 +152,17 @@ public:
     // Of the kernel, as its linker made it: the one word by which a vmlinux on disk is known to be this one.
     virtual Result<std::vector<std::byte>> build_id() {
         return fail(Errc::not_found, "a build id is not looked for in this system");
+    }
+
+    struct Modules {
+        std::vector<Module> modules;        // in the guest's order, the last loaded first
+        std::vector<std::string> problems;  // what could not be read or trusted, one line each
+    };
+    // What is loaded now: read anew at each call.
+    virtual Modules modules() { return {}; }
+    // The symbol file of one of modules(), at run-time addresses; as write_symbol_file().
+    virtual Result<std::vector<std::string>> write_module_file(const Module& module, ByteSink& /*sink*/) {
+        return fail(Errc::unsupported, "no symbols of the module " + module.name);
     }
 };
 

@@ -8,6 +8,9 @@
 namespace exo::stub {
 namespace {
 
+// Files of modules that are kept for the next client; a client keeps those that it has open.
+constexpr std::uint64_t max_kept_bytes = std::uint64_t{256} << 20;
+
 std::string symbol_file_path(const os::OsAwareness& os) {
     return std::string{published_folder} + os.symbol_file_name();
 }
@@ -107,12 +110,54 @@ Result<std::shared_ptr<const PublishedFile>> Machine::symbol_file() {
     return made_symbol_file();
 }
 
+const os::OsAwareness::Modules& Machine::modules() {
+    if (!modules_) {
+        modules_ = os_ ? os_->modules() : os::OsAwareness::Modules{};
+        forget_module_files();
+    }
+    return *modules_;
+}
+
+// The address makes the name another when the module is: a debugger does not read a name anew that it has.
+std::string Machine::module_path(const os::Module& module) {
+    const std::uint64_t start = module.memory.empty() ? 0 : raw(module.memory.front().start);
+    return std::string{published_folder} + hex(start) + (module.initialising ? "/init/" : "/") + module.name +
+           ".ko";
+}
+
+// Of modules that are gone, or all of them when they are too many.
+void Machine::forget_module_files() {
+    std::uint64_t kept = 0;
+    std::set<std::string, std::less<>> paths;
+    for (const auto& module : modules_->modules) paths.insert(module_path(module));
+    std::erase_if(module_files_, [&](const auto& file) {
+        kept += file.second->content.size();
+        return !paths.contains(file.first) || kept > max_kept_bytes;
+    });
+}
+
+Result<std::shared_ptr<const PublishedFile>> Machine::module_file(const os::Module& module) {
+    const std::string path = module_path(module);
+    auto& file = module_files_[path];
+    if (file) return file;
+    MemoryFile content = TRY(MemoryFile::create("exogdb-module"));
+    MemoryFileSink sink{content};
+    for (const auto& problem : TRY(os_->write_module_file(module, sink))) {
+        spdlog::info("{}: {}", path, problem);
+    }
+    file = std::make_shared<const PublishedFile>(PublishedFile{path, std::move(content)});
+    return file;
+}
+
 Result<std::shared_ptr<const PublishedFile>> Machine::published_file(std::string_view path) {
     if (auto program = matching_program(); program && path == program->path) return program;
-    if (!os_ || path != symbol_file_path(*os_)) {
-        return fail(Errc::not_found, "no such file: " + std::string{path});
+    if (os_ && path == symbol_file_path(*os_)) return made_symbol_file();
+    if (os_ && path.starts_with(published_folder)) {
+        for (const auto& module : modules().modules) {
+            if (module_path(module) == path) return module_file(module);
+        }
     }
-    return made_symbol_file();
+    return fail(Errc::not_found, "no such file: " + std::string{path});
 }
 
 Result<void> Machine::look_once() { return fresh_ ? Result<void>{} : look(); }
@@ -126,6 +171,7 @@ void Machine::forget() {
 
 void Machine::forget_memory() {
     cache_.invalidate();
+    modules_.reset();
     if (os_) os_->forget_translations();
     task_spaces_.clear();
     vcpu_spaces_.clear();

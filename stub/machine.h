@@ -56,7 +56,12 @@ public:
     void set_program(UserProgram program) { user_program_ = std::move(program); }
     // The program that a debugger is given, made at the first call and again when another OS has appeared.
     Result<std::shared_ptr<const PublishedFile>> symbol_file();
-    // The file of that path; not_found, and nothing is made, for any other.
+    // What the kernel has loaded; read at the first question after a stop. Empty where no OS is recognised.
+    const os::OsAwareness::Modules& modules();
+    // Where published_file() has the file of one of modules(). Another when it was loaded again elsewhere.
+    static std::string module_path(const os::Module& module);
+    // The file of that path, the kernel's or a module's, made when it is first asked for; not_found, and
+    // nothing is made, for any other.
     Result<std::shared_ptr<const PublishedFile>> published_file(std::string_view path);
 
     // Cached until forget().
@@ -76,6 +81,8 @@ private:
     [[nodiscard]] std::shared_ptr<const PublishedFile> matching_program();
     Result<std::shared_ptr<const PublishedFile>> made_symbol_file();
     void look_for_os(std::span<const RegisterSet> vcpus);
+    Result<std::shared_ptr<const PublishedFile>> module_file(const os::Module& module);
+    void forget_module_files();
 
     std::unique_ptr<Target> target_;
     CleanMemory memory_;
@@ -90,6 +97,8 @@ private:
     std::uint64_t program_checked_generation_ = UINT64_MAX;
     std::shared_ptr<const PublishedFile> symbol_file_;
     std::uint64_t symbol_file_generation_ = 0;
+    std::optional<os::OsAwareness::Modules> modules_;  // since the last stop
+    std::map<std::string, std::shared_ptr<const PublishedFile>, std::less<>> module_files_;  // by path
     bool fresh_ = false;  // look() since forget()
     std::map<VcpuId, RegisterSet> registers_;
     std::set<VcpuId> completed_;  // of registers_

@@ -2,6 +2,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <utility>
+
 #include "rsp/hex.h"
 #include "stub/handlers/handlers.h"
 #include "stub/packet.h"
@@ -39,6 +41,7 @@ Result<void> Session::close() {
     attached = false;
     general_thread.reset();
     continue_thread.reset();
+    held_stop.reset();
     auto* execution = machine.target().execution();
     auto detached = execution != nullptr ? execution->detach() : Result<void>{};
     run_control.forget();
@@ -86,7 +89,38 @@ Reply Session::exit_reply() {
     return reply;
 }
 
+namespace {
+
+std::vector<std::string> module_paths(Machine& machine) {
+    std::vector<std::string> paths;
+    for (const auto& module : machine.modules().modules) paths.push_back(Machine::module_path(module));
+    return paths;
+}
+
+}  // namespace
+
+// Not at the end of a step: those are many, and nothing can be late that the next stop tells. Not to lldb,
+// which takes a stop with `library` for a stop (ProcessGDBRemote::SetThreadStopInfo).
+bool Session::modules_changed() {
+    const bool step =
+        last_stop.reason == rsp::StopReply::Reason::none && last_stop.signal == rsp::Signal::trap;
+    if (!told_modules || thread_suffix || step || !machine.look_once() || machine.os() == nullptr)
+        return false;
+    return module_paths(machine) != *told_modules;
+}
+
+Reply Session::reported_stop() {
+    run_control.put_first(last_stop.thread);
+    return text(handlers::stop_reply(*this));
+}
+
 std::optional<Reply> Session::poll_stop(std::chrono::milliseconds limit) {
+    if (held_stop) {
+        running = false;
+        general_thread.reset();
+        last_stop = *std::exchange(held_stop, std::nullopt);
+        return reported_stop();
+    }
     auto stop = run_control.poll(limit);
     if (stop && !*stop) return std::nullopt;
     running = false;
@@ -110,8 +144,11 @@ std::optional<Reply> Session::poll_stop(std::chrono::milliseconds limit) {
         return last;
     }
     if (!stop) last_stop.thread = run_control.resumed_thread();
-    run_control.put_first(last_stop.thread);
-    reply.payload = handlers::stop_reply(*this);
+    if (stop && modules_changed()) {
+        held_stop =
+            std::exchange(last_stop, {.thread = last_stop.thread, .reason = rsp::StopReply::Reason::library});
+    }
+    reply.payload = reported_stop().payload;
     return reply;
 }
 

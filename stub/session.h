@@ -75,10 +75,18 @@ public:
     std::optional<rsp::ThreadId> continue_thread;  // Hc
     std::string threads_xml;                       // kept while the client reads it slice by slice
     std::string osdata_xml;
-    OpenFiles files;  // vFile
+    OpenFiles files;            // vFile
+    std::string libraries_xml;  // kept while the client reads it slice by slice
+    // The modules that the client was last told of, by the paths of their files; nothing until it asks.
+    std::optional<std::vector<std::string>> told_modules;
+    // What the guest stopped for, while the client is told first that the modules changed: gdb takes a stop
+    // with `library` for no more than that, and resumes (infrun.c, TARGET_WAITKIND_LOADED).
+    std::optional<RunControl::Stop> held_stop;
 
 private:
     Result<void> stop_guest();
+    [[nodiscard]] bool modules_changed();
+    Reply reported_stop();
 };
 
 }  // namespace exo::stub

@@ -56,6 +56,17 @@ std::string tasks_table(const os::OsAwareness& os) {
     return text;
 }
 
+std::string modules_table(std::span<const os::Module> modules) {
+    std::string text = pad("MODULE", 24) + "      SIZE  USERS  ADDRESS\n";
+    for (const auto& module : modules) {
+        text += pad(module.name, 24) + pad_left(std::to_string(module.size), 10) +
+                pad_left(std::to_string(module.users), 7) + "  " + hex(module.memory.front().start);
+        if (module.initialising) text += "  in its init function";
+        text += "\n";
+    }
+    return text;
+}
+
 std::string info_text(Machine& machine) {
     std::string text = pad("target", 16) + machine.target().description() + "\n" + pad("vcpus", 16) +
                        std::to_string(machine.target().vcpu_count()) + "\n";

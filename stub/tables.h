@@ -10,6 +10,8 @@ namespace exo::stub {
 
 // One line a task: TID TGID STATE CPU COMM, kernel threads in brackets, idle tasks last.
 std::string tasks_table(const os::OsAwareness& os);
+// One line a module: NAME SIZE USERS ADDRESS, as lsmod(8) in its order.
+std::string modules_table(std::span<const os::Module> modules);
 // One line a finding; what was looked for and what failed where no OS is recognised.
 std::string info_text(Machine& machine);
 

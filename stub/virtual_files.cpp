@@ -85,8 +85,11 @@ Result<std::size_t> FileContent::read(std::uint64_t offset, MutableBytes out) co
 }
 
 std::optional<std::uint64_t> OpenFiles::open(std::shared_ptr<const PublishedFile> file) {
-    const auto free = std::ranges::find(files_, nullptr);
-    if (free == files_.end()) return std::nullopt;
+    auto free = std::ranges::find(files_, nullptr);
+    if (free == files_.end()) {
+        if (files_.size() == most) return std::nullopt;
+        free = files_.emplace(free);
+    }
     *free = std::move(file);
     return static_cast<std::uint64_t>(free - files_.begin());
 }

@@ -2,7 +2,6 @@
 // of them only where its user named it on the command line.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -59,7 +58,8 @@ struct PublishedFile {
 // What one client has open. A file stays what it was while it is open, whatever the guest becomes.
 class OpenFiles {
 public:
-    static constexpr std::size_t most = 16;
+    // gdb keeps the file of each module open as long as it knows the module.
+    static constexpr std::size_t most = 512;
 
     // Nothing when all are in use.
     std::optional<std::uint64_t> open(std::shared_ptr<const PublishedFile> file);
@@ -68,7 +68,7 @@ public:
     bool close(std::uint64_t descriptor);
 
 private:
-    std::array<std::shared_ptr<const PublishedFile>, most> files_;
+    std::vector<std::shared_ptr<const PublishedFile>> files_;
 };
 
 }  // namespace exo::stub

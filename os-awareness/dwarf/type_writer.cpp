@@ -37,12 +37,15 @@ TypeWriter::TypeWriter(const Btf& btf, std::string_view name)
     : btf_(btf),
       // One more: the last string of a BTF that is wrong may have no NUL.
       extra_begin_(static_cast<std::uint32_t>(total_size(btf.string_sections()) + 1)),
+      split_(btf.first_own_id() > 1),
+      pool_(1, '\0'),
       homes_(btf.last_id() + std::size_t{1}),
       wanted_(btf.last_id() + std::size_t{1}),
-      ambiguous_(btf.last_id() + std::size_t{1}),
+      shared_(btf.last_id() + std::size_t{1}),
       copies_((btf.last_id() + std::size_t{1}) * 2) {
     unit_name_ = add_string(name);
-    look_at_names();
+    if (!split_) look_at_names();
+    look_at_enumerations();
 }
 
 std::uint32_t TypeWriter::add_string(std::string_view text) {
@@ -53,21 +56,36 @@ std::uint32_t TypeWriter::add_string(std::string_view text) {
 
 std::vector<std::byte> TypeWriter::strings() const {
     std::vector<std::byte> out;
-    out.reserve(extra_begin_ + extra_strings_.size());
+    out.reserve(split_ ? pool_.size() : extra_begin_ + extra_strings_.size());
     const auto append = [&](ConstBytes bytes) {
         std::ranges::transform(bytes, std::back_inserter(out), [](std::byte b) {
             return b == std::byte{0} ? b : static_cast<std::byte>(printable(static_cast<char>(b)));
         });
     };
+    if (split_) {
+        append(std::as_bytes(std::span{pool_}));
+        return out;
+    }
     for (const auto section : btf_.string_sections()) append(section);
     out.push_back(std::byte{0});
     append(std::as_bytes(std::span{extra_strings_}));
     return out;
 }
 
+std::string_view TypeWriter::text_at(std::uint32_t offset) const {
+    if (offset < extra_begin_) return btf_.string(offset);
+    return std::string_view{extra_strings_}.substr(offset - extra_begin_).data();
+}
+
+std::uint32_t TypeWriter::pooled(std::uint32_t offset) {
+    const auto [known, added] = pooled_.try_emplace(offset, static_cast<std::uint32_t>(pool_.size()));
+    if (added) pool_.append(text_at(offset)).push_back('\0');
+    return known->second;
+}
+
 void TypeWriter::put_name(std::uint32_t offset) {
     const bool inside = offset < extra_begin_ + extra_strings_.size();
-    info_.u32(inside ? offset : 0);
+    info_.u32(!inside ? 0 : split_ ? pooled(offset) : offset);
 }
 
 // Names of structures, unions and enumerations are one name space in C.
@@ -77,14 +95,28 @@ void TypeWriter::look_at_names() {
         const auto type = *btf_.type(id);
         if ((type.composite() || is_enumeration(type)) && named(type))
             names.emplace_back(btf_.name(type), id);
-        has_signed_enumerations_ = has_signed_enumerations_ || (is_enumeration(type) && type.flag);
     }
     std::ranges::sort(names);
     for (std::size_t i = 1; i < names.size(); ++i) {
         if (names[i - 1].first != names[i].first) continue;
-        ambiguous_[names[i - 1].second] = true;
-        ambiguous_[names[i].second] = true;
+        shared_[names[i - 1].second] = Shared::yes;
+        shared_[names[i].second] = Shared::yes;
     }
+    std::ranges::replace(shared_, Shared::not_asked, Shared::no);
+}
+
+void TypeWriter::look_at_enumerations() {
+    for (BtfId id = 1; id <= btf_.last_id() && !has_signed_enumerations_; ++id) {
+        const auto type = *btf_.type(id);
+        has_signed_enumerations_ = is_enumeration(type) && type.flag;
+    }
+}
+
+// Of a module, which has few types among the kernel's many, only those that it uses are asked about.
+bool TypeWriter::shares_name(const BtfType& type) {
+    auto& known = shared_[type.id];
+    if (known == Shared::not_asked) known = btf_.tag_is_shared(btf_.name(type)) ? Shared::yes : Shared::no;
+    return known == Shared::yes;
 }
 
 BtfId TypeWriter::usable(BtfId id) const {
@@ -125,12 +157,12 @@ bool TypeWriter::has_home(const BtfType& type) const {
     }
 }
 
-bool TypeWriter::may_be_declared(BtfId id) const {
+bool TypeWriter::may_be_declared(BtfId id) {
     auto type = btf_.type(id);
     for (int step = 0; type && is_qualifier(type->kind) && step < max_reference_chain; ++step) {
         type = btf_.type(type->size_or_type);
     }
-    return type && type->composite() && named(*type) && !ambiguous_[type->id];
+    return type && type->composite() && named(*type) && !shares_name(*type);
 }
 
 bool TypeWriter::is_number(BtfId id) const {
@@ -147,14 +179,14 @@ void TypeWriter::begin_unit() {
     info_.u8(address_bytes);
     info_.u32(0);  // of the abbreviations
     put(Shape::unit);
-    info_.u32(unit_name_);
+    put_name(unit_name_);
 }
 
 void TypeWriter::begin_code_unit(std::uint64_t low, std::uint32_t bytes) {
     begin_unit();
     info_.drop(5);  // what begin_unit put last
     put(Shape::code_unit);
-    info_.u32(unit_name_);
+    put_name(unit_name_);
     info_.u64(low);
     info_.u32(bytes);
 }

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "os-awareness/dwarf/abbreviations.h"
@@ -66,18 +67,23 @@ private:
         std::uint32_t at = 0;
         std::uint32_t key = 0;
     };
+    enum class Shared : std::uint8_t { not_asked, no, yes };
     struct Copy {
         std::uint32_t unit = 0;    // that it belongs to
         std::uint32_t offset = 0;  // 0: to be written
     };
 
     [[nodiscard]] bool has_home(const BtfType& type) const;
-    [[nodiscard]] bool may_be_declared(BtfId id) const;
+    [[nodiscard]] bool may_be_declared(BtfId id);
     [[nodiscard]] bool is_number(BtfId id) const;
     [[nodiscard]] bool named(const BtfType& type) const { return !btf_.name(type).empty(); }
     [[nodiscard]] std::uint32_t position() const { return static_cast<std::uint32_t>(info_.size()); }
     [[nodiscard]] bool is_signed_enumeration(const BtfType& type) const;
     void look_at_names();
+    void look_at_enumerations();
+    [[nodiscard]] bool shares_name(const BtfType& type);
+    [[nodiscard]] std::uint32_t pooled(std::uint32_t offset);
+    [[nodiscard]] std::string_view text_at(std::uint32_t offset) const;
 
     void write_home(BtfId id);
     void write_units_of(const std::vector<BtfId>& ids, std::size_t each);
@@ -97,6 +103,10 @@ private:
     ByteBuffer info_;
     std::string extra_strings_;
     std::uint32_t extra_begin_ = 0;
+    // Split BTF: of the kernel's strings a module needs few. Where each that is used lies in the pool.
+    bool split_;
+    std::string pool_;
+    std::unordered_map<std::uint32_t, std::uint32_t> pooled_;
     std::uint32_t unit_name_ = 0;
 
     std::uint32_t unit_ = 0;  // number of the current one, from 1 on
@@ -106,7 +116,7 @@ private:
     std::vector<BtfId> queue_;
     std::vector<Fixup> to_homes_;
     bool has_signed_enumerations_ = false;
-    std::vector<bool> ambiguous_;  // by id: structures with a name that others have too
+    std::vector<Shared> shared_;  // by id: whether a structure's name is another's too
     // By key: id * 2, + 1 for one in which what has a name is only declared.
     std::vector<Copy> copies_;
     std::vector<std::uint32_t> copy_queue_;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <functional>
 
 namespace exo::os {
 namespace {
@@ -77,10 +76,6 @@ Result<Header> parse_header(ConstBytes bytes) {
     }
     return Header{header + types, header + types + types_size, header + strings,
                   header + strings + strings_size};
-}
-
-std::uint64_t name_hash(std::string_view text) {
-    return static_cast<std::uint32_t>(std::hash<std::string_view>{}(text));
 }
 
 }  // namespace
@@ -229,42 +224,6 @@ BtfInteger Btf::integer(const BtfType& type) const {
             .is_bool = (value & (4U << 24)) != 0,
             .bit_offset = static_cast<std::uint8_t>(value >> 16),
             .bits = static_cast<std::uint8_t>(value)};
-}
-
-void Btf::build_name_index() const {
-    by_name_.reserve(records_.size());
-    for (BtfId id = first_id_; id <= last_id(); ++id) {
-        const auto text = string(load32(&blob_[records_[id - first_id_]]));
-        if (!text.empty()) by_name_.push_back(name_hash(text) << 32 | id);
-    }
-    // Sorting, since a guest can make as many equal names and hashes as it likes.
-    std::ranges::sort(by_name_);
-}
-
-std::optional<BtfType> Btf::find(std::string_view wanted, BtfKind kind) const {
-    if (wanted.empty()) return std::nullopt;
-    if (base_ != nullptr) {
-        if (auto found = base_->find(wanted, kind)) return found;
-    }
-    if (by_name_.empty()) build_name_index();
-    const auto hash = name_hash(wanted);
-    for (auto it = std::ranges::lower_bound(by_name_, hash << 32); it != by_name_.end() && *it >> 32 == hash;
-         ++it) {
-        const auto found = type(static_cast<BtfId>(*it));
-        if (found && found->kind == kind && name(*found) == wanted) return found;
-    }
-    return std::nullopt;
-}
-
-std::optional<BtfType> Btf::find_composite(std::string_view wanted) const {
-    for (const auto kind : {BtfKind::structure, BtfKind::union_}) {
-        if (auto found = find(wanted, kind)) return found;
-    }
-    if (const auto alias = find(wanted, BtfKind::typedef_)) {
-        auto found = resolve(alias->id);
-        if (found && found->composite()) return found;
-    }
-    return std::nullopt;
 }
 
 std::optional<BtfType> Btf::resolve(BtfId id) const {

@@ -146,6 +146,9 @@ public:
 
     // The first of that name and kind, the base's before its own. The index is built at the first call.
     [[nodiscard]] std::optional<BtfType> find(std::string_view name, BtfKind kind) const;
+    // Whether more than one structure, union or enumeration has that name, which is one name space in C; also
+    // true where there are too many records of that name to look at them all.
+    [[nodiscard]] bool tag_is_shared(std::string_view name) const;
     // struct or union, or the one behind a typedef of that name.
     [[nodiscard]] std::optional<BtfType> find_composite(std::string_view name) const;
 
@@ -170,6 +173,7 @@ private:
     Btf() = default;
     void index_records(std::size_t types_begin, std::size_t types_end);
     void build_name_index() const;
+    [[nodiscard]] std::size_t count_tags(std::string_view name, std::size_t limit) const;
     [[nodiscard]] std::optional<BtfField> find_member(const BtfType& composite, std::string_view name) const;
 
     static Result<Btf> parse(std::vector<std::byte> blob, const Btf* base);

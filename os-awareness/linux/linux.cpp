@@ -8,6 +8,8 @@
 #include "os-awareness/linux/kernel_btf.h"
 #include "os-awareness/linux/kernel_image.h"
 #include "os-awareness/linux/kernel_symbols.h"
+#include "os-awareness/linux/module_symbols.h"
+#include "os-awareness/linux/modules.h"
 #include "os-awareness/linux/percpu.h"
 #include "os-awareness/linux/printk.h"
 #include "os-awareness/linux/saved_frame.h"
@@ -31,6 +33,7 @@ public:
     Linux(const ProbeContext& context, KernelImage image)
         : memory_(&context.memory), image_(std::move(image)) {
         read_types();
+        modules_.emplace(image_, btf_ ? &*btf_ : nullptr);
         find_layout();
         add_findings();
     }
@@ -48,6 +51,8 @@ public:
     Result<std::vector<std::string>> write_symbol_file(ByteSink& sink) override {
         return write_kernel_symbols(image_, btf_ ? &*btf_ : nullptr, sink);
     }
+    Modules modules() override { return modules_->read(); }
+    Result<std::vector<std::string>> write_module_file(const Module& module, ByteSink& sink) override;
 
     Result<void> refresh(std::span<const RegisterSet> vcpus) override;
     Result<KernelLog> kernel_log() override {
@@ -96,7 +101,10 @@ private:
     std::optional<SavedFrames> frames_;
     std::optional<Unwinder> unwinder_;  // made at the first backtrace
     std::string no_orc_;                // why it has no tables
-    std::vector<VcpuTask> current_;     // by vCPU
+    std::optional<ModuleList> modules_;
+    std::optional<OrcLayout> orc_layout_;  // of the kernel's own table, once a module's is asked for
+    bool orc_layout_known_ = false;
+    std::vector<VcpuTask> current_;  // by vCPU
     const RegisterLayout* register_layout_ = &x86::layout();
 
     std::vector<Task> tasks_;
@@ -128,6 +136,15 @@ void Linux::find_layout() {
     per_cpu_.emplace(image_, btf_ ? &*btf_ : nullptr, layout_);
     list_.emplace(image_, layout_, init_task);
     frames_.emplace(image_, layout_);
+}
+
+Result<std::vector<std::string>> Linux::write_module_file(const Module& module, ByteSink& sink) {
+    auto parts = TRY(modules_->parts_of(module));
+    if (!orc_layout_known_) {
+        if (const auto table = read_kernel_orc(*image_.space, image_.symbols)) orc_layout_ = table->layout;
+        orc_layout_known_ = true;
+    }
+    return write_module_symbols(image_, btf_ ? &*btf_ : nullptr, orc_layout_, module, std::move(parts), sink);
 }
 
 // What the image's own findings do not say already.

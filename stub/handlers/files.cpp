@@ -1,9 +1,12 @@
 // vFile: the files that the server publishes, and the name of the one that is the program.
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <span>
 
 #include "rsp/file_io.h"
 #include "rsp/hex.h"
+#include "rsp/stop_reply.h"
 #include "stub/handlers/handlers.h"
 
 namespace exo::stub::handlers {
@@ -26,6 +29,27 @@ Result<Reply> transfer_exec_file(Session& session, const rsp::TransferRead& requ
         return fail(Errc::no_such_thread, "no process " + std::string{request.annex});
     const auto file = TRY(session.machine.symbol_file());
     return text(rsp::xfer_slice(file->path, request.offset, request.length));
+}
+
+// The kernel's modules. Each file is linked where the module is, and the segment's address is the one in the
+// file: nothing moves (gdb/solib-target.c, solib_target_relocate_section_addresses).
+Result<Reply> transfer_libraries(Session& session, const rsp::TransferRead& request) {
+    if (request.offset == 0) {
+        CHECK_OK(session.machine.look_once());
+        const auto& found = session.machine.modules();
+        for (const auto& problem : found.problems) spdlog::info("{}", problem);
+        auto& told = session.told_modules.emplace();
+        session.libraries_xml = "<library-list>";
+        for (const auto& module : found.modules) {
+            told.push_back(Machine::module_path(module));
+            session.libraries_xml += "<library name=\"";
+            rsp::append_xml(session.libraries_xml, told.back());
+            session.libraries_xml +=
+                "\"><segment address=\"" + hex(module.memory.front().start) + "\"/></library>";
+        }
+        session.libraries_xml += "</library-list>";
+    }
+    return text(rsp::xfer_slice(session.libraries_xml, request.offset, request.length));
 }
 
 // Whose file names: there is one name space, whatever the process.

@@ -41,6 +41,16 @@ Output list_tasks(Session& session, std::string_view /*arguments*/) {
     return tasks_table(*session.machine.os());
 }
 
+Output list_modules(Session& session, std::string_view /*arguments*/) {
+    if (session.machine.os() == nullptr)
+        return std::string{"no operating system is recognised; try `monitor info`\n"};
+    CHECK_OK(session.machine.look_once());
+    const auto& found = session.machine.modules();
+    std::string text = modules_table(found.modules);
+    for (const auto& problem : found.problems) text += problem + "\n";
+    return text;
+}
+
 Output show_info(Session& session, std::string_view /*arguments*/) { return info_text(session.machine); }
 
 Output list_problems(Session& session, std::string_view /*arguments*/) {
@@ -157,6 +167,7 @@ constexpr auto commands = std::to_array<Command>({
     {"help", "this list", help},
     {"info", "the guest's operating system, KASLR slide and how they were found", show_info},
     {"ps", "the guest's tasks", list_tasks},
+    {"lsmod", "the kernel's modules: bytes, users, address", list_modules},
     {"symbol", "address of a kernel symbol, or symbol at an address: `symbol schedule`, `symbol 0xffff…`",
      show_symbol, true},
     {"dmesg", "the kernel's log; the last N records: `dmesg N`", show_log, true},

@@ -1,14 +1,30 @@
 // Resuming, and the stop reply.
+#include <algorithm>
+
 #include "rsp/hex.h"
 #include "stub/handlers/handlers.h"
 
 namespace exo::stub::handlers {
 namespace {
 
+bool resumes(const rsp::Resume& request, ThreadKey thread) {
+    const auto own = std::ranges::find_if(request.actions, [&](const rsp::ResumeAction& action) {
+        const auto tid = action.thread.tid;
+        return tid == rsp::ThreadId::all || tid == rsp::ThreadId::any || tid == thread;
+    });
+    return own != request.actions.end() && own->kind != rsp::ResumeAction::Kind::stop;
+}
+
 Result<Reply> start(Session& session, const rsp::Resume& request) {
     if (session.machine.target().execution() == nullptr) {
         return fail(Errc::unsupported, session.machine.target().description() + " cannot run");
     }
+    // The guest has stopped already, and the client comes for it (Session::held_stop).
+    if (session.held_stop && resumes(request, session.held_stop->thread)) {
+        session.running = true;
+        return Reply{.kind = Reply::Kind::resumed};
+    }
+    session.held_stop.reset();
     auto resumed = session.run_control.resume(request);
     // As a stop reply: an error here is to gdb a guest that goes on standing (remote_target::wait_as).
     if (!resumed && resumed.error().code == Errc::target_gone) return session.exit_reply();

@@ -5,7 +5,7 @@ import re
 from harness import case, gdb, server, vm
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / 'gdb-scripts' / 'exogdb.py'
-COMMANDS = ('breakpoints', 'bt-all', 'dmesg', 'info', 'problems', 'ps', 'symbol', 'vcpus')
+COMMANDS = ('breakpoints', 'bt-all', 'dmesg', 'info', 'lsmod', 'problems', 'ps', 'symbol', 'vcpus')
 
 
 class Scripts(case.GuestCase):
@@ -90,6 +90,9 @@ end
         self.assertIn('"kthreadd', by_tid)
         for name in ('current', 'task', 'per_cpu'):
             self.assertRegex(listed, rf'(?m)^function {name} -- \S')
+
+    def test_lsmod_of_a_kernel_that_has_loaded_none(self):
+        self.assertEqual(self.in_gdb('exo lsmod')[0].split(), ['MODULE', 'SIZE', 'USERS', 'ADDRESS'])
 
     def test_info_and_problems(self):
         info, problems = self.in_gdb('exo info', 'exo problems')

@@ -74,6 +74,16 @@ public:
         CHECK_OK(sink.write(std::as_bytes(std::span{kernel_.symbol_file})));
         return std::vector<std::string>{};
     }
+    Modules modules() override {
+        ++kernel_.module_lists;
+        return {kernel_.modules, {}};
+    }
+    Result<std::vector<std::string>> write_module_file(const os::Module& /*module*/,
+                                                       os::ByteSink& sink) override {
+        ++kernel_.module_files;
+        CHECK_OK(sink.write(std::as_bytes(std::span{kernel_.module_file})));
+        return std::vector<std::string>{};
+    }
 
 private:
     [[nodiscard]] FakeMapping kernel_mapping() const {

@@ -49,6 +49,8 @@ struct FakeKernel {
     os::KernelLog log;
     std::map<std::uint64_t, os::Backtrace> backtraces;           // by the stack pointer that they begin at
     std::uint64_t per_cpu_start = 0x1000, per_cpu_end = 0x9000;  // CPU n's are 0xffff888000000000 + n MiB up
+    std::vector<os::Module> modules;
+    std::string module_file = "a module's symbol file";
     os::SymbolTable symbols;
     std::string symbol_file = "the symbol file, with # $ } * and \x03 in it";
     std::vector<std::byte> build_id;  // empty: not known
@@ -57,6 +59,8 @@ struct FakeKernel {
     std::function<void()> on_refresh;  // called once, during the next
     int probes = 0;
     int refreshes = 0;
+    int module_lists = 0;
+    int module_files = 0;
 };
 
 // Finds `kernel` while it is present.

@@ -67,17 +67,19 @@ const std::vector<Player::Row>& Player::directives() {
         {"packet-size", &Player::packet_size},          // BYTES
         {"threads", &Player::threads},                  // vcpus | tasks
         // The guest, at any time; seen from the next stop on.
-        {"os", &Player::os},                    // appears [slide=N] | gone
-        {"task", &Player::add_task},            // tid= [tgid= comm= process= state= cpu= vcpu=|none wchan=]
-                                                // [idle] [kernel]; changes the one of that tid (and cpu)
-        {"drop-task", &Player::drop_task},      // tid=
-        {"saved", &Player::saved},              // tid= REGISTER=N…: of a task that sleeps
-        {"user-memory", &Player::user_memory},  // tid= start= size= physical=
-        {"symbol", &Player::symbol},            // NAME ADDRESS
-        {"problem", &Player::problem},          // words
-        {"registers", &Player::registers},      // vcpu= REGISTER=N…
-        {"slow", &Player::slow},                // REGISTER: is not in read_registers()
-        {"memory", &Player::memory},            // PHYSICAL HEX
+        {"os", &Player::os},                // appears [slide=N] | gone
+        {"task", &Player::add_task},        // tid= [tgid= comm= process= state= cpu= vcpu=|none wchan=]
+                                            // [idle] [kernel]; changes the one of that tid (and cpu)
+        {"drop-task", &Player::drop_task},  // tid=
+        {"module", &Player::module},        // NAME text= [size= users=] [init]; changes the one of that name
+        {"drop-module", &Player::drop_module},      // NAME
+        {"saved", &Player::saved},                  // tid= REGISTER=N…: of a task that sleeps
+        {"user-memory", &Player::user_memory},      // tid= start= size= physical=
+        {"symbol", &Player::symbol},                // NAME ADDRESS
+        {"problem", &Player::problem},              // words
+        {"registers", &Player::registers},          // vcpu= REGISTER=N…
+        {"slow", &Player::slow},                    // REGISTER: is not in read_registers()
+        {"memory", &Player::memory},                // PHYSICAL HEX
         {"expect-memory", &Player::expect_memory},  // PHYSICAL HEX, with breakpoints in it
         {"unmapped", &Player::unmapped},            // ADDRESS [no]: software breakpoints fail there
         {"fail", &Player::fail_call},               // CALL CODE [times=N]: FakeTarget::fail
@@ -174,6 +176,21 @@ void Player::put_task(Arguments& arguments) {
 void Player::drop_task(Arguments arguments) {
     const auto tid = arguments.take_number("tid");
     std::erase_if(kernel_.tasks, [&](const os::Task& t) { return !t.idle && t.tid == tid; });
+}
+
+void Player::module(Arguments arguments) {
+    drop_module(arguments);
+    const VirtualAddress text{arguments.take_number("text")};
+    os::Module module{.address = text + 0x1000, .name = arguments.word(0), .memory = {}};
+    module.size = arguments.take_number("size", 0x2000);
+    module.users = static_cast<std::uint32_t>(arguments.take_number("users", 0));
+    module.initialising = arguments.has("init");
+    module.memory.push_back({.section = ".text", .start = text, .size = module.size, .executable = true});
+    kernel_.modules.insert(kernel_.modules.begin(), std::move(module));
+}
+
+void Player::drop_module(Arguments arguments) {
+    std::erase_if(kernel_.modules, [&](const os::Module& m) { return m.name == arguments.word(0); });
 }
 
 void Player::set_registers(RegisterSet& registers, Arguments& arguments) const {

@@ -58,6 +58,8 @@ private:
     void os(Arguments arguments);
     void add_task(Arguments arguments) { put_task(arguments); }
     void drop_task(Arguments arguments);
+    void module(Arguments arguments);
+    void drop_module(Arguments arguments);
     void saved(Arguments arguments);
     void user_memory(Arguments arguments);
     void symbol(Arguments arguments);

@@ -1,6 +1,7 @@
 // The commands of the channel.
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -149,6 +150,29 @@ static const char* answer_getpid(char* rest) {
     return NULL;
 }
 
+// "load FILE": into the kernel, as insmod(8) does.
+static const char* answer_load(char* rest) {
+    int fd = open(rest, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return "no such file";
+    long failed = syscall(SYS_finit_module, fd, "", 0);
+    int why = errno;
+    close(fd);
+    return failed ? strerror(why) : NULL;
+}
+
+// "unload NAME"
+static const char* answer_unload(char* rest) {
+    return syscall(SYS_delete_module, rest, O_NONBLOCK) ? strerror(errno) : NULL;
+}
+
+// "open PATH": once, and closed again.
+static const char* answer_open(char* rest) {
+    int fd = open(rest, O_RDWR | O_CLOEXEC);
+    if (fd < 0) return strerror(errno);
+    close(fd);
+    return NULL;
+}
+
 static const char* answer_hello(char* rest) {
     say("hello %s\n", rest);
     return NULL;
@@ -173,7 +197,8 @@ static const struct {
     {"hello", answer_hello},       {"tasks", answer_tasks},   {"alive", answer_alive},
     {"spinners", answer_spinners}, {"symbol", answer_symbol}, {"file", answer_file},
     {"text", answer_text},         {"run", answer_run},       {"getpid", answer_getpid},
-    {"poweroff", answer_poweroff}, {"reboot", answer_reboot},
+    {"poweroff", answer_poweroff}, {"reboot", answer_reboot}, {"load", answer_load},
+    {"unload", answer_unload},     {"open", answer_open},
 };
 
 static const char* answer(char* line) {

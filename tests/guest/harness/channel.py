@@ -77,11 +77,14 @@ class Channel:
             except GuestSilent as error:
                 self._check(until, f'guest-init is not there after {limit:.0f} s ({error})')
 
-    def ask(self, command: str, limit: float = 60) -> list:
-        """The answer's lines. HarnessError when the guest says that it failed."""
-        until = time.monotonic() + limit
-        self._connect(until)
+    def send(self, command: str):
+        """Without waiting for the answer: a guest that stands reads it when it runs. receive() must follow."""
+        self._connect(time.monotonic() + 10)
         self._socket.sendall(command.encode() + b'\n')
+
+    def receive(self, command: str, limit: float = 60) -> list:
+        """The answer to the first command sent that has none yet. HarnessError when the guest says that it failed."""
+        until = time.monotonic() + limit
         lines = []
         while True:
             line = self._line(until, f'guest: {command!r} not answered in {limit:.0f} s').rstrip('\r')
@@ -90,3 +93,9 @@ class Channel:
             if line.startswith('.error '):
                 raise HarnessError(f'guest: {command!r}: {line.removeprefix(".error ")} {lines[-3:]}')
             lines.append(line)
+
+    def ask(self, command: str, limit: float = 60) -> list:
+        """The answer's lines. HarnessError when the guest says that it failed."""
+        self._connect(time.monotonic() + limit)
+        self._socket.sendall(command.encode() + b'\n')
+        return self.receive(command, limit)

@@ -5,7 +5,7 @@ import pathlib
 import shutil
 import tempfile
 
-from . import initramfs
+from . import initramfs, kernels
 from .channel import Channel, GuestSilent
 from .errors import HarnessError
 from .kernels import Kernel
@@ -23,6 +23,7 @@ class Config:
     shared_memory: bool = False  # RAM in a memfd that others can map
     machine: str = 'pc'
     arguments: tuple = ()  # more of the kernel command line
+    modules: tuple = ()  # of the kernel's package, as /NAME.ko in the guest; guest_init's `load` loads one
 
     def command_line(self) -> str:
         return ' '.join(['console=ttyS0', f'exo.scenario={self.scenario}', *self.arguments])
@@ -71,7 +72,8 @@ class Guest:
         # QEMU may run as another user (libvirt's default): it must get at its files.
         self.folder.chmod(0o711)
         shutil.copyfile(self.config.kernel.image, self.folder / 'vmlinuz')
-        (self.folder / 'initrd.gz').write_bytes(initramfs.build())
+        files = {f'{name}.ko': path.read_bytes() for name, path in self.module_paths().items()}
+        (self.folder / 'initrd.gz').write_bytes(initramfs.build(files))
         for name in ('vmlinuz', 'initrd.gz'):
             (self.folder / name).chmod(0o644)
         self.channel = Channel(self.channel_path, self.why_gone)
@@ -81,6 +83,10 @@ class Guest:
         except GuestSilent as error:
             raise HarnessError(f'{self.config.kernel.release} does not boot: {error}; console: {self.console()[-600:]!r}'
                                ) from error
+
+    def module_paths(self) -> dict:
+        """{name: its file on this machine} of those that the guest has."""
+        return kernels.modules(self.config.kernel, self.config.modules) if self.config.modules else {}
 
     @property
     def channel_path(self) -> pathlib.Path:

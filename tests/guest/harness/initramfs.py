@@ -48,13 +48,15 @@ def _guest_init() -> bytes:
         return binary.read_bytes()
 
 
-def build() -> bytes:
+def build(files: dict = None) -> bytes:
+    """`files`: {name: content} of more files in the root folder."""
     directory, device, program = 0o040755, 0o020600, 0o100755
     archive = b''.join([
         *(_entry(name, directory) for name in ('bin', 'dev', 'proc', 'sys', 'tmp', 'root')),
         _entry('dev/console', device, device=(5, 1)),
         _entry('bin/busybox', program, _busybox()),
         _entry('init', program, _guest_init()),
+        *(_entry(name, 0o100644, content) for name, content in (files or {}).items()),
         _entry('TRAILER!!!', 0),
     ])
     return gzip.compress(archive, compresslevel=1, mtime=0)

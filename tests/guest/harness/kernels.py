@@ -4,6 +4,7 @@
 """
 import argparse
 import dataclasses
+import lzma
 import pathlib
 import re
 import subprocess
@@ -12,7 +13,7 @@ import tarfile
 
 from . import cache
 from .apt import Suite
-from .errors import HarnessError
+from .errors import HarnessError, MissingPrerequisite
 
 # One suite for each generation of data layouts that the tests want; what it holds now is looked up, not assumed.
 SUITES = ('bullseye', 'bookworm', 'trixie', 'forky')
@@ -35,6 +36,44 @@ def _image_in(archive: pathlib.Path):
                 if member.isfile() and re.search(r'(^|/)(boot/vmlinuz-[^/]+|lib/modules/[^/]+/vmlinuz)$', member.name):
                     image = members.extractfile(member).read()
     return image
+
+
+def _modules_in(archive: pathlib.Path, names) -> dict:
+    """{name: bytes of NAME.ko} of those that the package has, unpacked."""
+    wanted = re.compile(r'(?:^|/)lib/modules/[^/]+/kernel/.*/(' + '|'.join(map(re.escape, names)) + r')\.ko(\.xz)?$')
+    found = {}
+    with subprocess.Popen(['dpkg-deb', '--fsys-tarfile', archive], stdout=subprocess.PIPE) as unpacker:
+        with tarfile.open(fileobj=unpacker.stdout, mode='r|') as members:
+            for member in members:
+                match = wanted.search(member.name)
+                if match and member.isfile():
+                    content = members.extractfile(member).read()
+                    found[match.group(1)] = lzma.decompress(content) if match.group(2) else content
+    return found
+
+
+def modules(kernel: Kernel, names) -> dict:
+    """{name: path of NAME.ko}, the modules of that very kernel as its distribution ships them."""
+    folder = cache.root() / 'kernels' / kernel.suite / f'modules-{kernel.release}'
+    paths = {name: folder / f'{name}.ko' for name in names}
+    with cache.lock(f'kernels/{kernel.suite}'):
+        if all(path.exists() for path in paths.values()):
+            return paths
+        source = Suite(kernel.suite)
+        for package in (f'linux-modules-{kernel.release}', f'linux-image-{kernel.release}'):
+            if not source.show(package):
+                continue
+            archive = source.download(package)
+            content = _modules_in(archive, names)
+            archive.unlink()
+            for name, body in content.items():
+                with cache.replacing(paths[name]) as partial:
+                    partial.write_bytes(body)
+            if all(path.exists() for path in paths.values()):
+                return paths
+        missing = sorted(name for name, path in paths.items() if not path.exists())
+        # The suite has a newer kernel by now, and its mirror only that: python3 -m harness.kernels --refresh
+        raise MissingPrerequisite(f'the modules {missing} of {kernel.release}; --refresh fetches a newer kernel')
 
 
 def _cached(suite: str):

@@ -227,6 +227,28 @@ TEST_CASE("types of a module: its own, and of the kernel's those that it holds b
     CHECK(written.type_of_member("lock", "value") == "unsigned int");
     CHECK(written.type_of_member("driver", "pointed") == "declared struct pointed *");
     CHECK(written.reader->find(Tag::structure_type, "unused") == nullptr);
+    const std::string_view strings{reinterpret_cast<const char*>(written.strings.data()),
+                                   written.strings.size()};
+    CHECK(strings.find("pointed") != std::string_view::npos);
+    CHECK(strings.find("unused") == std::string_view::npos);  // a kernel has a megabyte of them
+}
+
+TEST_CASE("what a module points to is referred to where the kernel, or it, has several of that name") {
+    BtfWriter kernel;
+    const auto u32 = kernel.integer("unsigned int", 4);
+    const auto twice = kernel.structure("twice", 4, {{"first", u32, 0}});
+    kernel.structure("twice", 4, {{"second", u32, 0}});
+    const auto mixed = kernel.structure("mixed", 4, {{"in_kernel", u32, 0}});
+    const auto base = Btf::parse(kernel.blob());
+    REQUIRE(base);
+    BtfWriter module{kernel.next_id(), kernel.string_bytes()};
+    const auto to_twice = module.pointer(twice);
+    const auto to_mixed = module.pointer(mixed);
+    module.structure("mixed", 4, {{"in_module", u32, 0}});
+    module.structure("driver", 16, {{"twice", to_twice, 0}, {"mixed", to_mixed, 8}});
+    const WrittenTypes written{std::move(*Btf::parse_split(module.blob(), *base))};
+    CHECK(written.type_of_member("driver", "twice") == "struct twice *");
+    CHECK(written.type_of_member("driver", "mixed") == "struct mixed *");
 }
 
 TEST_CASE("strings of the guest are printable") {
