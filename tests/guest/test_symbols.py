@@ -187,20 +187,20 @@ result = [rows, one, per_cpu, errors]
 
     def test_a_vmlinux_of_the_users_own(self):
         """The made file stands for it: it has the kernel's build id."""
-        own = self.guest.folder / 'own-vmlinux'
+        own, other, copy = (self.guest.folder / name for name in ('own-vmlinux', 'other-vmlinux', 'copy'))
         server.run('symbols', self.guest.target, '-o', str(own))
-        output = gdb.batch(f'target remote {self.serve("--vmlinux", str(own)).socket}', 'info symbol schedule')
-        self.assertIn('Reading symbols from target:/exogdb/own-vmlinux', output)
-        self.assertRegex(output, '(?m)^schedule in section ')
-        copy = self.guest.folder / 'copy'
         server.run('symbols', self.guest.target, '--vmlinux', str(own), '-o', str(copy))
         self.assertEqual(own.read_bytes(), copy.read_bytes())
         build_id = bytes.fromhex(server.run_json('info', self.guest.target)['build_id'])
-        own.write_bytes(own.read_bytes().replace(build_id, bytes(len(build_id))))
+        other.write_bytes(own.read_bytes().replace(build_id, bytes(len(build_id))))
         for command in (('serve',), ('symbols', '-o', str(copy))):
-            refused = server.run(*command, self.guest.target, '--vmlinux', str(own), check=False)
+            refused = server.run(*command, self.guest.target, '--vmlinux', str(other), check=False)
             self.assertEqual((refused.returncode, refused.stdout, refused.stderr.count('\n')), (1, '', 1), refused)
             self.assertIn(f'is not the guest\'s kernel: its build id is {"00" * 20}', refused.stderr)
+        # Last: a QMP socket takes one client at a time.
+        output = gdb.batch(f'target remote {self.serve("--vmlinux", str(own)).socket}', 'info symbol schedule')
+        self.assertIn('Reading symbols from target:/exogdb/own-vmlinux', output)
+        self.assertRegex(output, '(?m)^schedule in section ')
 
     def test_a_breakpoint_by_name_and_what_led_there(self):
         output = gdb.batch(f'target remote {self.serve().socket}', 'break do_nanosleep', 'break schedule', 'continue', 'bt', 'stepi',
