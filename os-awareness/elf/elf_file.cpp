@@ -22,25 +22,25 @@ bool read_record(const ReadFileAt& read, std::uint64_t offset, T& record) {
 
 // Records of a table, each with its offset in the file.
 template <class T>
-struct Placed {
+struct InFile {
     std::uint64_t offset = 0;
     T record;
 };
 
 struct Headers {
-    std::vector<Placed<elf::SegmentHeader>> segments;
-    std::vector<Placed<elf::SectionHeader>> sections;
+    std::vector<InFile<elf::SegmentHeader>> segments;
+    std::vector<InFile<elf::SectionHeader>> sections;
 };
 
 template <class T>
-Result<std::vector<Placed<T>>> read_table(const ReadFileAt& read, std::uint64_t at, std::uint64_t count,
+Result<std::vector<InFile<T>>> read_table(const ReadFileAt& read, std::uint64_t at, std::uint64_t count,
                                           std::uint64_t record_bytes) {
     if (count != 0 && record_bytes != sizeof(T)) {
         return fail(Errc::bad_data, "an ELF file with headers of unknown size");
     }
-    std::vector<Placed<T>> table;
+    std::vector<InFile<T>> table;
     for (std::uint64_t i = 0; i < count; ++i) {
-        Placed<T> found{at + i * sizeof(T), {}};
+        InFile<T> found{at + i * sizeof(T), {}};
         // A linker writes the section headers last: of a file that is cut off some are missing.
         if (!read_record(read, found.offset, found.record)) {
             return fail(Errc::bad_data, "an ELF file that is cut off");
@@ -98,7 +98,7 @@ struct KernelExtent {
     std::uint64_t file_end = 0;
 };
 
-std::optional<KernelExtent> kernel_extent(const std::vector<Placed<elf::SegmentHeader>>& segments) {
+std::optional<KernelExtent> kernel_extent(const std::vector<InFile<elf::SegmentHeader>>& segments) {
     KernelExtent whole;
     std::uint64_t file_start = UINT64_MAX;
     for (const auto& [at, segment] : segments) {
@@ -115,7 +115,7 @@ std::optional<KernelExtent> kernel_extent(const std::vector<Placed<elf::SegmentH
 }
 
 template <class T>
-FilePatch patch_of(const Placed<T>& placed) {
+FilePatch patch_of(const InFile<T>& placed) {
     const auto bytes = std::as_bytes(std::span{&placed.record, 1});
     return {placed.offset, {bytes.begin(), bytes.end()}};
 }

@@ -30,8 +30,8 @@ class Run:
 
 
 GUESTS = Run('guest', 'release', '^guest$', target='guest_programs')
-DEV = Run('dev', 'dev', '^(unit|transcript)$')
-LINT = Run('lint', 'dev', '^lint$')
+DEV = Run('dev', 'checks', '^(unit|transcript)$')
+LINT = Run('lint', 'checks', '^lint$')
 ASAN = Run('asan', 'asan', '^(unit|transcript)$')
 FUZZ = Run('fuzz', 'asan', '^fuzz$', options=('-DEXOGDB_FUZZ_SECONDS=5',))
 TSAN = Run('tsan', 'tsan', '^concurrent$', target='concurrent_tests')

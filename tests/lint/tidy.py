@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -18,12 +19,35 @@ import tree
 PROGRAM = 'clang-tidy-19'
 
 
+INCLUDED = re.compile(r'^#include "(.*\.cpp)"$', re.M)  # as CMake writes the sources of a unity build
+
+
+def sources(entry: dict, folder: pathlib.Path) -> list:
+    path = tree.TOP / entry['file']
+    unity = path.is_relative_to(folder) and path.parent.name == 'Unity'
+    return INCLUDED.findall(path.read_text()) if unity else [entry['file']]
+
+
+def flags(command: str) -> list:
+    """Those of the preprocessor and the compiler: nothing of what is compiled, and where it and its dependencies go."""
+    words = iter(shlex.split(command))
+    kept = []
+    for word in words:
+        if word in ('-c', '-o', '-MT', '-MF'):
+            next(words, None)
+        elif word.startswith('-') and word != '-MD':
+            kept.append(word)
+    return kept
+
+
 def commands(folder: pathlib.Path) -> list:
+    """(file, flags) of each of our sources; one that is compiled twice is looked at once."""
     entries = json.loads((folder / 'compile_commands.json').read_text())
-    ours = [entry for entry in entries if (tree.TOP / entry['file']).is_relative_to(tree.TOP)
-            and not (tree.TOP / entry['file']).is_relative_to(folder)
-            and not (tree.TOP / entry['file']).is_relative_to(tree.TOP / 'tests')]
-    return sorted({entry['file']: entry for entry in ours}.values(), key=lambda entry: entry['file'])
+    found = {file: flags(entry['command']) for entry in entries for file in sources(entry, folder)}
+    ours = [(file, words) for file, words in found.items() if (tree.TOP / file).is_relative_to(tree.TOP)
+            and not (tree.TOP / file).is_relative_to(folder)
+            and not (tree.TOP / file).is_relative_to(tree.TOP / 'tests')]
+    return sorted(ours)
 
 
 def fingerprint(version: str) -> 'hashlib._Hash':
@@ -34,16 +58,16 @@ def fingerprint(version: str) -> 'hashlib._Hash':
     return digest
 
 
-def check(entry: dict, folder: pathlib.Path, common) -> str:
+def check(file: str, words: list, folder: pathlib.Path, common) -> str:
     """What clang-tidy complains about, '' when nothing."""
     digest = common.copy()
-    digest.update(entry.get('command', '').encode() + pathlib.Path(entry['file']).read_bytes())
+    digest.update(shlex.join(words).encode() + pathlib.Path(file).read_bytes())
     passed = folder / 'tidy-passed' / digest.hexdigest()
     if passed.exists():
         return ''
-    words = [PROGRAM, '--quiet', '--warnings-as-errors=*', '-p', str(folder), entry['file'],
+    words = [PROGRAM, '--quiet', '--warnings-as-errors=*', file, '--', *words,
              # GCC's own warning flags mean nothing to clang; libstdc++ 12's stable_sort uses what it deprecates
-             '--extra-arg=-Wno-unknown-warning-option', '--extra-arg=-Wno-deprecated-declarations']
+             '-Wno-unknown-warning-option', '-Wno-deprecated-declarations']
     result = subprocess.run(words, cwd=tree.TOP, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if result.returncode == 0:
         passed.parent.mkdir(exist_ok=True)
@@ -60,7 +84,7 @@ def main():
     version = subprocess.run([PROGRAM, '--version'], capture_output=True, text=True, check=True).stdout
     entries, common = commands(folder), fingerprint(version)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        complaints = pool.map(lambda entry: check(entry, folder, common), entries)
+        complaints = pool.map(lambda entry: check(*entry, folder, common), entries)
     tree.finish([complaint for complaint in complaints if complaint], len(entries))
 
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "os-awareness/elf/format.h"
+#include "os-awareness/linux/list_walk.h"
 #include "tests/support/btf_writer.h"
 #include "tests/support/guest_builder.h"
 
