@@ -26,7 +26,7 @@ std::string left_out(std::size_t count, std::string_view what, std::string_view 
 }
 
 Result<DebugSections> debug_sections(const SymbolFileInput& input, SymbolFileSummary& summary) {
-    dwarf::TypeWriter types{*input.btf, input.name};
+    dwarf::TypeWriter types{*input.btf, input.name, input.producer};
     DebugSections out;
     types.write_types();
     const auto functions = dwarf::find_functions(*input.btf, input.image);

@@ -22,8 +22,12 @@ struct SymbolFileInput {
     SymbolGroup image;  // see kernel_sections()
     // Symbols at other addresses, such as those of modules; of them, only .symtab tells.
     std::vector<SymbolGroup> others;
-    const Btf* btf = nullptr;             // none: no types, no functions
-    std::string_view name = "vmlinux";    // of the program, where a debugger names a source file
+    const Btf* btf = nullptr;           // none: no types, no functions
+    std::string_view name = "vmlinux";  // of the program, where a debugger names a source file
+    // Who compiled the code, as DW_AT_producer has it. Of code by "GNU C 4.5" or later gdb takes frames as
+    // true at a `ret` as well, which ORC's are, and does not look for one at each frame that it shows: a
+    // packet for each thread in `info threads` (gdb/amd64-tdep.c, amd64_stack_frame_destroyed_p()).
+    std::string_view producer = "exogdb";
     std::span<const std::byte> build_id;  // empty if not known
     std::span<const std::byte> frames;    // .debug_frame at link-time addresses, empty if there is none
     dwarf::ReadCode read_code;            // may be empty

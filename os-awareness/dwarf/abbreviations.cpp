@@ -21,6 +21,7 @@ struct ShapeSpec {
 };
 
 constexpr AttributeSpec with_name{Attribute::name, Form::strp};
+constexpr AttributeSpec with_producer{Attribute::producer, Form::strp};
 constexpr AttributeSpec of_type{Attribute::type, Form::ref_addr};
 constexpr AttributeSpec with_size{Attribute::byte_size, Form::udata};
 constexpr AttributeSpec pointer_size{Attribute::byte_size, Form::implicit_const, address_bytes};
@@ -38,8 +39,8 @@ constexpr AttributeSpec with_count{Attribute::count, Form::udata};
 constexpr AttributeSpec in_memory{Attribute::location, Form::exprloc};
 
 constexpr auto shape_specs = std::to_array<ShapeSpec>({
-    {Shape::unit, Tag::compile_unit, true, {with_name, c_language}},
-    {Shape::code_unit, Tag::compile_unit, true, {with_name, c_language, from_pc, pc_bytes}},
+    {Shape::unit, Tag::compile_unit, true, {with_name, with_producer, c_language}},
+    {Shape::code_unit, Tag::compile_unit, true, {with_name, with_producer, c_language, from_pc, pc_bytes}},
     {Shape::base_type,
      Tag::base_type,
      false,

@@ -37,6 +37,7 @@ enum class Attribute : std::uint8_t {
     high_pc = 0x12,
     language = 0x13,
     const_value = 0x1c,
+    producer = 0x25,
     prototyped = 0x27,
     count = 0x37,
     data_member_location = 0x38,

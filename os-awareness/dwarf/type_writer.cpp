@@ -33,7 +33,7 @@ std::size_t total_size(const std::array<ConstBytes, 2>& sections) {
 
 }  // namespace
 
-TypeWriter::TypeWriter(const Btf& btf, std::string_view name)
+TypeWriter::TypeWriter(const Btf& btf, std::string_view name, std::string_view producer)
     : btf_(btf),
       // One more: the last string of a BTF that is wrong may have no NUL.
       extra_begin_(static_cast<std::uint32_t>(total_size(btf.string_sections()) + 1)),
@@ -44,6 +44,7 @@ TypeWriter::TypeWriter(const Btf& btf, std::string_view name)
       shared_(btf.last_id() + std::size_t{1}),
       copies_((btf.last_id() + std::size_t{1}) * 2) {
     unit_name_ = add_string(name);
+    producer_ = add_string(producer);
     if (!split_) look_at_names();
     look_at_enumerations();
 }
@@ -170,7 +171,7 @@ bool TypeWriter::is_number(BtfId id) const {
     return type && (type->kind == BtfKind::integer || type->kind == BtfKind::floating);
 }
 
-void TypeWriter::begin_unit() {
+void TypeWriter::begin_unit(Shape shape) {
     ++unit_;
     unit_begin_ = info_.size();
     info_.u32(0);  // length, see end_unit
@@ -178,15 +179,15 @@ void TypeWriter::begin_unit() {
     info_.u8(unit_type_compile);
     info_.u8(address_bytes);
     info_.u32(0);  // of the abbreviations
-    put(Shape::unit);
+    put(shape);
     put_name(unit_name_);
+    put_name(producer_);
 }
 
+void TypeWriter::begin_unit() { begin_unit(Shape::unit); }
+
 void TypeWriter::begin_code_unit(std::uint64_t low, std::uint32_t bytes) {
-    begin_unit();
-    info_.drop(5);  // what begin_unit put last
-    put(Shape::code_unit);
-    put_name(unit_name_);
+    begin_unit(Shape::code_unit);
     info_.u64(low);
     info_.u32(bytes);
 }

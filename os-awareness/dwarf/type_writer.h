@@ -32,8 +32,9 @@ public:
     // write.
     static constexpr std::size_t max_bytes = std::size_t{96} << 20;
 
-    // `name` is the units' name, as in "File vmlinux:" of gdb's `info types`. `btf` must outlive this.
-    TypeWriter(const Btf& btf, std::string_view name);
+    // `name` is the units' name, as in "File vmlinux:" of gdb's `info types`, `producer` who compiled the
+    // code, as compilers spell themselves. `btf` must outlive this.
+    TypeWriter(const Btf& btf, std::string_view name, std::string_view producer);
 
     // All of the BTF's own types. Those of a base that they hold by value come with finish().
     void write_types();
@@ -63,6 +64,7 @@ public:
     [[nodiscard]] std::vector<std::byte> strings() const;
 
 private:
+    void begin_unit(Shape shape);
     struct Fixup {
         std::uint32_t at = 0;
         std::uint32_t key = 0;
@@ -108,6 +110,7 @@ private:
     std::string pool_;
     std::unordered_map<std::uint32_t, std::uint32_t> pooled_;
     std::uint32_t unit_name_ = 0;
+    std::uint32_t producer_ = 0;
 
     std::uint32_t unit_ = 0;  // number of the current one, from 1 on
     std::size_t unit_begin_ = 0;

@@ -1,5 +1,6 @@
 #include "os-awareness/linux/kernel_symbols.h"
 
+#include <cctype>
 #include <charconv>
 
 #include "os-awareness/linux/orc_frames.h"
@@ -96,6 +97,10 @@ Finding symbols_finding(const KernelImage& image) {
     return {"symbols", "functions only", std::move(how)};
 }
 
+bool is_version(std::string_view word) {
+    return word.find('.') != word.npos && word.find_first_not_of("0123456789.") == word.npos;
+}
+
 }  // namespace
 
 Result<std::vector<std::byte>> kernel_build_id(KernelImage& image) {
@@ -115,6 +120,31 @@ std::vector<Finding> kernel_symbol_findings(KernelImage& image, const Result<con
     return {build_id_finding(image), symbols_finding(image), types_finding(btf), frames_finding(image)};
 }
 
+// "(gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0, GNU ld …)" or, in older kernels, "(gcc version 8.3.0
+// (Debian 8.3.0-6)) #1": the first number with a point that is not in parentheses of its own.
+std::string producer_of(std::string_view banner) {
+    const std::string unknown = "exogdb";
+    const auto begin = banner.find("(gcc");
+    if (begin == banner.npos) return unknown;
+    int depth = 0;
+    std::string word;
+    for (const char c : banner.substr(begin + 1)) {
+        depth += c == '(' ? 1 : 0;
+        const bool inside = depth > 0;
+        depth -= c == ')' ? 1 : 0;
+        if (depth < 0) break;
+        const bool part =
+            !inside && (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '-');
+        if (part) {
+            word += c;
+            continue;
+        }
+        if (is_version(word)) return "GNU C " + word;
+        word.clear();
+    }
+    return is_version(word) ? "GNU C " + word : unknown;
+}
+
 Result<std::vector<std::string>> write_kernel_symbols(KernelImage& image, const Btf* btf, ByteSink& sink) {
     std::vector<std::string> problems;
     const Marks marks{image};
@@ -128,6 +158,8 @@ Result<std::vector<std::string>> write_kernel_symbols(KernelImage& image, const 
                                    raw(image.end) - image.slide)};
     input.others = {marks.group(image.slide)};
     input.btf = btf;
+    const std::string producer = producer_of(image.banner);
+    input.producer = producer;
     if (build_id) input.build_id = *build_id;
     if (frames) input.frames = *frames;
     input.read_code = [&](VirtualAddress at, MutableBytes out) {

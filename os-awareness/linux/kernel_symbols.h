@@ -20,4 +20,7 @@ Result<std::vector<std::byte>> kernel_build_id(KernelImage& image);
 // `btf` null: no types. The result is what the file lacks and why, one line each.
 Result<std::vector<std::string>> write_kernel_symbols(KernelImage& image, const Btf* btf, ByteSink& sink);
 
+// Who compiled a kernel by its banner: "GNU C 12.2.0"; "exogdb" for what is no GCC.
+std::string producer_of(std::string_view banner);
+
 }  // namespace exo::os

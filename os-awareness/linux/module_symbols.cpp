@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "os-awareness/linux/kernel_symbols.h"
 #include "os-awareness/linux/orc_frames.h"
 #include "os-awareness/symbol_file.h"
 
@@ -68,6 +69,8 @@ Result<std::vector<std::string>> write_module_symbols(KernelImage& image, const 
     SymbolFileInput input;
     input.image = {&parts.symbols, 0, sections_of(module)};
     input.btf = own ? &*own : nullptr;
+    const std::string producer = producer_of(image.banner);
+    input.producer = producer;
     input.name = name;
     input.frames = frames;
     input.read_code = [&](VirtualAddress at, MutableBytes out) {

@@ -150,8 +150,9 @@ void DwarfReader::read_attributes(Cursor& cursor, const Abbreviation& abbreviati
             continue;
         }
         const auto* text = reinterpret_cast<const char*>(&strings_[value]);
-        entry.name = std::string{text, strnlen(text, strings_.size() - value)};
-        if (entry.name.size() == strings_.size() - value) fail("string without an end");
+        std::string& into = spec.attribute == Attribute::producer ? entry.producer : entry.name;
+        into = std::string{text, strnlen(text, strings_.size() - value)};
+        if (into.size() == strings_.size() - value) fail("string without an end");
     }
 }
 

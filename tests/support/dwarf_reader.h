@@ -21,6 +21,7 @@ struct DwarfEntry {
     std::map<os::dwarf::Attribute, std::uint64_t> numbers;
     std::map<os::dwarf::Attribute, std::vector<std::uint8_t>> blocks;
     std::string name;
+    std::string producer;
 
     [[nodiscard]] std::uint64_t number(os::dwarf::Attribute attribute) const;  // 0 if it has none
     [[nodiscard]] bool has(os::dwarf::Attribute attribute) const { return numbers.contains(attribute); }

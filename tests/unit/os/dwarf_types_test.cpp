@@ -21,7 +21,7 @@ using exo::test::DwarfReader;
 
 // What is read back of all types of a BTF.
 struct WrittenTypes {
-    explicit WrittenTypes(Btf from) : btf(std::move(from)), types(btf, "test") {
+    explicit WrittenTypes(Btf from) : btf(std::move(from)), types(btf, "test", "a compiler") {
         types.write_types();
         REQUIRE(types.finish());
         strings = types.strings();
@@ -69,6 +69,7 @@ TEST_CASE("numbers: size and encoding; characters by their name") {
     CHECK(encoding("double") == 4);
     CHECK(written.get(Tag::base_type, "long unsigned int").number(Attribute::byte_size) == 8);
     CHECK(written.reader->units() == 1);
+    CHECK(written.get(Tag::compile_unit, "test").producer == "a compiler");
 }
 
 TEST_CASE("a structure behind a pointer is declared, one by value is referred to in its own unit") {

@@ -182,3 +182,22 @@ TEST_CASE("build id: of the kernel's notes, else of VMCOREINFO, else it is said 
         CHECK(g.finding("build_id").starts_with("unknown | "));
     }
 }
+
+TEST_CASE("the compiler of a kernel, by its banner") {
+    const auto producer = [](std::string_view compilers) {
+        return os::producer_of("Linux version 6.1.0 (builder@example.org) " + std::string{compilers} +
+                               " #1 SMP 6.1.176-1");
+    };
+    CHECK(producer("(gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0, GNU ld (GNU Binutils for Debian) 2.40)") ==
+          "GNU C 12.2.0");
+    CHECK(producer("(gcc-10 (Debian 10.2.1-6) 10.2.1 20210110, GNU ld (GNU Binutils for Debian) 2.35.2)") ==
+          "GNU C 10.2.1");
+    CHECK(producer("(gcc (GCC) 15.1.1, GNU ld 2.44)") == "GNU C 15.1.1");
+    CHECK(producer("(gcc version 8.3.0 (Debian 8.3.0-6))") == "GNU C 8.3.0");
+    CHECK(producer("(gcc 13.2)") == "GNU C 13.2");
+    // No compiler's number, or none of GCC's: nothing is claimed.
+    CHECK(producer("(clang version 19.1.7, LLD 19.1.7)") == "exogdb");
+    CHECK(producer("(gcc-12 (Debian 12.2.0-14+deb12u1))") == "exogdb");
+    CHECK(producer("(gcc") == "exogdb");
+    CHECK(os::producer_of("") == "exogdb");
+}
