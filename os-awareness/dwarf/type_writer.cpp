@@ -75,7 +75,8 @@ std::vector<std::byte> TypeWriter::strings() const {
 
 std::string_view TypeWriter::text_at(std::uint32_t offset) const {
     if (offset < extra_begin_) return btf_.string(offset);
-    return std::string_view{extra_strings_}.substr(offset - extra_begin_).data();
+    const auto rest = std::string_view{extra_strings_}.substr(offset - extra_begin_);
+    return rest.substr(0, rest.find('\0'));
 }
 
 std::uint32_t TypeWriter::pooled(std::uint32_t offset) {

@@ -123,7 +123,7 @@ std::vector<Finding> kernel_symbol_findings(KernelImage& image, const Result<con
 // "(gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0, GNU ld …)" or, in older kernels, "(gcc version 8.3.0
 // (Debian 8.3.0-6)) #1": the first number with a point that is not in parentheses of its own.
 std::string producer_of(std::string_view banner) {
-    const std::string unknown = "exogdb";
+    std::string unknown = "exogdb";
     const auto begin = banner.find("(gcc");
     if (begin == banner.npos) return unknown;
     int depth = 0;

@@ -36,6 +36,7 @@ Result<cfi::Bytes> module_frames(KernelImage& image, OrcLayout layout, const Mod
 
 std::vector<ImageSection> sections_of(const Module& module) {
     std::vector<ImageSection> sections;
+    sections.reserve(module.memory.size());
     for (const auto& range : module.memory) {
         sections.push_back({std::string{range.section}, raw(range.start), raw(range.start) + range.size,
                             range.executable, range.writable});

@@ -168,7 +168,10 @@ class ThreadsGuest:
 
     def counts(self, pid: int) -> list:
         names = ('connect', 'first `info threads`', '`info threads` again')
-        ours, peers = self.commands(self.address, count_packets=True), self.peers(pid, count_packets=True)
+        try:
+            ours, peers = self.commands(self.address, count_packets=True), self.peers(pid, count_packets=True)
+        except subprocess.TimeoutExpired as error:  # gdb writes all that it reads, symbols as well, into a log
+            return [(f"gdb's packets, {self.count:,} tasks", f'not counted: {error.timeout:.0f} s were not enough', '–')]
         return [(f"gdb's packets, {self.count:,} tasks: {name}", str(mine.packets), f'{theirs.packets} (gdbserver)')
                 for name, mine, theirs in zip(names, ours, peers)]
 
