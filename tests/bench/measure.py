@@ -107,6 +107,17 @@ def gdbserver(pid: int):
             processes.end(process)
 
 
+def resources(words: list) -> tuple:
+    """Seconds and the greatest resident set, in bytes, of a command that must succeed."""
+    begin = time.monotonic()
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise HarnessError(f'{" ".join(words)} ended with {process.returncode}')
+    return time.monotonic() - begin, usage.ru_maxrss * 1024
+
+
 def system_calls(pid: int, work) -> int:
     """How many the process makes, all its threads, while `work` runs."""
     program = shutil.which('strace')

@@ -32,6 +32,8 @@ class SpinningGuest:
             'dump': Series('`dump memory` in gdb', STUB, 5, amount=self.bulk / MIB, speed='MiB/s'),
             'first': Series('start to first `info threads`', f"{STUB}: gdb's start to 2 vCPUs", cost=True,
                             remark=f'{guest.config.memory_mib} MiB of RAM, server and gdb started, nothing configured'),
+            'backtrace': Series('from `target remote` to the first `bt`', f'{STUB}, and gdb is given the same file to load',
+                                cost=True, remark='goal: at most 2 s more than the peer'),
             'read8': Series('8 bytes by `m`', STUB),
             'g': Series('all registers, `g`', STUB),
             'stop': Series('^C to stop reply', STUB),
@@ -79,6 +81,19 @@ class SpinningGuest:
         peers = measure.gdb_commands(f'target remote {self.stub}', 'info threads')[1].end - begin
         time.sleep(SETTLE)
         self.table['first'].add(ours, peers)
+
+    def backtrace(self, serving: server.Server, file: str):
+        """What gdb is given with no configuration, against what its user has made and loads where the kernel is."""
+        load = f'symbol-file -o {self.text - LINKED_AT:#x} {file}'
+        ours = measure.gdb_commands(f'target remote {serving.socket}', 'bt')
+        peers = measure.gdb_commands(load, f'target remote {self.stub}', 'bt')
+        time.sleep(SETTLE)
+        self.table['backtrace'].add(*(sum(command.seconds for command in commands) for commands in (ours, peers)))
+
+    def symbol_file(self, file: str) -> tuple:
+        """A row of counts; the file is kept."""
+        seconds, peak = measure.resources([server.program(), 'symbols', self.guest.target, '-o', file])
+        return ("`exogdb symbols`: time, peak memory (goals: 2 s, 300 MiB)", f'{seconds:.2f} s, {peak / MIB:.0f} MiB', '–')
 
     def cost(self, seconds: float) -> float:
         """Adds to two rows; returns the processor time that the waiting server used, in seconds for a second."""

@@ -209,6 +209,38 @@ result = [rows, one, per_cpu, errors]
         self.assertRegex(output, r'(?m)^#1 +0x[0-9a-f]+ in [a-z]\w+ \(')
         self.assertNotIn('??', output)
 
+    def test_a_system_call_stepped_and_finished(self):
+        with gdb.Session(self.serve().socket) as session:
+            session.console('break do_sys_openat2')
+            self.guest.channel.send('open /dev/null')
+            session.resume()
+            self.assertEqual(gdb.stop_reason(session.wait_stop()), 'breakpoint-hit')
+            self.assertRegex(session.console('info args'), r'(?s)dfd = .*filename = .*how = ')
+            self.assertRegex(session.console('ptype filename'), r'type = const char \*')
+            session.console('delete')
+            before = session.value('$pc')
+            session.resume('-exec-step-instruction')
+            self.assertEqual(gdb.stop_reason(session.wait_stop()), 'end-stepping-range')
+            self.assertNotEqual(session.value('$pc'), before)
+            caller = session.console('up')
+            self.assertRegex(caller, r'#1 +0x[0-9a-f]+ in \w*open\w* \(')
+            returns_to = session.value('$pc')
+            session.console('down')
+            session.resume('-exec-finish')
+            self.assertEqual(gdb.stop_reason(session.wait_stop()), 'function-finished')
+            self.assertEqual(session.value('$pc'), returns_to)
+            session.command('-target-detach')
+        self.guest.channel.receive('open')
+
+    def test_a_stack_crosses_the_interrupt(self):
+        output = gdb.batch(f'target remote {self.serve().socket}', 'break hrtimer_interrupt', 'continue', 'bt', 'delete', 'detach')
+        names = [frame.group(2) for frame in map(FRAME.match, output.splitlines()) if frame]
+        self.assertEqual(names[:1], ['hrtimer_interrupt'], output)
+        entry = names.index('asm_sysvec_apic_timer_interrupt')
+        self.assertGreater(len(names), entry + 1, output)  # what was interrupted
+        self.assertRegex(names[-1], ROOTS, output)
+        self.assertNotIn('??', output)
+
 
 if __name__ == '__main__':
     case.main()
