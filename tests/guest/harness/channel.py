@@ -16,6 +16,7 @@ class Channel:
         self._still_there = still_there
         self._socket = None
         self._buffer = b''
+        self._late = 0  # answers that nobody waited for any longer: they are not the next command's
 
     def close(self):
         if self._socket:
@@ -85,13 +86,28 @@ class Channel:
     def receive(self, command: str, limit: float = 60) -> list:
         """The answer to the first command sent that has none yet. HarnessError when the guest says that it failed."""
         until = time.monotonic() + limit
+        silence = f'guest: {command!r} not answered in {limit:.0f} s'
+        while self._late:
+            self._answer(until, silence)
+            self._late -= 1
+        try:
+            lines, error = self._answer(until, silence)
+        except GuestSilent:
+            self._late += 1
+            raise
+        if error:
+            raise HarnessError(f'guest: {command!r}: {error} {lines[-3:]}')
+        return lines
+
+    def _answer(self, until: float, silence: str) -> tuple:
+        """Its lines, and what the guest says if it failed."""
         lines = []
         while True:
-            line = self._line(until, f'guest: {command!r} not answered in {limit:.0f} s').rstrip('\r')
+            line = self._line(until, silence).rstrip('\r')
             if line == '.ok':
-                return lines
+                return lines, ''
             if line.startswith('.error '):
-                raise HarnessError(f'guest: {command!r}: {line.removeprefix(".error ")} {lines[-3:]}')
+                return lines, line.removeprefix('.error ')
             lines.append(line)
 
     def ask(self, command: str, limit: float = 60) -> list:

@@ -132,6 +132,9 @@ class Session:
         return self._stops.pop(0)
 
     def control_c(self):
+        """gdb says ^running before it sends the packet (infrun.c proceed(), set_running()); a SIGINT in between makes it
+        give the command up, and no stop follows."""
+        time.sleep(0.5)
         os.kill(self._process.pid, signal.SIGINT)
 
     def kill(self):
