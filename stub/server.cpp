@@ -214,13 +214,6 @@ Result<void> Server::run() {
     for (const Endpoint& endpoint : options_.listen) {
         CHECK_OK(std::visit([this](const auto& e) { return listen(e); }, endpoint));
     }
-    // Of all that a debugger asks for at connect this takes longest, so it is made while nobody waits. Before
-    // the first client, whose jobs need not go by the target's thread. Where it cannot be made, it is tried
-    // again when it is asked for, and said then.
-    if (!options_.standard_streams) {
-        target_thread_.run(
-            context_.get_executor(), [this] { return machine_.symbol_file().has_value(); }, [](bool) {});
-    }
     for (auto& acceptor : tcp_) accept(*acceptor);
     for (auto& acceptor : local_) accept(*acceptor);
     if (options_.standard_streams) {
