@@ -11,10 +11,15 @@ from harness.errors import HarnessError
 class Safety(case.GuestCase):
     config = {'scenario': 'spin'}
 
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        # Once: beside its spinners the guest takes long to read all of /proc/kallsyms.
+        cls.getpid = cls.guest.symbols('__x64_sys_getpid')['__x64_sys_getpid'][0]
+
     def setUp(self):
         super().setUp()
         self.calls = []
-        self.getpid = self.guest.symbols('__x64_sys_getpid')['__x64_sys_getpid'][0]
 
     def call_getpid(self, count: int = 1):
         """The guest runs into the breakpoint and answers once it is let go; awaited at the end of the test."""

@@ -134,7 +134,7 @@ class Guest:
 
     def symbols(self, *names: str) -> dict:
         """NAME: (address, address of the next symbol), from /proc/kallsyms."""
-        rows = (line.split(' ') for line in self.channel.ask('symbol ' + ' '.join(names)))
+        rows = (line.split(' ') for line in self.channel.ask('symbol ' + ' '.join(names), limit=240))
         return {name: (int(address, 16), int(following, 16)) for address, following, name in rows}
 
     def save_text(self):
