@@ -145,6 +145,18 @@ std::string producer_of(std::string_view banner) {
     return is_version(word) ? "GNU C " + word : unknown;
 }
 
+Result<std::vector<std::string>> write_code_symbols(KernelImage& image, SymbolFileInput input,
+                                                    std::vector<std::string> problems, ByteSink& sink) {
+    const std::string producer = producer_of(image.banner);
+    input.producer = producer;
+    input.read_code = [&](VirtualAddress at, MutableBytes out) {
+        return image.space->read_some(at, out).value_or(0);
+    };
+    const auto summary = TRY(write_symbol_file(input, sink));
+    problems.insert(problems.end(), summary.problems.begin(), summary.problems.end());
+    return problems;
+}
+
 Result<std::vector<std::string>> write_kernel_symbols(KernelImage& image, const Btf* btf, ByteSink& sink) {
     std::vector<std::string> problems;
     const Marks marks{image};
@@ -158,16 +170,9 @@ Result<std::vector<std::string>> write_kernel_symbols(KernelImage& image, const 
                                    raw(image.end) - image.slide)};
     input.others = {marks.group(image.slide)};
     input.btf = btf;
-    const std::string producer = producer_of(image.banner);
-    input.producer = producer;
     if (build_id) input.build_id = *build_id;
     if (frames) input.frames = *frames;
-    input.read_code = [&](VirtualAddress at, MutableBytes out) {
-        return image.space->read_some(at, out).value_or(0);
-    };
-    const auto summary = TRY(write_symbol_file(input, sink));
-    problems.insert(problems.end(), summary.problems.begin(), summary.problems.end());
-    return problems;
+    return write_code_symbols(image, std::move(input), std::move(problems), sink);
 }
 
 }  // namespace exo::os

@@ -7,6 +7,7 @@
 #include "os-awareness/elf/byte_sink.h"
 #include "os-awareness/linux/btf.h"
 #include "os-awareness/linux/kernel_image.h"
+#include "os-awareness/symbol_file.h"
 
 namespace exo::os {
 
@@ -22,5 +23,10 @@ Result<std::vector<std::string>> write_kernel_symbols(KernelImage& image, const 
 
 // Who compiled a kernel by its banner: "GNU C 12.2.0"; "exogdb" for what is no GCC.
 std::string producer_of(std::string_view banner);
+
+// The file of code that the kernel's compiler made and its page tables map: the kernel's own, or a module's.
+// The result is `problems` and what else the file lacks.
+Result<std::vector<std::string>> write_code_symbols(KernelImage& image, SymbolFileInput input,
+                                                    std::vector<std::string> problems, ByteSink& sink);
 
 }  // namespace exo::os

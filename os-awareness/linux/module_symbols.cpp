@@ -70,16 +70,9 @@ Result<std::vector<std::string>> write_module_symbols(KernelImage& image, const 
     SymbolFileInput input;
     input.image = {&parts.symbols, 0, sections_of(module)};
     input.btf = own ? &*own : nullptr;
-    const std::string producer = producer_of(image.banner);
-    input.producer = producer;
     input.name = name;
     input.frames = frames;
-    input.read_code = [&](VirtualAddress at, MutableBytes out) {
-        return image.space->read_some(at, out).value_or(0);
-    };
-    const auto summary = TRY(write_symbol_file(input, sink));
-    problems.insert(problems.end(), summary.problems.begin(), summary.problems.end());
-    return problems;
+    return write_code_symbols(image, std::move(input), std::move(problems), sink);
 }
 
 }  // namespace exo::os

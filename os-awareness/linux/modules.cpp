@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "os-awareness/elf/format.h"
+#include "os-awareness/linux/constants.h"
 #include "os-awareness/linux/list_walk.h"
 
 namespace exo::os {
@@ -35,21 +36,14 @@ std::string name_of(ConstBytes bytes) {
     return name;
 }
 
-Result<ListLinks> read_links(AddressSpace& space, std::uint64_t node) {
-    std::array<std::uint64_t, 2> links{};
-    CHECK_OK(space.read(VirtualAddress{node}, std::as_writable_bytes(std::span{links})));
-    return ListLinks{links[0], links[1]};
-}
-
 Result<ListWalk> walk_ring(AddressSpace& space, std::uint64_t head, std::size_t limit) {
-    const auto links = TRY(read_links(space, head));
-    return walk_list(head, links, limit, [&](std::uint64_t node) { return read_links(space, node); });
+    const auto links = [&](std::uint64_t node) { return space.read_value<ListLinks>(VirtualAddress{node}); };
+    return walk_list(head, TRY(links(head)), limit, links);
 }
-
-bool in_kernel_half(std::uint64_t address) { return address >> 63U != 0; }
 
 void add_range(Module& module, Module::Range range) {
-    if (range.size == 0 || range.size > max_module_bytes || !in_kernel_half(raw(range.start))) return;
+    const bool in_kernel = (raw(range.start) & kernel_half) != 0;
+    if (range.size == 0 || range.size > max_module_bytes || !in_kernel) return;
     module.size += range.size;
     module.memory.push_back(range);
 }
