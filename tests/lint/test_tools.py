@@ -1,7 +1,9 @@
 """The lints and the test runner's counting, on examples: what must be found, and what must not."""
 import pathlib
+import socket
 import sys
 import tempfile
+import threading
 import unittest
 
 import docs
@@ -10,7 +12,9 @@ import tree
 import words
 
 sys.path.insert(0, str(tree.TOP / 'scripts' / 'support'))
+sys.path.insert(0, str(tree.TOP / 'tests' / 'guest'))
 import junit  # noqa: E402
+from harness import channel  # noqa: E402
 
 
 class Includes(unittest.TestCase):
@@ -103,6 +107,59 @@ class Counting(unittest.TestCase):
                              ['1 passed, 0 failed, 0 skipped', '0 passed, 0 failed, 1 skipped',
                               '0 passed, 1 failed, 0 skipped'])
             self.assertEqual(results[1].why_skipped, 'skipped, the machine lacks: gdb')
+
+
+class SlowGuest:
+    """Answers hello at once, and nothing else while `asleep`; what it has not answered when a connection ends is lost."""
+
+    def __init__(self, folder: str):
+        self.path = f'{folder}/channel'
+        self.asleep = threading.Event()
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self.path)
+        self._listener.listen(1)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                connection = self._listener.accept()[0]
+            except OSError:
+                return
+            waiting = []
+            with connection, connection.makefile('rw') as lines:
+                for line in lines:
+                    waiting.append(line)
+                    if self.asleep.is_set():
+                        continue
+                    for one in waiting:
+                        lines.write(f'{one}.ok\n')
+                    lines.flush()
+                    waiting.clear()
+
+    def close(self):
+        self._listener.close()
+
+
+class Channel(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.guest = SlowGuest(folder.name)
+        self.addCleanup(self.guest.close)
+        self.channel = channel.Channel(self.guest.path)
+        self.addCleanup(self.channel.close)
+        self.guest.asleep.set()
+        self.assertRaises(channel.GuestSilent, self.channel.ask, 'first', 0.1)
+        self.guest.asleep.clear()
+
+    def test_a_late_answer_is_not_the_next_commands(self):
+        self.assertEqual(self.channel.ask('second', 10), ['second'])
+
+    def test_an_answer_that_went_with_its_connection_is_not_awaited(self):
+        self.channel.close()
+        self.channel.wait_ready(10)
+        self.assertEqual(self.channel.ask('second', 10), ['second'])
 
 
 if __name__ == '__main__':

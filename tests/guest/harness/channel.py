@@ -74,6 +74,7 @@ class Channel:
                     pass
                 while self._line(pause, 'no answer') != '.ok':
                     pass
+                self._late = 0  # the guest answers in order: those came before, or went while nobody was connected
                 return
             except GuestSilent as error:
                 self._check(until, f'guest-init is not there after {limit:.0f} s ({error})')
