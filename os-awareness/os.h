@@ -96,6 +96,13 @@ struct Backtrace {
     std::string broken;              // why it ends before the beginning of the stack; empty if it does not
 };
 
+// Where an address is, by the nearest symbol at or below it.
+struct Place {
+    std::string symbol;
+    std::uint64_t offset = 0;
+    std::string module;  // that has it; empty: the kernel itself
+};
+
 class OsAwareness {
 public:
     OsAwareness() = default;
@@ -127,6 +134,9 @@ public:
     virtual Result<std::unique_ptr<AddressSpace>> task_space(const Task& task) = 0;
 
     [[nodiscard]] virtual const SymbolTable& symbols() const = 0;
+    // Of the kernel and its modules; nothing for an address that is in neither. By name: the kernel's first.
+    virtual std::optional<Place> locate(VirtualAddress address) = 0;
+    virtual std::optional<VirtualAddress> find_symbol(std::string_view name) { return symbols().find(name); }
     // Run-time address minus link-time address of the kernel image; what qOffsets gives.
     [[nodiscard]] virtual std::uint64_t slide() const = 0;
 

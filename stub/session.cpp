@@ -13,10 +13,8 @@ namespace exo::stub {
 Result<void> Session::open() {
     open_error.reset();
     auto opened = stop_guest();
-    if (!opened) {
-        open_error = opened.error();
-        guest_gone = opened.error().code == Errc::target_gone;
-    }
+    if (!opened) open_error = opened.error();
+    guest_gone = !opened && opened.error().code == Errc::target_gone;
     return opened;
 }
 
@@ -75,7 +73,8 @@ Reply Session::dispatch(std::string_view payload) {
     if (reply) return *std::move(reply);
     spdlog::debug("{}: {}", packet->name, reply.error().message);
     Reply error = text(render_error(reply.error(), style));
-    if (reply.error().code == Errc::target_gone) error.closes = exit_reply().closes;
+    // A client that is not told of a stop does not expect one: it learns at its next resume that the guest has ended.
+    if (reply.error().code == Errc::target_gone) guest_gone = true;
     return error;
 }
 

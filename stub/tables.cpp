@@ -84,17 +84,25 @@ std::string info_text(Machine& machine) {
     return text;
 }
 
-std::string backtrace_text(const os::Backtrace& trace, const os::SymbolTable& symbols) {
+std::string place_text(const os::Place& place) {
+    std::string text = place.symbol + "+" + hex(place.offset);
+    if (!place.module.empty()) text += " [" + place.module + "]";
+    return text;
+}
+
+std::string backtrace_text(const os::Backtrace& trace, const Locate& locate) {
     std::string text;
     std::size_t number = 0;
     for (const os::StackFrame& frame : trace.frames) {
         text += pad("#" + std::to_string(number++), 4) + hex(frame.pc);
         // A call that does not return may be its function's last instruction.
         const std::uint64_t before = frame.interrupted || raw(frame.pc) == 0 ? 0 : 1;
-        const auto where = symbols.locate(VirtualAddress{raw(frame.pc) - before});
+        auto where = locate(VirtualAddress{raw(frame.pc) - before});
+        if (where) {
+            where->offset += before;
+            text += " " + place_text(*where);
+        }
         const bool in_kernel = raw(frame.pc) >> 63U != 0;
-        if (where && in_kernel)
-            text.append(" ").append(where->name).append("+" + hex(where->offset + before));
         if (!in_kernel && number == 1 && raw(frame.pc) != 0) text += " in user mode";
         text += "\n";
     }

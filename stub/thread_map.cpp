@@ -107,7 +107,7 @@ const Thread* ThreadMap::match(rsp::ThreadId id) const {
     return find(id.tid);
 }
 
-std::string extra_info(const Thread& thread, const os::OsAwareness* os) {
+std::string extra_info(const Thread& thread, os::OsAwareness* os) {
     std::string text;
     if (!thread.task) return text;  // its name says all
     const os::Task& task = *thread.task;
@@ -120,8 +120,8 @@ std::string extra_info(const Thread& thread, const os::OsAwareness* os) {
         text.append(", process ").append(thread.process);
     }
     if (raw(task.wchan) != 0) {
-        const auto where = os != nullptr ? os->symbols().locate(task.wchan) : std::nullopt;
-        text.append(", wchan ").append(where ? std::string{where->name} : hex(task.wchan));
+        const auto where = os != nullptr ? os->locate(task.wchan) : std::nullopt;
+        text.append(", wchan ").append(where ? where->symbol : hex(task.wchan));
     }
     return text;
 }

@@ -66,6 +66,6 @@ private:
 };
 
 // "S (interruptible sleep), CPU 1, process bash[123], wchan do_wait"
-std::string extra_info(const Thread& thread, const os::OsAwareness* os);
+std::string extra_info(const Thread& thread, os::OsAwareness* os);
 
 }  // namespace exo::stub

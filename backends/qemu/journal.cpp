@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <thread>
 
 #include "backends/qemu/process.h"
 
@@ -28,6 +30,15 @@ std::string file_name(pid_t qemu_pid) {
 bool same_process(pid_t pid, std::uint64_t start) {
     const auto state = status_field(pid, "State");
     return state && !state->starts_with('Z') && !state->starts_with('X') && start_time_of(pid) == start;
+}
+
+constexpr std::chrono::milliseconds lock_interval{10};
+
+// Whether `file` is still what `path` names: a journal is replaced as a whole.
+bool is_at(const FileDescriptor& file, const std::string& path) {
+    struct stat ours{}, there{};
+    return ::fstat(file.get(), &ours) == 0 && ::lstat(path.c_str(), &there) == 0 &&
+           ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
 }
 
 std::string text_member(const json::object& object, std::string_view name) {
@@ -158,6 +169,24 @@ std::vector<JournalEntry> read_journals(std::vector<std::string>* broken) {
 void remove_journal(pid_t qemu_pid) {
     if (const auto directory = runtime_directory())
         ::unlink((*directory + "/" + file_name(qemu_pid)).c_str());
+}
+
+Result<FileDescriptor> lock_journal(const JournalEntry& entry, std::chrono::milliseconds limit) {
+    const auto path = TRY(runtime_directory()) + "/" + file_name(entry.qemu_pid);
+    const auto deadline = std::chrono::steady_clock::now() + limit;
+    for (;;) {
+        FileDescriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)};
+        if (!file.valid() && errno == ENOENT) return FileDescriptor{};
+        if (!file.valid()) return fail(Errc::backend, "journal " + path + ": " + std::strerror(errno));
+        if (::flock(file.get(), LOCK_EX | LOCK_NB) == 0 && is_at(file, path)) {
+            const auto now = TRY(parse_journal(read_proc_file(path)));
+            const bool same = now.owner_pid == entry.owner_pid && now.owner_start == entry.owner_start;
+            return same ? std::move(file) : FileDescriptor{};
+        }
+        if (std::chrono::steady_clock::now() > deadline)
+            return fail(Errc::busy, "another exogdb has been restoring this guest for a while; try again");
+        std::this_thread::sleep_for(lock_interval);
+    }
 }
 
 }  // namespace exo::qemu

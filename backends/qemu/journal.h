@@ -4,11 +4,13 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "backends/api/result.h"
+#include "backends/qemu/file_descriptor.h"
 
 namespace exo::qemu {
 
@@ -45,6 +47,12 @@ Result<void> write_journal(const JournalEntry& entry);
 // All that are there; what cannot be read or makes no sense is left out and its path put into `broken`.
 std::vector<JournalEntry> read_journals(std::vector<std::string>* broken = nullptr);
 void remove_journal(pid_t qemu_pid);
+
+// Held by whoever undoes what `entry` says: a guardian, `exogdb recover` and the next server may all want to, and one
+// that closes the stub while another has stopped the guest through it would leave the guest stopped. Not valid if
+// nothing is left to undo: somebody else has done it, or the guest has a new owner. Waits for the others up to
+// `limit`, then busy.
+Result<FileDescriptor> lock_journal(const JournalEntry& entry, std::chrono::milliseconds limit);
 
 // For the tests.
 std::string to_text(const JournalEntry& entry);

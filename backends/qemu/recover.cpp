@@ -1,10 +1,19 @@
 #include "backends/qemu/recover.h"
 
+#include <chrono>
+#include <thread>
+
 #include "backends/qemu/stub_client.h"
 #include "backends/qemu/stub_control.h"
 
 namespace exo::qemu {
 namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto lock_limit = 15s;    // of the one that was faster, on a busy host
+constexpr auto client_limit = 5s;   // until QEMU has seen that the client of its stub is dead
+constexpr auto look_interval = 20ms;
 
 // What QEMU could not take out itself: kernel text, with all vCPUs in user mode under KPTI.
 Result<void> undo_patches(Monitor& monitor, const Process& process, StubClient& client,
@@ -28,6 +37,17 @@ Result<void> clean_through_stub(Monitor& monitor, const Process& process, const 
     return {};
 }
 
+// A stub whose client has died is free once QEMU's main loop has seen it.
+Result<Chardevs> chardevs_without_client(Monitor& monitor) {
+    const auto deadline = std::chrono::steady_clock::now() + client_limit;
+    for (;;) {
+        auto chardevs = TRY(query_chardevs(monitor));
+        const bool has_client = chardevs.stub && chardevs.stub->connected;
+        if (!has_client || std::chrono::steady_clock::now() > deadline) return chardevs;
+        std::this_thread::sleep_for(look_interval);
+    }
+}
+
 }  // namespace
 
 Result<void> undo_patch(StubClient& client, GuestMemory& memory, const JournalPatch& patch) {
@@ -43,7 +63,9 @@ Result<void> undo_patch(StubClient& client, GuestMemory& memory, const JournalPa
 Result<std::vector<std::string>> recover_guest(Monitor& monitor, const Process& process,
                                                const JournalEntry& entry) {
     std::vector<std::string> done;
-    const auto chardevs = TRY(query_chardevs(monitor));
+    const auto lock = TRY(lock_journal(entry, lock_limit));
+    if (!lock.valid()) return done;
+    const auto chardevs = TRY(chardevs_without_client(monitor));
     const bool ours = chardevs.stub && !entry.stub_path.empty() &&
                       chardevs.stub->device.starts_with("unix:" + entry.stub_path);
     if (ours && chardevs.stub->connected)

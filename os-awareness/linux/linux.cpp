@@ -8,6 +8,7 @@
 #include "os-awareness/linux/kernel_btf.h"
 #include "os-awareness/linux/kernel_image.h"
 #include "os-awareness/linux/kernel_symbols.h"
+#include "os-awareness/linux/module_code.h"
 #include "os-awareness/linux/module_symbols.h"
 #include "os-awareness/linux/modules.h"
 #include "os-awareness/linux/percpu.h"
@@ -34,6 +35,7 @@ public:
         : memory_(&context.memory), image_(std::move(image)) {
         read_types();
         modules_.emplace(image_, btf_ ? &*btf_ : nullptr);
+        module_code_.emplace(image_, *modules_);
         find_layout();
         add_findings();
     }
@@ -45,6 +47,11 @@ public:
     [[nodiscard]] std::span<const std::string> problems() const override { return problems_; }
     [[nodiscard]] AddressSpace& kernel_space() override { return *image_.space; }
     [[nodiscard]] const SymbolTable& symbols() const override { return image_.symbols; }
+    std::optional<Place> locate(VirtualAddress address) override;
+    std::optional<VirtualAddress> find_symbol(std::string_view name) override {
+        const auto found = image_.symbols.find(name);
+        return found ? found : module_code_->find(name);
+    }
     [[nodiscard]] std::uint64_t slide() const override { return image_.slide; }
     Result<std::vector<std::byte>> build_id() override { return kernel_build_id(image_); }
     [[nodiscard]] std::string symbol_file_name() const override { return "vmlinux-" + version(); }
@@ -89,6 +96,9 @@ private:
         return *per_cpu_;
     }
     [[nodiscard]] Result<PhysicalAddress> root_of(std::uint64_t mm);
+    [[nodiscard]] bool in_image(VirtualAddress address) const {
+        return address >= image_.start && address < image_.end;
+    }
 
     PhysicalMemory* memory_;
     KernelImage image_;
@@ -99,11 +109,9 @@ private:
     std::optional<PerCpu> per_cpu_;
     std::optional<TaskList> list_;
     std::optional<SavedFrames> frames_;
-    std::optional<Unwinder> unwinder_;  // made at the first backtrace
-    std::string no_orc_;                // why it has no tables
+    std::optional<Result<OrcTable>> orc_;  // read at the first backtrace
     std::optional<ModuleList> modules_;
-    std::optional<OrcLayout> orc_layout_;  // of the kernel's own table, once a module's is asked for
-    bool orc_layout_known_ = false;
+    std::optional<ModuleCode> module_code_;
     std::vector<VcpuTask> current_;  // by vCPU
     const RegisterLayout* register_layout_ = &x86::layout();
 
@@ -140,11 +148,8 @@ void Linux::find_layout() {
 
 Result<std::vector<std::string>> Linux::write_module_file(const Module& module, ByteSink& sink) {
     auto parts = TRY(modules_->parts_of(module));
-    if (!orc_layout_known_) {
-        if (const auto table = read_kernel_orc(*image_.space, image_.symbols)) orc_layout_ = table->layout;
-        orc_layout_known_ = true;
-    }
-    return write_module_symbols(image_, btf_ ? &*btf_ : nullptr, orc_layout_, module, std::move(parts), sink);
+    return write_module_symbols(image_, btf_ ? &*btf_ : nullptr, module_code_->orc_layout(), module,
+                                std::move(parts), sink);
 }
 
 // What the image's own findings do not say already.
@@ -233,6 +238,7 @@ Result<void> Linux::refresh(std::span<const RegisterSet> vcpus) {
     problems_.clear();
     tasks_.clear();
     current_.clear();
+    module_code_->guest_ran();
     CHECK_OK(check_still_there(vcpus));
     add_boot_finding();
     if (!vcpus.empty()) register_layout_ = &vcpus.front().layout();
@@ -342,17 +348,23 @@ Result<RegisterSet> Linux::saved_registers(const Task& task) {
     return frames_->registers(*record, per_cpu_->stack_size(), *register_layout_);
 }
 
+std::optional<Place> Linux::locate(VirtualAddress address) {
+    const auto* code = in_image(address) ? nullptr : module_code_->at(address);
+    if (code == nullptr && !in_image(address)) return std::nullopt;
+    const auto& symbols = code != nullptr ? code->symbols : image_.symbols;
+    const auto found = symbols.locate(address);
+    if (!found) return std::nullopt;
+    return Place{std::string{found->name}, found->offset, code != nullptr ? code->module.name : std::string{}};
+}
+
 Backtrace Linux::backtrace(const RegisterSet& registers) {
-    if (!unwinder_) {
-        unwinder_.emplace(*image_.space);
-        if (auto table = read_kernel_orc(*image_.space, image_.symbols)) {
-            unwinder_->add(std::move(*table), image_.start, image_.end);
-        } else {
-            no_orc_ = table.error().message;
-        }
-    }
-    auto trace = unwinder_->unwind(registers);
-    if (!trace.broken.empty() && !no_orc_.empty()) trace.broken = no_orc_;
+    if (!orc_) orc_ = read_kernel_orc(*image_.space, image_.symbols);
+    const Unwinder unwinder{*image_.space, [this](VirtualAddress address) {
+        if (!in_image(address)) return module_code_->rule_at(address);
+        return *orc_ ? (*orc_)->rule_at(image_.start, address) : nullptr;
+    }};
+    auto trace = unwinder.unwind(registers);
+    if (!trace.broken.empty() && !*orc_) trace.broken = orc_->error().message;
     return trace;
 }
 

@@ -201,6 +201,13 @@ OrcTable decode_table(const OrcLocation& location, const OrcBytes& bytes, OrcLay
 
 std::string_view to_string(OrcLayout layout) { return row_of(layout).name; }
 
+const OrcRule* OrcTable::rule_at(VirtualAddress begin, VirtualAddress address) const {
+    const auto after = std::ranges::upper_bound(rows, address, {}, &OrcRow::address);
+    if (after == rows.begin()) return nullptr;
+    const auto& row = *std::prev(after);
+    return row.address < begin ? nullptr : &row.rule;
+}
+
 std::string OrcTable::description() const {
     std::string text = std::to_string(rows.size()) + " rows, layout " + std::string{to_string(layout)};
     if (!layout_found_by.empty()) text += " (" + layout_found_by + ")";

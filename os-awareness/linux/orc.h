@@ -82,6 +82,8 @@ struct OrcTable {
     std::string layout_found_by;
     std::size_t malformed = 0;  // entries that make no sense; they became rows of type undefined
 
+    // What holds at `address`, of the rows from `begin` on; null where there is none.
+    [[nodiscard]] const OrcRule* rule_at(VirtualAddress begin, VirtualAddress address) const;
     [[nodiscard]] std::string description() const;  // "434250 rows, layout v3 (.orc_header)"
 };
 

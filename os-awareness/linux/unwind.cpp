@@ -34,8 +34,8 @@ constexpr OrcRule null_call{OrcType::call, OrcBase::sp, OrcBase::undefined, 8, 0
 
 class Unwinding {
 public:
-    Unwinding(const Unwinder& unwinder, AddressSpace& space, const RegisterSet& registers)
-        : unwinder_(&unwinder), space_(&space), ip_(registers.get(x86::rip)) {
+    Unwinding(const Unwinder::Rules& rules, AddressSpace& space, const RegisterSet& registers)
+        : rules_(&rules), space_(&space), ip_(registers.get(x86::rip)) {
         for (const auto& row : base_registers) known(row.base) = registers.get(row.number);
         known(OrcBase::sp) = registers.get(x86::rsp);
     }
@@ -66,10 +66,10 @@ private:
         if (in_user_mode) return false;
         const auto* rule = &null_call;
         if (!interrupted_ || *ip_ != 0)
-            rule = unwinder_->rule_at(VirtualAddress{*ip_ - (interrupted_ ? 0 : 1)});
+            rule = (*rules_)(VirtualAddress{*ip_ - (interrupted_ ? 0 : 1)});
         if (rule == nullptr) {
             return broken("no unwind table tells of " + hex(*ip_) +
-                          ": it is in a module, generated, or no code");
+                          ": it was generated, or is no code, or of a module that has none");
         }
         switch (rule->type) {
             case OrcType::end_of_stack: return false;
@@ -152,7 +152,7 @@ private:
         return true;
     }
 
-    const Unwinder* unwinder_;
+    const Unwinder::Rules* rules_;
     AddressSpace* space_;
     std::optional<std::uint64_t> ip_;
     bool interrupted_ = true;
@@ -163,21 +163,8 @@ private:
 
 }  // namespace
 
-void Unwinder::add(OrcTable table, VirtualAddress begin, VirtualAddress end) {
-    code_.push_back({begin, end, std::move(table)});
-}
-
-const OrcRule* Unwinder::rule_at(VirtualAddress address) const {
-    for (const auto& code : code_) {
-        if (address < code.begin || address >= code.end) continue;
-        const auto after = std::ranges::upper_bound(code.table.rows, address, {}, &OrcRow::address);
-        if (after != code.table.rows.begin()) return &std::prev(after)->rule;
-    }
-    return nullptr;
-}
-
 Backtrace Unwinder::unwind(const RegisterSet& registers) const {
-    return Unwinding{*this, *space_, registers}.run();
+    return Unwinding{rules_, *space_, registers}.run();
 }
 
 }  // namespace exo::os

@@ -2,7 +2,8 @@
 // (arch/x86/kernel/unwind_orc.c).
 #pragma once
 
-#include <vector>
+#include <functional>
+#include <utility>
 
 #include "os-awareness/linux/orc.h"
 #include "os-awareness/os.h"
@@ -14,26 +15,18 @@ public:
     // A stack of 16 KiB has no room for more; those of interrupts and exceptions come on top.
     static constexpr std::size_t max_frames = 2048;
 
-    // `space` must outlive this: the kernel's.
-    explicit Unwinder(AddressSpace& space) : space_(&space) {}
+    // What holds at an address; null for one that is no known code.
+    using Rules = std::function<const OrcRule*(VirtualAddress)>;
 
-    // Code from `begin` up to `end`, of the kernel itself or of a module.
-    void add(OrcTable table, VirtualAddress begin, VirtualAddress end);
+    // `space` must outlive this: the kernel's.
+    Unwinder(AddressSpace& space, Rules rules) : space_(&space), rules_(std::move(rules)) {}
 
     // From any registers: what is unavailable breaks the trace off where it is needed.
     [[nodiscard]] Backtrace unwind(const RegisterSet& registers) const;
 
-    // Null for addresses of no code that was added.
-    [[nodiscard]] const OrcRule* rule_at(VirtualAddress address) const;
-
 private:
-    struct Code {
-        VirtualAddress begin{}, end{};
-        OrcTable table;
-    };
-
     AddressSpace* space_;
-    std::vector<Code> code_;
+    Rules rules_;
 };
 
 }  // namespace exo::os

@@ -79,15 +79,15 @@ Output list_breakpoints(Session& session, std::string_view /*arguments*/) {
 
 // NAME to its address; an address, in hex with 0x, to the nearest name.
 Output show_symbol(Session& session, std::string_view arguments) {
-    const os::SymbolTable& symbols = TRY(need_os(session, "symbols"))->symbols();
+    auto* os = TRY(need_os(session, "symbols"));
     if (arguments.starts_with("0x")) {
         const auto address = rsp::parse_hex_number(arguments.substr(2));
         if (!address) return fail(Errc::bad_request, "malformed address: " + std::string{arguments});
-        const auto where = symbols.locate(VirtualAddress{*address});
-        if (!where) return fail(Errc::not_found, "no symbol at or below " + hex(*address));
-        return std::string{where->name} + "+" + hex(where->offset) + "\n";
+        const auto where = os->locate(VirtualAddress{*address});
+        if (!where) return fail(Errc::not_found, "neither the kernel nor a module is at " + hex(*address));
+        return place_text(*where) + "\n";
     }
-    const auto address = symbols.find(arguments);
+    const auto address = os->find_symbol(arguments);
     if (!address) return fail(Errc::not_found, "no symbol " + std::string{arguments});
     return hex(*address) + "\n";
 }
@@ -123,8 +123,9 @@ std::string backtrace_of(Session& session, os::OsAwareness& os, const Thread& th
     // Not session.registers(), which keeps to itself why there are none.
     const bool sleeps = !thread.vcpu && thread.task;
     const auto registers = sleeps ? os.saved_registers(*thread.task) : session.registers(thread);
-    if (!registers) return backtrace_text({{}, registers.error().message}, os.symbols());
-    return backtrace_text(os.backtrace(*registers), os.symbols());
+    const auto locate = [&os](VirtualAddress address) { return os.locate(address); };
+    return backtrace_text(registers ? os.backtrace(*registers) : os::Backtrace{{}, registers.error().message},
+                          locate);
 }
 
 Output show_backtrace(Session& session, std::string_view arguments) {

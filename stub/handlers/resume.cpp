@@ -19,6 +19,7 @@ Result<Reply> start(Session& session, const rsp::Resume& request) {
     if (session.machine.target().execution() == nullptr) {
         return fail(Errc::unsupported, session.machine.target().description() + " cannot run");
     }
+    if (session.guest_gone) return session.exit_reply();
     // The guest has stopped already, and the client comes for it (Session::held_stop).
     if (session.held_stop && resumes(request, session.held_stop->thread)) {
         session.running = true;

@@ -3,7 +3,7 @@ import re
 import subprocess
 
 from harness import case, gdb
-from test_symbols import ROOTS
+from test_symbols import ROOTS, SERVER_FRAME
 
 FRAME = re.compile(r'^#\d+ +(?:0x[0-9a-f]+ in )?(\S+)', re.M)
 MODULES = ('tun', 'loop')
@@ -60,6 +60,13 @@ class Modules(case.GuestCase):
             self.assertRegex(names[-1], ROOTS, stack)
             self.assertNotIn('??', stack)
             self.assertGreater(len(names), 5, stack)
+            ours = session.console('monitor bt')  # for debuggers that know nothing of modules
+            self.assertRegex(ours, r'^#0 +0x[0-9a-f]+ tun_chr_open\+0x0 \[tun\]\n', ours)
+            found = [frame.group(3) for frame in map(SERVER_FRAME.match, ours.splitlines()) if frame]
+            self.assertEqual(found, names[:len(found)], stack + ours)
+            self.assertGreater(len(found), 5, ours)
+            self.assertNotIn('broken off', ours)
+            self.assertEqual(session.console('monitor symbol tun_chr_open').strip(), hex(session.value('$pc')))
             session.console('delete')
             session.command('-target-detach')
         self.guest.channel.receive('open')

@@ -11,7 +11,7 @@ from harness import case, gdb, server
 ROOTS = re.compile(r'entry_SYSCALL_64\w*|ret_from_fork\w*|(?:secondary_)?startup_64\w*|common_startup_64|start_cpu0|user_mode')
 THREAD = re.compile(r'^Thread \d+ \(Thread \d+\.(\d+) "(.*?)" \((.*)\)\):$')
 FRAME = re.compile(r'^#(\d+) +(?:0x[0-9a-f]+ in )?(\S+|<signal handler called>|<unavailable> in \S+) ?')
-SERVER_FRAME = re.compile(r'^#(\d+) +(0x[0-9a-f]+)(?: (\S+)\+0x[0-9a-f]+| in user mode)?$')
+SERVER_FRAME = re.compile(r'^#(\d+) +(0x[0-9a-f]+)(?: (\S+)\+0x[0-9a-f]+(?: \[\S+\])?| in user mode)?$')
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / 'gdb-scripts' / 'exogdb.py'
 IDLE_TID = 0x500001
 # What the file has of its own (os-awareness/linux/orc_frames.h).
@@ -203,11 +203,27 @@ result = [rows, one, per_cpu, errors]
         self.assertRegex(output, '(?m)^schedule in section ')
 
     def test_a_breakpoint_by_name_and_what_led_there(self):
-        output = gdb.batch(f'target remote {self.serve().socket}', 'break do_nanosleep', 'break schedule', 'continue', 'bt', 'stepi',
-                           'delete', 'finish', 'info args', 'detach')
-        self.assertRegex(output, r'hit Breakpoint \d, 0x[0-9a-f]+ in (schedule|do_nanosleep) \(')
-        self.assertRegex(output, r'(?m)^#1 +0x[0-9a-f]+ in [a-z]\w+ \(')
-        self.assertNotIn('??', output)
+        """And on, in the same task, across its sleep."""
+        with gdb.Session(self.serve().socket) as session:
+            session.console('break hrtimer_nanosleep')
+            self.guest.channel.send('run /bin/busybox sleep 1')
+            session.resume()
+            self.assertEqual(gdb.stop_reason(session.wait_stop()), 'breakpoint-hit')
+            task = session.console('thread')
+            stack = session.console('bt')
+            names = [frame.group(2) for frame in map(FRAME.match, stack.splitlines()) if frame]
+            self.assertEqual(names[0], 'hrtimer_nanosleep', stack)
+            self.assertRegex(names[-1], ROOTS, stack)
+            self.assertNotIn('??', stack)
+            session.console('delete')
+            session.resume('-exec-step-instruction')
+            self.assertEqual(gdb.stop_reason(session.wait_stop()), 'end-stepping-range')
+            session.resume('-exec-finish')
+            self.assertEqual(gdb.stop_reason(session.wait_stop()), 'function-finished')
+            self.assertEqual(session.console('thread').split(' (')[0], task.split(' (')[0])
+            self.assertRegex(session.console('frame'), rf'#0 +0x[0-9a-f]+ in {names[1]} ')
+            session.command('-target-detach')
+        self.guest.channel.receive('run')
 
     def test_a_system_call_stepped_and_finished(self):
         with gdb.Session(self.serve().socket) as session:

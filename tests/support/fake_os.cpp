@@ -64,6 +64,18 @@ public:
         return std::make_unique<FakeSpace>(memory_, std::move(mappings));
     }
     [[nodiscard]] const os::SymbolTable& symbols() const override { return kernel_.symbols; }
+    // A module's memory is one symbol.
+    std::optional<os::Place> locate(VirtualAddress address) override {
+        for (const auto& module : kernel_.modules) {
+            for (const auto& range : module.memory) {
+                const auto offset = raw(address) - raw(range.start);
+                if (offset < range.size) return os::Place{module.name + "_code", offset, module.name};
+            }
+        }
+        const auto found = kernel_.symbols.locate(address);
+        if (!found) return std::nullopt;
+        return os::Place{std::string{found->name}, found->offset, {}};
+    }
     [[nodiscard]] std::uint64_t slide() const override { return kernel_.slide; }
     Result<std::vector<std::byte>> build_id() override {
         if (kernel_.build_id.empty()) return fail(Errc::not_found, "the fake kernel has no build id");

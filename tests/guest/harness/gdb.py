@@ -85,7 +85,7 @@ class Session:
             raise HarnessError(f'gdb: {what}: gdb ended with {self._process.wait()}')
         if line.startswith('*stopped'):
             self._stops.append(line)
-        elif line.startswith('~'):
+        elif line.startswith(('~', '@')):  # gdb's own words, and what `monitor` answers
             self._console.append(unquote(line[1:]))
         return line
 

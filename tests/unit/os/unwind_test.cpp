@@ -43,9 +43,11 @@ struct UnwindBench {
     }
     void word(std::uint64_t address, std::uint64_t value) { stacks.put(VirtualAddress{address}, value); }
     Backtrace unwind() {
-        Unwinder unwinder{stacks};
-        unwinder.add(table, VirtualAddress{unwind_text}, VirtualAddress{unwind_text + 0x1000});
-        return unwinder.unwind(registers);
+        const VirtualAddress begin{unwind_text};
+        const auto rules = [&](VirtualAddress address) {
+            return raw(address) - unwind_text < 0x1000 ? table.rule_at(begin, address) : nullptr;
+        };
+        return Unwinder{stacks, rules}.unwind(registers);
     }
 };
 

@@ -56,3 +56,37 @@ TEST_CASE("journal: this process is alive, its pid at another start time is not"
     ++entry.owner_start;
     CHECK_FALSE(entry.owner_alive());
 }
+
+TEST_CASE("journal: one at a time undoes what it says") {
+    using namespace std::chrono_literals;
+    JournalEntry entry;
+    entry.target = "qemu:test";
+    entry.qemu_pid = ::getpid();
+    entry.owner_pid = 1;
+    REQUIRE(write_journal(entry));
+    auto first = lock_journal(entry, 0ms);
+    REQUIRE(first);
+    REQUIRE(first->valid());
+    CHECK(lock_journal(entry, 20ms).error().code == exo::Errc::busy);
+
+    SUBCASE("done: nothing is left for the next") {
+        remove_journal(entry.qemu_pid);
+        const auto second = lock_journal(entry, 0ms);
+        REQUIRE(second);
+        CHECK_FALSE(second->valid());
+    }
+    SUBCASE("the guest has a new owner") {
+        auto next = entry;
+        next.owner_pid = 2;
+        REQUIRE(write_journal(next));
+        const auto second = lock_journal(entry, 0ms);
+        REQUIRE(second);
+        CHECK_FALSE(second->valid());
+        CHECK(lock_journal(next, 0ms)->valid());
+    }
+    SUBCASE("given up half way: the next one tries") {
+        first->reset();
+        CHECK(lock_journal(entry, 0ms)->valid());
+    }
+    remove_journal(entry.qemu_pid);
+}

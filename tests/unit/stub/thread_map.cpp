@@ -143,7 +143,7 @@ TEST_CASE("extra info") {
     fake.kernel.symbols.add(VirtualAddress{0x2000}, 'T', "do_wait");
     fake.kernel.symbols.finish();
     const ThreadMap map = map_of(fake);
-    const auto* os = fake.machine->os();
+    auto* os = fake.machine->os();
     CHECK(extra_info(*map.find(101), os) ==
           "S (interruptible sleep), CPU 1, process bash[100], wchan do_wait");
     CHECK(extra_info(*map.find(2), os) == "R (running or runnable), CPU 0, on vCPU 0, kernel thread");
