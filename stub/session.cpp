@@ -73,7 +73,8 @@ Reply Session::dispatch(std::string_view payload) {
     if (reply) return *std::move(reply);
     spdlog::debug("{}: {}", packet->name, reply.error().message);
     Reply error = text(render_error(reply.error(), style));
-    // A client that is not told of a stop does not expect one: it learns at its next resume that the guest has ended.
+    // A client that is not told of a stop does not expect one: it learns at its next resume that the guest
+    // has ended.
     if (reply.error().code == Errc::target_gone) guest_gone = true;
     return error;
 }

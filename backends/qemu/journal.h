@@ -48,10 +48,10 @@ Result<void> write_journal(const JournalEntry& entry);
 std::vector<JournalEntry> read_journals(std::vector<std::string>* broken = nullptr);
 void remove_journal(pid_t qemu_pid);
 
-// Held by whoever undoes what `entry` says: a guardian, `exogdb recover` and the next server may all want to, and one
-// that closes the stub while another has stopped the guest through it would leave the guest stopped. Not valid if
-// nothing is left to undo: somebody else has done it, or the guest has a new owner. Waits for the others up to
-// `limit`, then busy.
+// Held by whoever undoes what `entry` says: a guardian, `exogdb recover` and the next server may all want to,
+// and one that closes the stub while another has stopped the guest through it would leave the guest stopped.
+// Not valid if nothing is left to undo: somebody else has done it, or the guest has a new owner. Waits for
+// the others up to `limit`, then busy.
 Result<FileDescriptor> lock_journal(const JournalEntry& entry, std::chrono::milliseconds limit);
 
 // For the tests.

@@ -11,8 +11,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto lock_limit = 15s;    // of the one that was faster, on a busy host
-constexpr auto client_limit = 5s;   // until QEMU has seen that the client of its stub is dead
+constexpr auto lock_limit = 15s;   // of the one that was faster, on a busy host
+constexpr auto client_limit = 5s;  // until QEMU has seen that the client of its stub is dead
 constexpr auto look_interval = 20ms;
 
 // What QEMU could not take out itself: kernel text, with all vCPUs in user mode under KPTI.

@@ -12,8 +12,8 @@
 namespace exo::qemu {
 
 // Takes the breakpoints out, lets the guest run if it ran before, closes the stub, opens the user's own again
-// and removes the journal. What was done, one line each; nothing if another exogdb was faster. Idempotent. busy if
-// somebody is connected to the stub.
+// and removes the journal. What was done, one line each; nothing if another exogdb was faster. Idempotent.
+// busy if somebody is connected to the stub.
 Result<std::vector<std::string>> recover_guest(Monitor& monitor, const Process& process,
                                                const JournalEntry& entry);
 

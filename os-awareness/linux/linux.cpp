@@ -354,15 +354,16 @@ std::optional<Place> Linux::locate(VirtualAddress address) {
     const auto& symbols = code != nullptr ? code->symbols : image_.symbols;
     const auto found = symbols.locate(address);
     if (!found) return std::nullopt;
-    return Place{std::string{found->name}, found->offset, code != nullptr ? code->module.name : std::string{}};
+    return Place{std::string{found->name}, found->offset,
+                 code != nullptr ? code->module.name : std::string{}};
 }
 
 Backtrace Linux::backtrace(const RegisterSet& registers) {
     if (!orc_) orc_ = read_kernel_orc(*image_.space, image_.symbols);
     const Unwinder unwinder{*image_.space, [this](VirtualAddress address) {
-        if (!in_image(address)) return module_code_->rule_at(address);
-        return *orc_ ? (*orc_)->rule_at(image_.start, address) : nullptr;
-    }};
+                                if (!in_image(address)) return module_code_->rule_at(address);
+                                return *orc_ ? (*orc_)->rule_at(image_.start, address) : nullptr;
+                            }};
     auto trace = unwinder.unwind(registers);
     if (!trace.broken.empty() && !*orc_) trace.broken = orc_->error().message;
     return trace;

@@ -75,7 +75,8 @@ const OrcRule* ModuleCode::rule_at(VirtualAddress address) {
 
 std::optional<OrcLayout> ModuleCode::orc_layout() {
     if (!std::exchange(orc_layout_known_, true)) {
-        if (const auto table = summarize_kernel_orc(*image_->space, image_->symbols)) orc_layout_ = table->layout;
+        if (const auto table = summarize_kernel_orc(*image_->space, image_->symbols))
+            orc_layout_ = table->layout;
     }
     return orc_layout_;
 }

@@ -1,4 +1,5 @@
-// The code of loaded modules, by address: what functions it has and how they are unwound. Read when it is asked for.
+// The code of loaded modules, by address: what functions it has and how they are unwound. Read when it is
+// asked for.
 #pragma once
 
 #include <optional>

@@ -65,8 +65,7 @@ private:
         const bool in_user_mode = interrupted_ && *ip_ != 0 && (*ip_ & kernel_half) == 0;
         if (in_user_mode) return false;
         const auto* rule = &null_call;
-        if (!interrupted_ || *ip_ != 0)
-            rule = (*rules_)(VirtualAddress{*ip_ - (interrupted_ ? 0 : 1)});
+        if (!interrupted_ || *ip_ != 0) rule = (*rules_)(VirtualAddress{*ip_ - (interrupted_ ? 0 : 1)});
         if (rule == nullptr) {
             return broken("no unwind table tells of " + hex(*ip_) +
                           ": it was generated, or is no code, or of a module that has none");

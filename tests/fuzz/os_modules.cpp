@@ -1,5 +1,5 @@
-// A guest with modules in which some bytes were changed: the ring, struct module, its symbols, ORC rows and split BTF.
-// However it is torn up, what is listed makes sense, and a file comes out of it or an error.
+// A guest with modules in which some bytes were changed: the ring, struct module, its symbols, ORC rows and
+// split BTF. However it is torn up, what is listed makes sense, and a file comes out of it or an error.
 #include <algorithm>
 #include <vector>
 
@@ -78,7 +78,8 @@ void look_at(Modules& guest, const os::Module& module, os::ModuleList& list, os:
     auto parts = list.parts_of(module);
     if (!parts) return;
     os::VectorSink sink;
-    (void)os::write_module_symbols(guest.image, &guest.btf, os::OrcLayout::v3, module, *std::move(parts), sink);
+    (void)os::write_module_symbols(guest.image, &guest.btf, os::OrcLayout::v3, module, *std::move(parts),
+                                   sink);
 }
 
 }  // namespace

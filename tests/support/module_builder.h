@@ -1,5 +1,5 @@
-// A kernel's loaded modules in a guest's memory: the ring of struct module, what hangs from it, and the types that
-// tell where the fields are.
+// A kernel's loaded modules in a guest's memory: the ring of struct module, what hangs from it, and the types
+// that tell where the fields are.
 #pragma once
 
 #include <cstring>
@@ -63,7 +63,8 @@ struct ModuleGuest {
         image.symbols.add(head, 'd', "modules");
         image.symbols.add(btf_head, 'd', "btf_modules");
         image.symbols.finish();
-        image.space = std::make_unique<os::PageTables>(guest.memory(), guest.kernel_root(), guest.options().mode);
+        image.space =
+            std::make_unique<os::PageTables>(guest.memory(), guest.kernel_root(), guest.options().mode);
         tun = add("tun", tun_text);
     }
 
@@ -108,13 +109,18 @@ struct ModuleGuest {
         VirtualAddress entries, names, letters, tables, blob, btf;
     };
     Filled fill_tun() {
-        const Filled at{guest.in_heap(3 * sizeof(os::elf::SymbolEntry)), guest.in_heap(4096), guest.in_heap(64),
-                        guest.in_heap(sizeof(FakeKallsyms)), guest.in_heap(16), guest.in_heap(sizeof(FakeBtf))};
-        guest.put(at.entries + sizeof(os::elf::SymbolEntry),
-                  os::elf::SymbolEntry{.name = 1, .info = 0x12, .section = 1, .value = tun_text + 0x10, .size = 4});
+        const Filled at{guest.in_heap(3 * sizeof(os::elf::SymbolEntry)),
+                        guest.in_heap(4096),
+                        guest.in_heap(64),
+                        guest.in_heap(sizeof(FakeKallsyms)),
+                        guest.in_heap(16),
+                        guest.in_heap(sizeof(FakeBtf))};
         guest.put(
-            at.entries + 2 * sizeof(os::elf::SymbolEntry),
-            os::elf::SymbolEntry{.name = 14, .info = 0x11, .section = 2, .value = tun_text + 0x3000, .size = 8});
+            at.entries + sizeof(os::elf::SymbolEntry),
+            os::elf::SymbolEntry{.name = 1, .info = 0x12, .section = 1, .value = tun_text + 0x10, .size = 4});
+        guest.put(at.entries + 2 * sizeof(os::elf::SymbolEntry),
+                  os::elf::SymbolEntry{
+                      .name = 14, .info = 0x11, .section = 2, .value = tun_text + 0x3000, .size = 8});
         guest.put_text(at.names + 1, "tun_chr_open");
         guest.put_text(at.names + 14, "tun_count");
         guest.put_text(at.letters, "?td");

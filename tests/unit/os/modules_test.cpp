@@ -132,7 +132,8 @@ TEST_CASE("what a module's file is made of") {
     guest.edit(guest.tun, [](FakeModule& m) { m.name[0] = 't'; });
 
     SUBCASE("more symbols than there can be") {
-        memory.put(filled.tables, FakeKallsyms{raw(filled.entries), 0xffff'ffff, 0, raw(filled.names), raw(filled.letters)});
+        memory.put(filled.tables,
+                   FakeKallsyms{raw(filled.entries), 0xffff'ffff, 0, raw(filled.names), raw(filled.letters)});
         parts = list.parts_of(modules[0]);
         REQUIRE(parts);
         CHECK(parts->symbols.by_address().empty());
