@@ -307,10 +307,7 @@ bool Client::lend_packet(const Reply& reply) {
     rsp::PacketWriter writer{hot_};
     std::size_t sent = 0;
     bool all = true;
-    for (Reply::Piece piece{reply.payload, !reply.more};;) {
-        std::future<Reply::Piece> next;
-        if (!piece.last && piece.bytes.size() >= worth_sending)
-            next = target_thread_.start([&reply] { return reply.more(); });
+    for (Reply::Piece piece{reply.payload, !reply.more};; piece = reply.more()) {
         for (auto left = piece.bytes; !left.empty(); left.remove_prefix(std::min(left.size(), hot_bytes))) {
             writer.add(left.substr(0, hot_bytes));
             buffer->append(hot_.view());
@@ -326,7 +323,6 @@ bool Client::lend_packet(const Reply& reply) {
             all = sent == buffer->size();
         }
         if (piece.last) break;
-        piece = next.valid() ? next.get() : reply.more();
     }
     outgoing_.append(buffer->view().substr(sent));
     return true;

@@ -15,8 +15,6 @@ namespace {
 
 // As much as the kernel allows to users by default (pipe(7), pipe-max-size); a piece of a reply is smaller.
 constexpr int pipe_room = 1 << 20;
-// Where the kernel gives a huge page, lending is one look-up and the copies in and out miss no TLB.
-constexpr std::size_t huge_page = std::size_t{1} << 21U;
 
 bool is_unix_stream(int socket) {
     int domain = 0;
@@ -26,43 +24,33 @@ bool is_unix_stream(int socket) {
 
 }  // namespace
 
-Lender::Pages Lender::Pages::map(std::size_t room) {
-    Pages pages{.size = room + 2 * huge_page, .room = (room + huge_page - 1) / huge_page * huge_page};
-    pages.mapped = ::mmap(nullptr, pages.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (pages.mapped == MAP_FAILED) return {};
-    const auto behind = reinterpret_cast<std::uintptr_t>(pages.mapped) % huge_page;
-    pages.first = static_cast<char*>(pages.mapped) + (behind == 0 ? 0 : huge_page - behind);
-    ::madvise(pages.first, pages.room, MADV_HUGEPAGE);
-    return pages;
-}
-
 std::unique_ptr<Lender> Lender::create(int socket, std::size_t room) {
     if (!is_unix_stream(socket)) return nullptr;
     std::array<int, 2> pipe{};
     if (::pipe2(pipe.data(), O_CLOEXEC | O_NONBLOCK) != 0) return nullptr;
     ::fcntl(pipe[1], F_SETPIPE_SZ, pipe_room);
-    const auto pages = Pages::map(room);
-    if (pages.mapped == nullptr) {
+    void* const pages = ::mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) {
         for (const int end : pipe) ::close(end);
         return nullptr;
     }
-    return std::unique_ptr<Lender>{new Lender(socket, pipe, pages)};
+    return std::unique_ptr<Lender>{new Lender(socket, pipe, static_cast<char*>(pages), room)};
 }
 
-Lender::Lender(int socket, std::array<int, 2> pipe, Pages pages)
-    : socket_(socket), pipe_(pipe), pages_(pages), buffer_(pages.first, pages.room) {}
+Lender::Lender(int socket, std::array<int, 2> pipe, char* pages, std::size_t room)
+    : socket_(socket), pipe_(pipe), pages_(pages), room_(room), buffer_(pages, room) {}
 
 // Whoever has the pages keeps them: nothing is written to them any more.
 Lender::~Lender() {
     for (const int end : pipe_) ::close(end);
-    ::munmap(pages_.mapped, pages_.size);
+    ::munmap(pages_, room_);
 }
 
 // What a unix socket has sent counts until it was read (unix_outq_len(), net/unix/af_unix.c).
 rsp::WireBuffer* Lender::take() {
     int unread = 0;
     if (::ioctl(socket_, SIOCOUTQ, &unread) != 0 || unread != 0) return nullptr;
-    buffer_ = rsp::WireBuffer{pages_.first, pages_.room};
+    buffer_ = rsp::WireBuffer{pages_, room_};
     return &buffer_;
 }
 

@@ -27,20 +27,13 @@ public:
     std::size_t lend(std::string_view bytes);
 
 private:
-    struct Pages {
-        void* mapped = nullptr;
-        std::size_t size = 0;  // of all that is mapped
-        char* first = nullptr;
-        std::size_t room = 0;
-
-        static Pages map(std::size_t room);
-    };
-    Lender(int socket, std::array<int, 2> pipe, Pages pages);
+    Lender(int socket, std::array<int, 2> pipe, char* pages, std::size_t room);
     std::size_t pass_on(std::size_t count);
 
     int socket_;
     std::array<int, 2> pipe_;
-    Pages pages_;
+    char* pages_;
+    std::size_t room_;
     rsp::WireBuffer buffer_;
 };
 

@@ -21,11 +21,11 @@ struct Reply {
     Kind kind = Kind::packet;
     std::string payload;  // unescaped; empty is the "unknown packet" reply
     struct Piece {
-        std::string_view bytes;  // good until the next but one is asked for; may be empty
+        std::string_view bytes;  // good until the next piece; may be empty
         bool last = true;        // not to be asked again
     };
-    // The rest of the payload where it is long. To be asked before the session is asked anything else, from
-    // any thread. The client reads the first pieces while the others are made.
+    // The rest of the payload where it is long. To be asked before the session is asked anything else. The
+    // client reads the first pieces while the others are made.
     std::function<Piece()> more;
     std::vector<std::string> before;  // packets to send first: O console output
     bool binary = false;              // memory as it is, in which runs are not looked for

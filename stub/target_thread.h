@@ -36,15 +36,6 @@ public:
         });
     }
 
-    // The same for callers that have something else to do first. `job` is done before the future is gone.
-    template <class Job>
-    auto start(Job job) {
-        std::packaged_task<std::invoke_result_t<Job&>()> task{std::move(job)};
-        auto result = task.get_future();
-        asio::post(context_, [task = std::move(task)]() mutable { task(); });
-        return result;
-    }
-
     // The same for callers that have nothing else to do: blocks.
     template <class Job>
     std::invoke_result_t<Job&> call(Job job) {

@@ -102,11 +102,12 @@ std::uint64_t FunctionWriter::write_list(const ArgumentRegisters& registers, std
     loclists_.u8(list_offset_pair);
     loclists_.uleb(offset_in_unit);
     loclists_.uleb(offset_in_unit + entry);
-    const bool pieces = registers.count == 2;
-    loclists_.uleb(pieces ? 6 : 1);
+    loclists_.uleb(3U * registers.count);
     for (std::uint8_t part = 0; part < registers.count; ++part) {
         loclists_.u8(op_reg0 + std::uint64_t{registers.number.at(part)});
-        if (!pieces) continue;
+        // One piece, too: for a register alone gdb looks into the caller's frame for what the argument was,
+        // in each thread that it lists (dwarf2/loc.c, value_of_dwarf_reg_entry_block), and reads the stack
+        // for that.
         loclists_.u8(op_piece);
         loclists_.uleb(8);
     }

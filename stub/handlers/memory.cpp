@@ -39,44 +39,40 @@ Result<std::size_t> read_some(Session& session, std::uint64_t address, MutableBy
 class MemoryPieces {
 public:
     MemoryPieces(Session& session, std::uint64_t address, std::size_t length, bool hex)
-        : session_(&session), address_(address), left_(length), hex_(hex), room_(next_size() + copy_page) {}
+        : session_(&session),
+          address_(address),
+          left_(length),
+          hex_(hex),
+          bytes_(std::make_unique_for_overwrite<std::byte[]>(next_size() + copy_page)) {}
 
     Result<std::string_view> next() {
         if (left_ == 0) return std::string_view{};
-        std::swap(buffer_, other_);
-        if (buffer_.bytes == nullptr) buffer_.bytes = std::make_unique_for_overwrite<std::byte[]>(room_);
         const std::size_t want = next_size();
-        std::byte* const bytes = buffer_.bytes.get() + offset_of_next();
+        std::byte* const bytes = bytes_.get() + offset_of_next();
         const std::size_t count = TRY(read_some(*session_, address_, MutableBytes{bytes, want}));
         address_ += count;
         left_ = count < want ? 0 : left_ - count;
         if (!hex_) return std::string_view{reinterpret_cast<const char*>(bytes), count};
-        buffer_.digits.clear();
-        rsp::append_hex(buffer_.digits, ConstBytes{bytes, count});
-        return std::string_view{buffer_.digits};
+        digits_.clear();
+        rsp::append_hex(digits_, ConstBytes{bytes, count});
+        return std::string_view{digits_};
     }
     [[nodiscard]] bool at_end() const { return left_ == 0; }
 
 private:
-    struct Buffer {
-        std::unique_ptr<std::byte[]> bytes;
-        std::string digits;
-    };
-
     [[nodiscard]] std::size_t next_size() const {
         return std::min(left_, std::clamp(left_ / 2, smallest_piece, largest_piece));
     }
     [[nodiscard]] std::size_t offset_of_next() const {
-        return (address_ + copy_distance - reinterpret_cast<std::uintptr_t>(buffer_.bytes.get())) % copy_page;
+        return (address_ + copy_distance - reinterpret_cast<std::uintptr_t>(bytes_.get())) % copy_page;
     }
 
     Session* session_;
     std::uint64_t address_;
     std::size_t left_;
     bool hex_;
-    std::size_t room_;  // for the first piece, the largest, wherever it begins
-    Buffer buffer_;
-    Buffer other_;  // of the piece before, which may still be in use
+    std::unique_ptr<std::byte[]> bytes_;  // for the first piece, the largest, wherever it begins
+    std::string digits_;
 };
 
 // Whether memory can be read at all is known before anything is sent.

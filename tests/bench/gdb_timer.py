@@ -1,6 +1,7 @@
 """Sourced inside gdb: runs the commands of a plan, writes when each began and ended and how many packets it took.
 
-The plan is JSON in the environment: commands, answer (a path), wire (the path of gdb's own remotelogfile, or null)."""
+The plan is JSON in the environment: commands, answer (a path), wire (null, or the path of gdb's own remotelogfile or of a
+server's --record: gdb's has each byte in it, and a symbol file takes minutes to write there)."""
 import json
 import os
 import time
@@ -11,11 +12,11 @@ plan = json.loads(os.environ['EXOGDB_BENCH_PLAN'])
 
 
 def packets() -> int:
-    """Sent so far. Each starts with a '$', which occurs in none: it is escaped (GDB manual, "Overview")."""
+    """Sent so far. In gdb's log each starts with a '$', which occurs in none: it is escaped (GDB manual, "Overview")."""
     if not plan['wire'] or not os.path.exists(plan['wire']):  # gdb makes it when it connects
         return 0
     with open(plan['wire'], errors='replace') as log:
-        return sum(line.count('$') for line in log if line.startswith('w '))
+        return sum(line.count('$') if line.startswith('w ') else line.startswith('-> ') for line in log)
 
 
 rows = []

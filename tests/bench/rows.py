@@ -1,6 +1,8 @@
 """The rows of the table. Each takes its two figures next to each other in every round, so that a machine that is
 busy with something else slows both."""
+import contextlib
 import subprocess
+import tempfile
 import time
 
 from harness import gdb, server
@@ -108,17 +110,17 @@ class SpinningGuest:
         self.table['noise'].add(1 / after, 1 / before)
         return used
 
-    def counts(self, serving: server.Server) -> list:
-        """Rows of (what, exogdb, peer): packets and system calls."""
-        def packets(socket):
-            return measure.gdb_commands(f'target remote {socket}', 'info threads', 'info threads', 'stepi', 'stepi',
-                                        count_packets=True)
+    def packets(self) -> list:
+        """Rows of (what, exogdb, peer): of gdb."""
+        def counted(socket, **how):
+            return measure.gdb_commands(f'target remote {socket}', 'info threads', 'info threads', 'stepi', 'stepi', **how)
         names = ('connect', 'first `info threads`', '`info threads` again', 'first `stepi`', '`stepi` again')
-        ours, peers = packets(serving.socket), packets(self.stub)
+        with recording(self.guest.target) as (serving, record):
+            ours = counted(serving.socket, record=record)
+        peers = counted(self.stub, count_packets=True)
         time.sleep(SETTLE)
-        rows = [(f"gdb's packets: {name}", str(mine.packets), str(theirs.packets))
+        return [(f"gdb's packets: {name}", str(mine.packets), str(theirs.packets))
                 for name, mine, theirs in zip(names, ours, peers)]
-        return rows + [self.calls(serving)]
 
     def calls(self, serving: server.Server) -> tuple:
         what = "server's system calls for each 8-byte `m`"
@@ -131,6 +133,15 @@ class SpinningGuest:
         except (MissingPrerequisite, subprocess.TimeoutExpired) as error:
             return (what, f'not counted: {error}', '–')
         return (what, f'{(with_many - with_few) / (many - few):.1f}', '–')
+
+
+@contextlib.contextmanager
+def recording(target, **options):
+    """A server and the path of its record."""
+    with tempfile.TemporaryDirectory(prefix='exogdb-bench-') as folder:
+        record = f'{folder}/record'
+        with server.Server(target, '--record', record, **options) as serving:
+            yield serving, record
 
 
 def settled_count(guest, limit: float = 60) -> int:
@@ -181,12 +192,11 @@ class ThreadsGuest:
             series.add(ours[index].seconds, peers[index].seconds)
         self.both.add(*(rows[0].seconds + rows[1].seconds for rows in (ours, peers)))
 
-    def counts(self, pid: int) -> list:
+    def packets(self, pid: int) -> list:
         names = ('connect', 'first `info threads`', '`info threads` again')
-        try:
-            ours, peers = self.commands(self.address, count_packets=True), self.peers(pid, count_packets=True)
-        except subprocess.TimeoutExpired as error:  # gdb writes all that it reads, symbols as well, into a log
-            return [(f"gdb's packets, {self.count:,} tasks", f'not counted: {error.timeout:.0f} s were not enough', '–')]
+        with recording(self.guest.target, listen=self.address) as (_, record):
+            ours = self.commands(self.address, record=record)
+        peers = self.peers(pid, count_packets=True)
         return [(f"gdb's packets, {self.count:,} tasks: {name}", str(mine.packets), f'{theirs.packets} (gdbserver)')
                 for name, mine, theirs in zip(names, ours, peers)]
 

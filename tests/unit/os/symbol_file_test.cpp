@@ -169,14 +169,14 @@ TEST_CASE("symbol file: arguments are in registers at the entry of a function") 
     const auto parameters = file.dwarf->children(file.get(Tag::subprogram, "open_file"));
     REQUIRE(parameters.size() == 5);
     // From the beginning of the unit, which is this function, over 5 bytes and the next instruction's first.
-    CHECK(file.list(*parameters[0]) == std::vector<int>{4, 0, 6, 1, 0x55});  // rdi
+    CHECK(file.list(*parameters[0]) == std::vector<int>{4, 0, 6, 3, 0x55, 0x93, 8});  // rdi
     CHECK(file.list(*parameters[1]) ==
-          std::vector<int>{4, 0, 6, 6, 0x54, 0x93, 8, 0x51, 0x93, 8});       // rsi, rdx
-    CHECK_FALSE(parameters[2]->has(Attribute::location));                    // 24 bytes are in memory
-    CHECK(file.list(*parameters[3]) == std::vector<int>{4, 0, 6, 1, 0x52});  // rcx
+          std::vector<int>{4, 0, 6, 6, 0x54, 0x93, 8, 0x51, 0x93, 8});  // rsi, rdx
+    CHECK_FALSE(parameters[2]->has(Attribute::location));               // 24 bytes are in memory
+    CHECK(file.list(*parameters[3]) == std::vector<int>{4, 0, 6, 3, 0x52, 0x93, 8});  // rcx
     CHECK(parameters[4]->tag == Tag::unspecified_parameters);
     const auto* fd = file.dwarf->children(file.get(Tag::subprogram, "close_file")).at(0);
-    CHECK(file.list(*fd) == std::vector<int>{4, 0x30, 0x31, 1, 0x55});
+    CHECK(file.list(*fd) == std::vector<int>{4, 0x30, 0x31, 3, 0x55, 0x93, 8});
     const auto lists = file.elf->content(".debug_loclists");
     CHECK(static_cast<std::size_t>(lists[0]) == lists.size() - 4);
 }
