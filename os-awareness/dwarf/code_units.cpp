@@ -102,7 +102,7 @@ std::uint64_t FunctionWriter::write_list(const ArgumentRegisters& registers, std
     loclists_.u8(list_offset_pair);
     loclists_.uleb(offset_in_unit);
     loclists_.uleb(offset_in_unit + entry);
-    loclists_.uleb(3U * registers.count);
+    loclists_.uleb(std::uint64_t{3} * registers.count);
     for (std::uint8_t part = 0; part < registers.count; ++part) {
         loclists_.u8(op_reg0 + std::uint64_t{registers.number.at(part)});
         // One piece, too: for a register alone gdb looks into the caller's frame for what the argument was,
