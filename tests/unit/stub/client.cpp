@@ -240,7 +240,7 @@ BOTH_WAYS("a guest that is gone ends the session, with its last word sent") {
     CHECK(d.guest_gone);
 }
 
-BOTH_WAYS("a guest whose end comes out by a packet ends the session, too") {
+BOTH_WAYS("a guest whose end comes out by a packet ends the session at the next resume") {
     Debugged d{T::value};
     d.start_without_acks();
     SUBCASE("a resume") {
@@ -252,6 +252,11 @@ BOTH_WAYS("a guest whose end comes out by a packet ends the session, too") {
         d.in_between([&] { d.fake.target->fail("insert", {Errc::target_gone, "gone"}); });
         d.send(packet("Z0,1000,1"));
         CHECK(d.receive_packet().starts_with('E'));
+        SUBCASE("that it resumes after") {
+            d.send(packet("vCont;c"));
+            CHECK(d.receive_packet().starts_with('W'));
+        }
+        SUBCASE("that it leaves after") { d.hang_up(); }
     }
     d.wait_for_end();
     CHECK(d.guest_gone);
