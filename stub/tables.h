@@ -19,8 +19,8 @@ std::string info_text(Machine& machine);
 
 // As the kernel writes it: "schedule+0x2d", "fat_fill_super+0x10 [fat]".
 std::string place_text(const os::Place& place);
-// One line a frame: "#1  0xffffffff81234567 schedule+0x2d"; a line more where it breaks off.
 using Locate = std::function<std::optional<os::Place>(VirtualAddress)>;
+// One line a frame: "#1  0xffffffff81234567 schedule+0x2d"; a line more where it breaks off.
 std::string backtrace_text(const os::Backtrace& trace, const Locate& locate);
 
 // A kernel thread's in brackets, as ps prints it.

@@ -6,7 +6,7 @@
 #include "fuzz.h"
 #include "os-awareness/linux/module_code.h"
 #include "os-awareness/linux/module_symbols.h"
-#include "tests/support/btf_writer.h"
+#include "tear_up.h"
 #include "tests/support/module_builder.h"
 
 namespace {
@@ -17,7 +17,7 @@ using namespace exo::test;
 constexpr std::size_t orc_rows = 7;
 
 struct Modules : ModuleGuest {
-    std::vector<VirtualAddress> places;  // what is changed, and what pointers are changed to
+    std::vector<std::uint64_t> places;  // what is changed, and what pointers are changed to
 
     Modules() {
         const auto loop = add("loop", 0xffff'ffff'c030'0000);
@@ -35,35 +35,12 @@ struct Modules : ModuleGuest {
             m.orc_entries = raw(entries);
             m.num_orcs = orc_rows;
         });
-        places = {tun,       loop,       head,   btf_head, at.entries, at.names,
-                  at.tables, at.letters, at.btf, at.blob,  ips,        entries};
-    }
-};
-
-struct Change {
-    VirtualAddress at;
-    std::uint64_t before;
-};
-
-std::vector<Change> tear_up(Modules& modules, fuzz::Input& input) {
-    std::vector<Change> changes;
-    while (!input.rest().empty() && changes.size() < 64) {
-        const auto place = modules.places[input.byte() % modules.places.size()];
-        const auto at = place + input.byte() / 4 * 4;
-        const auto kind = input.byte();
-        const auto target = modules.places[input.byte() % modules.places.size()];
-        auto value = modules.get<std::uint64_t>(at);
-        changes.push_back({at, value});
-        switch (kind % 4) {
-            case 0: value = input.number(8); break;
-            case 1: value = raw(target) + input.byte(); break;
-            case 2: value ^= std::uint64_t{1} << input.byte() % 64; break;
-            case 3: value = (value & ~std::uint64_t{0xffffffff}) | input.number(4); break;
+        for (const auto place : {tun, loop, head, btf_head, at.entries, at.names, at.tables, at.letters,
+                                 at.btf, at.blob, ips, entries}) {
+            places.push_back(raw(place));
         }
-        modules.guest.put(at, value);
     }
-    return changes;
-}
+};
 
 void look_at(Modules& guest, const os::Module& module, os::ModuleList& list, os::ModuleCode& code) {
     const auto bad = [](char c) { return c == '/' || c == '<' || c == '&' || c == '\0'; };
@@ -87,13 +64,12 @@ void look_at(Modules& guest, const os::Module& module, os::ModuleList& list, os:
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     static Modules guest;
     fuzz::Input input{data, size};
-    const auto changes = tear_up(guest, input);
+    const fuzz::TearUp torn{guest.guest, guest.places, input};
     os::ModuleList list{guest.image, &guest.btf};
     os::ModuleCode code{guest.image, list};
     const auto found = list.read();
     for (const auto& module : found.modules) look_at(guest, module, list, code);
     (void)code.find("tun_chr_open");
-    for (auto it = changes.rbegin(); it != changes.rend(); ++it) guest.guest.put(it->at, it->before);
-    fuzz::require(!changes.empty() || (found.modules.size() == 2 && found.problems.empty()));
+    fuzz::require(torn.changed() || (found.modules.size() == 2 && found.problems.empty()));
     return 0;
 }

@@ -6,6 +6,7 @@
 
 #include "fuzz.h"
 #include "os-awareness/linux/linux.h"
+#include "tear_up.h"
 #include "tests/support/task_builder.h"
 
 namespace {
@@ -45,37 +46,12 @@ struct Guest {
     }
 };
 
-struct Change {
-    VirtualAddress at;
-    std::uint64_t before;
-};
-
-std::vector<Change> tear_up(Guest& guest, fuzz::Input& input) {
-    std::vector<Change> changes;
-    while (!input.rest().empty() && changes.size() < 64) {
-        const auto place = guest.places[input.byte() % guest.places.size()];
-        const VirtualAddress at{place + (input.number(2) % 1024) / 8 * 8};
-        const auto kind = input.byte();
-        const auto target = guest.places[input.byte() % guest.places.size()];
-        auto value = guest.tasks.get<std::uint64_t>(raw(at));
-        changes.push_back({at, value});
-        switch (kind % 4) {
-            case 0: value = input.number(8); break;
-            case 1: value = target + input.number(2) % 1024; break;
-            case 2: value ^= std::uint64_t{1} << input.byte() % 64; break;
-            case 3: value = (value & ~std::uint64_t{0xffffffff}) | input.number(4); break;
-        }
-        guest.builder.put(at, value);
-    }
-    return changes;
-}
-
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     static Guest guest;
     fuzz::Input input{data, size};
-    const auto changes = tear_up(guest, input);
+    const fuzz::TearUp torn{guest.builder, guest.places, input};
     const auto refreshed = guest.os->refresh(guest.vcpus);
     std::set<std::uint64_t> addresses;
     std::set<VcpuId> vcpus;
@@ -87,8 +63,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         if (const auto space = guest.os->task_space(task))
             (void)(*space)->translate(VirtualAddress{0x400000});
     }
-    for (auto it = changes.rbegin(); it != changes.rend(); ++it) guest.builder.put(it->at, it->before);
-    if (!changes.empty()) return 0;
+    if (torn.changed()) return 0;
     fuzz::require(refreshed && addresses.size() == 24 && vcpus.size() == 2 && guest.os->problems().empty());
     return 0;
 }

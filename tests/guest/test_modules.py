@@ -50,10 +50,7 @@ class Modules(case.GuestCase):
 
     def test_a_breakpoint_by_name_and_the_way_there(self):
         with gdb.Session(self.serve().socket) as session:
-            session.console('break tun_chr_open')
-            self.guest.channel.send('open /dev/net/tun')
-            session.resume()
-            self.assertEqual(gdb.stop_reason(session.wait_stop()), 'breakpoint-hit')
+            self.run_into(session, 'tun_chr_open', 'open /dev/net/tun')
             stack = session.console('bt')
             names = FRAME.findall(stack)
             self.assertEqual(names[0], 'tun_chr_open', stack)

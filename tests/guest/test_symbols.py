@@ -205,10 +205,7 @@ result = [rows, one, per_cpu, errors]
     def test_a_breakpoint_by_name_and_what_led_there(self):
         """And on, in the same task, across its sleep."""
         with gdb.Session(self.serve().socket) as session:
-            session.console('break hrtimer_nanosleep')
-            self.guest.channel.send('run /bin/busybox sleep 1')
-            session.resume()
-            self.assertEqual(gdb.stop_reason(session.wait_stop()), 'breakpoint-hit')
+            self.run_into(session, 'hrtimer_nanosleep', 'run /bin/busybox sleep 1')
             task = session.console('thread')
             stack = session.console('bt')
             names = [frame.group(2) for frame in map(FRAME.match, stack.splitlines()) if frame]
@@ -227,10 +224,7 @@ result = [rows, one, per_cpu, errors]
 
     def test_a_system_call_stepped_and_finished(self):
         with gdb.Session(self.serve().socket) as session:
-            session.console('break do_sys_openat2')
-            self.guest.channel.send('open /dev/null')
-            session.resume()
-            self.assertEqual(gdb.stop_reason(session.wait_stop()), 'breakpoint-hit')
+            self.run_into(session, 'do_sys_openat2', 'open /dev/null')
             self.assertRegex(session.console('info args'), r'(?s)dfd = .*filename = .*how = ')
             self.assertRegex(session.console('ptype filename'), r'type = const char \*')
             session.console('delete')

@@ -3,7 +3,7 @@ import os
 import sys
 import unittest
 
-from . import kernels, processes, server
+from . import gdb, kernels, processes, server
 from .domain import Domain
 from .errors import MissingPrerequisite
 from .guest import Config
@@ -51,6 +51,13 @@ class GuestCase(unittest.TestCase):
         self.addCleanup(serving.stop)
         self.addCleanup(self._show_log, serving)
         return serving
+
+    def run_into(self, session, function: str, command: str):
+        """The guest runs to a breakpoint on `function`, on its way to do what `command` of its channel asks."""
+        session.console(f'break {function}')
+        self.guest.channel.send(command)
+        session.resume()
+        self.assertEqual(gdb.stop_reason(session.wait_stop()), 'breakpoint-hit')
 
     def _show_log(self, serving):
         # Not _outcome.success, which is of the part that runs now: of this clean-up.
