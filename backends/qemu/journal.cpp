@@ -14,7 +14,7 @@
 #include <memory>
 #include <thread>
 
-#include "backends/qemu/process.h"
+#include "backends/host/process.h"
 
 namespace exo::qemu {
 namespace json = boost::json;

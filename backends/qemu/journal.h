@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "backends/api/result.h"
-#include "backends/qemu/file_descriptor.h"
+#include "backends/host/file_descriptor.h"
 
 namespace exo::qemu {
 

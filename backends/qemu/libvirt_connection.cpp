@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <mutex>
 
-#include "backends/qemu/process.h"
+#include "backends/host/process.h"
 
 namespace exo::qemu {
 namespace {

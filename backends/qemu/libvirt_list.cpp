@@ -3,7 +3,7 @@
 
 #include "backends/qemu/discovery.h"
 #include "backends/qemu/libvirt_connection.h"
-#include "backends/qemu/process.h"
+#include "backends/host/process.h"
 
 namespace exo::qemu {
 namespace {

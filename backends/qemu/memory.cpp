@@ -7,7 +7,7 @@
 #include <climits>
 #include <cstring>
 
-#include "backends/qemu/shared_file.h"
+#include "backends/host/shared_file.h"
 
 namespace exo::qemu {
 namespace {

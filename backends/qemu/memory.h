@@ -13,6 +13,10 @@
 #include "backends/qemu/monitor.h"
 #include "backends/qemu/unix_socket.h"
 
+namespace exo {
+class SharedFile;
+}
+
 namespace exo::qemu {
 
 // Writes that QEMU itself carries out, so that translated code and the dirty log of a migration hear of them.
@@ -23,8 +27,6 @@ public:
     virtual Result<void> write_physical(PhysicalAddress address, ConstBytes in) = 0;
 };
 
-// A file (memfd, hugetlbfs, tmpfs, …) that QEMU has mapped shared as guest RAM.
-class SharedFile;
 
 class GuestMemory final : public PhysicalMemory {
 public:

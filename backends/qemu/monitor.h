@@ -12,7 +12,7 @@
 #include <string_view>
 
 #include "backends/api/result.h"
-#include "backends/qemu/process.h"
+#include "backends/host/process.h"
 
 namespace exo::qemu {
 

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "backends/api/result.h"
-#include "backends/qemu/file_descriptor.h"
+#include "backends/host/file_descriptor.h"
 
 namespace exo::qemu {
 

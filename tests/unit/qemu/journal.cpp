@@ -3,8 +3,9 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
-#include "backends/qemu/process.h"
+#include "backends/host/process.h"
 
+using namespace exo;
 using namespace exo::qemu;
 
 TEST_CASE("journal: what is written is read") {

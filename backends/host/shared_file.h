@@ -1,4 +1,4 @@
-// A file that QEMU has mapped shared as guest RAM, opened a second time.
+// A file that a VMM has mapped shared as guest RAM, opened a second time.
 #pragma once
 
 #include <cstdint>
@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "backends/api/memory.h"
-#include "backends/qemu/process.h"
+#include "backends/host/process.h"
 
-namespace exo::qemu {
+namespace exo {
 
 class SharedFile {
 public:
@@ -33,4 +33,4 @@ private:
     const std::byte* map_ = nullptr;
 };
 
-}  // namespace exo::qemu
+}  // namespace exo

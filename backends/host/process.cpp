@@ -1,4 +1,4 @@
-#include "backends/qemu/process.h"
+#include "backends/host/process.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 #include <cstring>
 #include <memory>
 
-namespace exo::qemu {
+namespace exo {
 namespace {
 
 std::string proc_path(pid_t pid, std::string_view file) {
@@ -149,4 +149,4 @@ std::vector<Mapping> parse_maps(std::string_view text) {
     return mappings;
 }
 
-}  // namespace exo::qemu
+}  // namespace exo

@@ -1,4 +1,4 @@
-#include "backends/qemu/shared_file.h"
+#include "backends/host/shared_file.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 #include <cstring>
 #include <string>
 
-namespace exo::qemu {
+namespace exo {
 namespace {
 
 // A reader of the mapping allocates the pages that the guest never touched; pread() does not. So the mapping
@@ -109,4 +109,4 @@ ssize_t SharedFile::write(std::uint64_t offset, ConstBytes in) const {
     return ::pwrite(file_.get(), in.data(), length, static_cast<off_t>(offset));
 }
 
-}  // namespace exo::qemu
+}  // namespace exo

@@ -1,4 +1,4 @@
-// QEMU's host process, as /proc tells it.
+// A VMM's process, as /proc tells it.
 #pragma once
 
 #include <sys/types.h>
@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "backends/api/result.h"
-#include "backends/qemu/file_descriptor.h"
+#include "backends/host/file_descriptor.h"
 
-namespace exo::qemu {
+namespace exo {
 
 // Held by a pidfd, so that a pid that is used again is never taken for it.
 class Process {
@@ -57,4 +57,4 @@ struct Mapping {
 };
 std::vector<Mapping> parse_maps(std::string_view text);
 
-}  // namespace exo::qemu
+}  // namespace exo

@@ -1,11 +1,10 @@
-#include "backends/qemu/process.h"
+#include "backends/host/process.h"
 
 #include <doctest/doctest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 using namespace exo;
-using namespace exo::qemu;
 
 TEST_CASE("parse_maps") {
     const auto maps = parse_maps(

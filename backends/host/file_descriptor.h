@@ -5,7 +5,7 @@
 
 #include <utility>
 
-namespace exo::qemu {
+namespace exo {
 
 class FileDescriptor {
 public:
@@ -28,4 +28,4 @@ private:
     int fd_ = -1;
 };
 
-}  // namespace exo::qemu
+}  // namespace exo
