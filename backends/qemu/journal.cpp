@@ -1,18 +1,7 @@
 #include "backends/qemu/journal.h"
 
-#include <dirent.h>
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
-#include <cerrno>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <thread>
 
 #include "backends/host/process.h"
 
@@ -21,25 +10,8 @@ namespace json = boost::json;
 namespace {
 
 constexpr std::string_view prefix = "qemu-";
-constexpr std::string_view suffix = ".json";
 
-std::string file_name(pid_t qemu_pid) {
-    return std::string{prefix} + std::to_string(qemu_pid) + std::string{suffix};
-}
-
-bool same_process(pid_t pid, std::uint64_t start) {
-    const auto state = status_field(pid, "State");
-    return state && !state->starts_with('Z') && !state->starts_with('X') && start_time_of(pid) == start;
-}
-
-constexpr std::chrono::milliseconds lock_interval{10};
-
-// Whether `file` is still what `path` names: a journal is replaced as a whole.
-bool is_at(const FileDescriptor& file, const std::string& path) {
-    struct stat ours{}, there{};
-    return ::fstat(file.get(), &ours) == 0 && ::lstat(path.c_str(), &there) == 0 &&
-           ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
-}
+std::string file_name(pid_t qemu_pid) { return std::string{prefix} + std::to_string(qemu_pid) + ".json"; }
 
 std::string text_member(const json::object& object, std::string_view name) {
     const auto* value = object.if_contains(name);
@@ -53,42 +25,10 @@ std::uint64_t number_member(const json::object& object, std::string_view name) {
     return error ? 0 : number;
 }
 
-Result<void> write_file(const std::string& path, const std::string& text) {
-    const auto failure = [&] { return fail(Errc::backend, "journal " + path + ": " + std::strerror(errno)); };
-    const FileDescriptor file{
-        ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600)};
-    if (!file.valid()) return failure();
-    std::string_view rest = text;
-    while (!rest.empty()) {
-        const auto count = ::write(file.get(), rest.data(), rest.size());
-        if (count < 0 && errno == EINTR) continue;
-        if (count < 0) return failure();
-        rest.remove_prefix(static_cast<std::size_t>(count));
-    }
-    return {};
-}
-
 }  // namespace
 
 bool JournalEntry::owner_alive() const { return same_process(owner_pid, owner_start); }
 bool JournalEntry::qemu_alive() const { return same_process(qemu_pid, qemu_start); }
-
-Result<std::string> runtime_directory() {
-    std::string path;
-    if (::geteuid() == 0)
-        path = "/run/exogdb";
-    else if (const char* runtime = std::getenv("XDG_RUNTIME_DIR"); runtime != nullptr && *runtime == '/')
-        path = std::string{runtime} + "/exogdb";
-    else
-        path = "/tmp/exogdb-" + std::to_string(::geteuid());
-    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
-        return fail(Errc::denied, "directory " + path + ": " + std::strerror(errno));
-    struct stat status{};
-    if (::lstat(path.c_str(), &status) != 0 || !S_ISDIR(status.st_mode) || status.st_uid != ::geteuid() ||
-        (status.st_mode & 0077) != 0)
-        return fail(Errc::denied, path + " is not a directory of this user with mode 0700; remove it");
-    return path;
-}
 
 std::string to_text(const JournalEntry& entry) {
     json::array patches;
@@ -137,56 +77,29 @@ Result<JournalEntry> parse_journal(const std::string& text) {
     return entry;
 }
 
-// Renamed into place: a reader sees a whole file or none.
 Result<void> write_journal(const JournalEntry& entry) {
-    const auto directory = TRY(runtime_directory());
-    const auto path = directory + "/" + file_name(entry.qemu_pid);
-    const auto draft = path + "." + std::to_string(::getpid());
-    CHECK_OK(write_file(draft, to_text(entry)));
-    if (::rename(draft.c_str(), path.c_str()) == 0) return {};
-    auto error = fail(Errc::backend, "journal " + path + ": " + std::strerror(errno));
-    ::unlink(draft.c_str());
-    return error;
+    return write_runtime_file(file_name(entry.qemu_pid), to_text(entry));
 }
 
 std::vector<JournalEntry> read_journals(std::vector<std::string>* broken) {
     std::vector<JournalEntry> entries;
-    const auto directory = runtime_directory();
-    if (!directory) return entries;
-    const std::unique_ptr<DIR, int (*)(DIR*)> files{::opendir(directory->c_str()), &::closedir};
-    while (const dirent* file = files ? ::readdir(files.get()) : nullptr) {
-        const std::string_view name = file->d_name;
-        if (!name.starts_with(prefix) || !name.ends_with(suffix)) continue;
-        const auto path = *directory + "/" + std::string{name};
-        if (auto entry = parse_journal(read_proc_file(path)))
+    for (const auto& file : read_runtime_files(prefix)) {
+        if (auto entry = parse_journal(file.text))
             entries.push_back(std::move(*entry));
         else if (broken != nullptr)
-            broken->push_back(path);
+            broken->push_back(file.path);
     }
     return entries;
 }
 
-void remove_journal(pid_t qemu_pid) {
-    if (const auto directory = runtime_directory())
-        ::unlink((*directory + "/" + file_name(qemu_pid)).c_str());
-}
+void remove_journal(pid_t qemu_pid) { remove_runtime_file(file_name(qemu_pid)); }
 
 Result<FileDescriptor> lock_journal(const JournalEntry& entry, std::chrono::milliseconds limit) {
-    const auto path = TRY(runtime_directory()) + "/" + file_name(entry.qemu_pid);
-    const auto deadline = std::chrono::steady_clock::now() + limit;
-    for (;;) {
-        FileDescriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)};
-        if (!file.valid() && errno == ENOENT) return FileDescriptor{};
-        if (!file.valid()) return fail(Errc::backend, "journal " + path + ": " + std::strerror(errno));
-        if (::flock(file.get(), LOCK_EX | LOCK_NB) == 0 && is_at(file, path)) {
-            const auto now = TRY(parse_journal(read_proc_file(path)));
-            const bool same = now.owner_pid == entry.owner_pid && now.owner_start == entry.owner_start;
-            return same ? std::move(file) : FileDescriptor{};
-        }
-        if (std::chrono::steady_clock::now() > deadline)
-            return fail(Errc::busy, "another exogdb has been restoring this guest for a while; try again");
-        std::this_thread::sleep_for(lock_interval);
-    }
+    const auto is_meant = [&](const std::string& text) -> Result<bool> {
+        const auto now = TRY(parse_journal(text));
+        return now.owner_pid == entry.owner_pid && now.owner_start == entry.owner_start;
+    };
+    return lock_runtime_file(file_name(entry.qemu_pid), is_meant, limit);
 }
 
 }  // namespace exo::qemu

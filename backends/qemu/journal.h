@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "backends/api/result.h"
-#include "backends/host/file_descriptor.h"
+#include "backends/host/runtime_file.h"
 
 namespace exo::qemu {
 
@@ -38,10 +38,6 @@ struct JournalEntry {
     [[nodiscard]] bool owner_alive() const;
     [[nodiscard]] bool qemu_alive() const;
 };
-
-// /run/exogdb for root, $XDG_RUNTIME_DIR/exogdb or /tmp/exogdb-UID for others; made if it is missing, with
-// mode 0700. denied if it belongs to somebody else.
-Result<std::string> runtime_directory();
 
 Result<void> write_journal(const JournalEntry& entry);
 // All that are there; what cannot be read or makes no sense is left out and its path put into `broken`.
