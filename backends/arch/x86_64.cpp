@@ -212,10 +212,14 @@ std::optional<PagingMode> paging_mode(const RegisterSet& state) {
     const auto control4 = state.get(cr4);
     const auto extended = state.get(efer);
     if (!control0 || !control4 || !extended) return std::nullopt;
-    if ((*control0 & cr0_pg) == 0) return PagingMode::none;
-    if ((*control4 & cr4_pae) == 0) return PagingMode::bits32;
-    if ((*extended & efer_lma) == 0) return PagingMode::pae;
-    return (*control4 & cr4_la57) != 0 ? PagingMode::levels5 : PagingMode::levels4;
+    return paging_mode(*control0, *control4, *extended);
+}
+
+PagingMode paging_mode(std::uint64_t control0, std::uint64_t control4, std::uint64_t extended) {
+    if ((control0 & cr0_pg) == 0) return PagingMode::none;
+    if ((control4 & cr4_pae) == 0) return PagingMode::bits32;
+    if ((extended & efer_lma) == 0) return PagingMode::pae;
+    return (control4 & cr4_la57) != 0 ? PagingMode::levels5 : PagingMode::levels4;
 }
 
 }  // namespace exo::x86

@@ -37,5 +37,6 @@ enum class PagingMode : std::uint8_t { none, bits32, pae, levels4, levels5 };
 
 // Intel SDM vol. 3A 4.1.1; from cr0, cr4 and efer, nothing where one of them is unavailable.
 std::optional<PagingMode> paging_mode(const RegisterSet& registers);
+PagingMode paging_mode(std::uint64_t cr0, std::uint64_t cr4, std::uint64_t efer);
 
 }  // namespace exo::x86

@@ -139,8 +139,10 @@ std::vector<Mapping> parse_maps(std::string_view text) {
         const auto path = line.find_first_not_of(' ');
         mappings.push_back({.start = *start,
                             .end = *end,
-                            .shared = permissions[3] == 's',
+                            .readable = permissions[0] == 'r',
                             .writable = permissions[1] == 'w',
+                            .executable = permissions[2] == 'x',
+                            .shared = permissions[3] == 's',
                             .offset = number(offset, 16).value_or(0),
                             .inode = number(inode, 10).value_or(0),
                             .device = std::string{device},

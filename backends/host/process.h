@@ -48,8 +48,10 @@ std::string read_proc_file(const std::string& path);
 struct Mapping {
     std::uint64_t start = 0;
     std::uint64_t end = 0;
-    bool shared = false;
+    bool readable = false;
     bool writable = false;
+    bool executable = false;
+    bool shared = false;
     std::uint64_t offset = 0;  // in the file
     std::uint64_t inode = 0;   // 0: anonymous
     std::string device;        // "00:01"

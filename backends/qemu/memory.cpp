@@ -1,13 +1,6 @@
 #include "backends/qemu/memory.h"
 
-#include <sys/uio.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <climits>
-#include <cstring>
-
-#include "backends/host/shared_file.h"
 
 namespace exo::qemu {
 namespace {
@@ -33,22 +26,10 @@ bool same_regions(const std::vector<MemoryRegion>& a, const std::vector<MemoryRe
     });
 }
 
-Error read_error(int error, PhysicalAddress address, std::string_view name) {
-    const std::string place = hex(address) + " (" + std::string{name} + ")";
-    switch (error) {
-        case EPERM:
-        case EACCES:
-            return {Errc::denied,
-                    "memory of QEMU at " + place +
-                        ": permission denied; run as root or as QEMU's user, `exogdb doctor` says more"};
-        case ESRCH: return {Errc::target_gone, "the guest is gone: QEMU has ended"};
-        default: return {Errc::bad_address, "memory of QEMU at " + place + ": " + std::strerror(error)};
-    }
-}
-
 }  // namespace
 
-GuestMemory::GuestMemory(Monitor& monitor, const Process& process) : monitor_(monitor), process_(process) {}
+GuestMemory::GuestMemory(Monitor& monitor, const Process& process)
+    : monitor_(monitor), vmm_(process, "QEMU") {}
 GuestMemory::~GuestMemory() = default;
 
 Result<void> GuestMemory::load() { return refresh(false); }
@@ -59,7 +40,7 @@ Result<void> GuestMemory::refresh(bool trust_known) {
     legacy_stale_ = false;
     if (trust_known && text == map_text_) return {};
     std::vector<Range> ranges;
-    for (auto& range : TRY(parse_flat_view(text))) ranges.push_back({std::move(range), nullptr, 0});
+    for (auto& range : TRY(parse_flat_view(text))) ranges.push_back({std::move(range), {}});
     CHECK_OK(find_hosts(ranges, trust_known));
     find_files(ranges);
     std::vector<MemoryRegion> regions;
@@ -93,23 +74,12 @@ Result<void> GuestMemory::find_hosts(std::vector<Range>& ranges, bool trust_know
 }
 
 void GuestMemory::find_files(std::vector<Range>& ranges) {
-    const auto mappings = parse_maps(read_proc_file("/proc/" + std::to_string(process_.pid()) + "/maps"));
-    std::vector<std::pair<std::uint64_t, std::shared_ptr<SharedFile>>> opened;  // by inode
+    std::vector<HostRange*> bytes;
     for (auto& range : ranges) {
-        if (range.host == 0) continue;
-        const auto mapping = std::find_if(mappings.begin(), mappings.end(), [&](const Mapping& candidate) {
-            return candidate.start <= range.host && range.host + range.region.size <= candidate.end;
-        });
-        if (mapping == mappings.end() || !mapping->shared || mapping->inode == 0) continue;
-        const auto known = std::find_if(opened.begin(), opened.end(),
-                                        [&](const auto& entry) { return entry.first == mapping->inode; });
-        auto file = known != opened.end() ? known->second : SharedFile::open(process_.pid(), *mapping);
-        if (known == opened.end()) opened.emplace_back(mapping->inode, file);
-        const auto offset = range.host - mapping->start + mapping->offset;
-        if (!file || offset + range.region.size > file->size()) continue;
-        range.file = std::move(file);
-        range.file_offset = offset;
+        range.bytes = {range.host, range.region.size, nullptr, 0};
+        bytes.push_back(&range.bytes);
     }
+    vmm_.find_files(bytes);
 }
 
 bool GuestMemory::refresh_if_due() {
@@ -147,20 +117,6 @@ Error GuestMemory::no_memory_at(PhysicalAddress address) const {
                                    ", a device, which is not read"};
 }
 
-Result<std::size_t> GuestMemory::read_range(const Range& range, std::uint64_t offset, MutableBytes out) {
-    ssize_t count = 0;
-    if (range.file) {
-        count = range.file->read(range.file_offset + offset, out);
-    } else {
-        const iovec local{out.data(), out.size()};
-        const iovec remote{reinterpret_cast<void*>(range.host + offset), out.size()};
-        count = ::process_vm_readv(process_.pid(), &local, 1, &remote, 1, 0);
-    }
-    if (count > 0) return static_cast<std::size_t>(count);
-    const int error = count == 0 ? EFAULT : errno;
-    return fail(read_error(error, range.region.start + offset, range.region.name));
-}
-
 Result<std::size_t> GuestMemory::read_some(PhysicalAddress address, MutableBytes out) {
     if (out.empty()) return 0;
     refresh_legacy_area(address, out.size());
@@ -168,23 +124,23 @@ Result<std::size_t> GuestMemory::read_some(PhysicalAddress address, MutableBytes
     for (bool retried = false; done < out.size();) {
         const auto* range = find(address + done);
         const bool memory = range != nullptr && range->host != 0;
-        Result<std::size_t> count = 0;
+        ssize_t count = 0;
         if (memory) {
             const auto offset = raw(address) + done - raw(range->region.start);
             const auto length = std::min<std::uint64_t>(out.size() - done, range->region.size - offset);
-            count = read_range(*range, offset, out.subspan(done, length));
-            if (count) {
-                done += *count;
+            count = vmm_.read(range->bytes, offset, out.subspan(done, length));
+            if (count > 0) {
+                done += static_cast<std::size_t>(count);
                 continue;
             }
         }
         if (done > 0) break;
-        if (!process_.alive()) return fail(Errc::target_gone, "the guest is gone: QEMU has ended");
+        if (!vmm_.alive()) return fail(vmm_.gone());
         if (!retried) {
             retried = refresh_if_due();
             if (retried) continue;
         }
-        return fail(memory ? std::move(count).error() : no_memory_at(address));
+        return fail(memory ? vmm_.error(count, address, range->region.name) : no_memory_at(address));
     }
     return done;
 }
@@ -192,7 +148,7 @@ Result<std::size_t> GuestMemory::read_some(PhysicalAddress address, MutableBytes
 std::optional<std::uint64_t> GuestMemory::host_address(PhysicalAddress address, std::size_t size) const {
     const bool legacy = raw(address) < legacy_end && raw(address) + size > legacy_start;
     const auto* range = find(address);
-    if (legacy || range == nullptr || range->host == 0 || range->file) return std::nullopt;
+    if (legacy || range == nullptr || range->host == 0 || range->bytes.file) return std::nullopt;
     const auto offset = raw(address) - raw(range->region.start);
     if (size > range->region.size - offset) return std::nullopt;
     return range->host + offset;
@@ -200,26 +156,13 @@ std::optional<std::uint64_t> GuestMemory::host_address(PhysicalAddress address, 
 
 // What lies in QEMU's process, with one system call for many; the rest, and whatever that leaves, one by one.
 void GuestMemory::read_scattered(std::span<Fragment> fragments) {
-    std::vector<Fragment*> direct;
-    std::vector<iovec> local;
-    std::vector<iovec> remote;
+    std::vector<VmmMemory::Direct> direct;
     for (auto& fragment : fragments) {
         fragment.read = 0;
         const auto host = host_address(fragment.address, fragment.out.size());
-        if (!host || fragment.out.empty()) continue;
-        direct.push_back(&fragment);
-        local.push_back({fragment.out.data(), fragment.out.size()});
-        remote.push_back({reinterpret_cast<void*>(*host), fragment.out.size()});
+        if (host && !fragment.out.empty()) direct.push_back({&fragment, *host});
     }
-    for (std::size_t at = 0; at < direct.size(); at += IOV_MAX) {
-        const auto count = std::min<std::size_t>(direct.size() - at, IOV_MAX);
-        const ssize_t bytes = ::process_vm_readv(process_.pid(), &local[at], count, &remote[at], count, 0);
-        auto left = static_cast<std::size_t>(std::max<ssize_t>(bytes, 0));
-        for (std::size_t i = at; i < at + count && left >= direct[i]->out.size(); ++i) {
-            direct[i]->read = direct[i]->out.size();
-            left -= direct[i]->read;
-        }
-    }
+    vmm_.read_at_once(direct);
     for (auto& fragment : fragments) {
         if (fragment.read == 0) fragment.read = read_some(fragment.address, fragment.out).value_or(0);
     }
@@ -230,16 +173,9 @@ Result<std::size_t> GuestMemory::write_range(const Range& range, std::uint64_t o
         CHECK_OK(writer_->write_physical(range.region.start + offset, in));
         return in.size();
     }
-    ssize_t count = 0;
-    if (range.file) {
-        count = range.file->write(range.file_offset + offset, in);
-    } else {
-        const iovec local{const_cast<std::byte*>(in.data()), in.size()};
-        const iovec remote{reinterpret_cast<void*>(range.host + offset), in.size()};
-        count = ::process_vm_writev(process_.pid(), &local, 1, &remote, 1, 0);
-    }
+    const auto count = vmm_.write(range.bytes, offset, in);
     if (count > 0) return static_cast<std::size_t>(count);
-    return fail(read_error(count == 0 ? EFAULT : errno, range.region.start + offset, range.region.name));
+    return fail(vmm_.error(count, range.region.start + offset, range.region.name));
 }
 
 Result<std::size_t> GuestMemory::write_some(PhysicalAddress address, ConstBytes in) {
@@ -253,7 +189,7 @@ Result<std::size_t> GuestMemory::write_some(PhysicalAddress address, ConstBytes 
         const bool writable = range != nullptr && range->region.kind == MemoryRegion::Kind::ram;
         if (!writable) {
             if (done > 0) break;
-            if (!process_.alive()) return fail(Errc::target_gone, "the guest is gone: QEMU has ended");
+            if (!vmm_.alive()) return fail(vmm_.gone());
             if (range != nullptr && range->region.kind == MemoryRegion::Kind::rom)
                 return fail(Errc::bad_address,
                             "physical address " + hex(at) + " is " + range->region.name + ", read-only");
@@ -273,8 +209,7 @@ std::string GuestMemory::access_method() const {
         return (a.host != 0 ? a.region.size : 0) < (b.host != 0 ? b.region.size : 0);
     });
     if (largest == ranges_.end() || largest->host == 0) return "none";
-    if (!largest->file) return "process_vm_readv";
-    return largest->file->mapped() ? "mmap of a shared memfd" : "pread of a shared file";
+    return VmmMemory::access_method(largest->bytes);
 }
 
 }  // namespace exo::qemu

@@ -9,13 +9,10 @@
 #include <vector>
 
 #include "backends/api/memory.h"
+#include "backends/host/vmm_memory.h"
 #include "backends/qemu/memory_map.h"
 #include "backends/qemu/monitor.h"
 #include "backends/qemu/unix_socket.h"
-
-namespace exo {
-class SharedFile;
-}
 
 namespace exo::qemu {
 
@@ -26,7 +23,6 @@ public:
     // All of `in`, which lies in RAM.
     virtual Result<void> write_physical(PhysicalAddress address, ConstBytes in) = 0;
 };
-
 
 class GuestMemory final : public PhysicalMemory {
 public:
@@ -53,8 +49,7 @@ public:
 
 private:
     struct Range : MapRange {
-        std::shared_ptr<SharedFile> file;  // null: by process_vm_readv
-        std::uint64_t file_offset = 0;
+        HostRange bytes;  // host 0 for mmio
     };
 
     Result<void> refresh(bool trust_known);
@@ -66,12 +61,11 @@ private:
     [[nodiscard]] const Range* find(PhysicalAddress address) const;
     // Where it lies in QEMU's process, if all of it does, in memory that is always what the map says.
     [[nodiscard]] std::optional<std::uint64_t> host_address(PhysicalAddress address, std::size_t size) const;
-    Result<std::size_t> read_range(const Range& range, std::uint64_t offset, MutableBytes out);
     Result<std::size_t> write_range(const Range& range, std::uint64_t offset, ConstBytes in);
     [[nodiscard]] Error no_memory_at(PhysicalAddress address) const;
 
     Monitor& monitor_;
-    const Process& process_;
+    VmmMemory vmm_;
     PhysicalWriter* writer_ = nullptr;
     std::vector<Range> ranges_;
     // The front is today's. The older ones stay for those who read while they walk regions().

@@ -1,0 +1,61 @@
+// Guest memory, straight from the monitor's process, by slots that were found from outside.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backends/api/memory.h"
+#include "backends/host/vmm_memory.h"
+#include "backends/kvm/slots.h"
+
+namespace exo::kvm {
+
+class SlotMemory final : public PhysicalMemory {
+public:
+    // `monitor` is how messages call it: "firecracker". `process` must outlive this.
+    SlotMemory(const Process& process, std::string monitor) : vmm_(process, std::move(monitor)) {}
+
+    // Finds the slots anew; before the first time, and where they cannot be found, there is no memory. All
+    // vCPUs stand still. Worth it again when there are notes, or after moved().
+    Result<void> load(std::span<const Witness> witnesses);
+    // Whether the monitor has mapped or unmapped memory since, such that slots are no longer what they were.
+    // Reads /proc/PID/maps.
+    [[nodiscard]] bool moved() const;
+
+    Result<std::size_t> read_some(PhysicalAddress address, MutableBytes out) override;
+    void read_scattered(std::span<Fragment> fragments) override;
+    // Into the monitor's memory; KVM's log of dirty pages, which a migration goes by, does not hear of it.
+    Result<std::size_t> write_some(PhysicalAddress address, ConstBytes in) override;
+    [[nodiscard]] std::span<const MemoryRegion> regions() const override {
+        if (regions_.empty()) return {};
+        return regions_.front();
+    }
+
+    // As Slots has them, of the last load().
+    [[nodiscard]] std::span<const std::string> notes() const { return notes_; }
+    [[nodiscard]] std::size_t confirmed() const { return confirmed_; }
+    // "mmap of a shared memfd", "process_vm_readv": how the largest slot is read.
+    [[nodiscard]] std::string access_method() const;
+
+private:
+    struct Range {
+        MemoryRegion region;
+        HostRange bytes;
+        Mapping mapping;  // that it began in
+    };
+
+    [[nodiscard]] const Range* find(PhysicalAddress address) const;
+    [[nodiscard]] Error cannot(std::string_view what, PhysicalAddress address, ssize_t result) const;
+
+    VmmMemory vmm_;
+    std::vector<Range> ranges_;
+    // The front is today's. The older ones stay for those who read while they walk regions().
+    std::deque<std::vector<MemoryRegion>> regions_;
+    std::vector<std::string> notes_;
+    std::size_t confirmed_ = 0;
+};
+
+}  // namespace exo::kvm

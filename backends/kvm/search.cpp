@@ -1,0 +1,173 @@
+#include "backends/kvm/search.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "backends/kvm/layouts.h"
+
+namespace exo::kvm {
+namespace {
+
+constexpr std::uint64_t page = 4096;
+// Every monitor of the table of layouts starts its pieces at such addresses.
+constexpr std::uint64_t usual_alignment = 1ULL << 20;
+
+// Pages of the monitor that are looked at, in all: seconds at most.
+constexpr std::size_t page_budget = 4'000'000;
+constexpr int most_places = 8;  // that one claim may need
+// Tables for which a place is looked for, one survey after the other: pieces, and those that are in no
+// memory.
+constexpr std::size_t most_extensions = 64;
+
+// Bit 0 of an entry of 8 bytes, and of both entries of 4 bytes there.
+constexpr std::uint64_t entry_present = 1ULL << 32 | 1;
+
+}  // namespace
+
+Search::Search(std::span<const Block> blocks, const ReadVmm& read, Evidence& evidence)
+    : blocks_(blocks), read_(&read), evidence_(&evidence), pages_left_(page_budget) {
+    std::uint64_t total = 0;
+    for (const Block& block : blocks_) total += block.size();
+    address_limit_ = known_high_starts().back() + total;
+}
+
+std::optional<Found> Search::run() {
+    for (const Effort effort : {Effort::layouts, Effort::aligned, Effort::everywhere}) {
+        effort_ = effort;
+        for (std::size_t i = 0; i < evidence_->witnesses().size(); ++i) {
+            if (!evidence_->translates(i)) continue;
+            Claim claim{evidence_->mapped_addresses(i), 0, 0};
+            if (claim.addresses.empty()) continue;
+            if (settle({}, i, claim, 0, [&](const Guess& guess) { return extend(guess); })) return best_;
+        }
+        if (best_) return best_;
+    }
+    return std::nullopt;
+}
+
+bool Search::settle(const Guess& guess, std::size_t witness, const Claim& claim, int depth,
+                    const Accept& accept) {
+    const Finding finding = evidence_->check(guess, witness, claim);
+    if (finding.contradicted) return false;
+    if (!finding.missing.empty() && depth < most_places) {
+        const auto further = [&](const Guess& next) {
+            return settle(next, witness, claim, depth + 1, accept);
+        };
+        if (each_home(guess, finding.missing.front().address, further)) return true;
+    }
+    return finding.agreed > 0 && accept(guess);
+}
+
+bool Search::each_home(const Guess& guess, std::uint64_t address, const Accept& take) {
+    if (address >= address_limit_) return false;
+    if (homes_by_layout(guess, address, take)) return true;
+    if (effort_ == Effort::layouts) return false;
+    if (homes_by_steps(guess, address, usual_alignment, take)) return true;
+    return effort_ == Effort::everywhere && homes_by_steps(guess, address, page, take);
+}
+
+bool Search::homes_by_layout(const Guess& guess, std::uint64_t address, const Accept& take) {
+    const bool high = address >= four_gib;
+    // Guest addresses at which a block, or a mapping in it, may start.
+    std::vector<std::uint64_t> starts{guess.end_of(high)};
+    if (high)
+        starts.insert(starts.end(), known_high_starts().begin(), known_high_starts().end());
+    else
+        starts.push_back(0);
+    for (const Block& block : blocks_) {
+        std::vector<std::uint64_t> bases = block.seams;
+        bases.insert(bases.begin(), block.start);
+        for (const std::uint64_t base : bases)
+            for (const std::uint64_t start : starts)
+                if (address >= start && home(guess, block, address, base + (address - start), take))
+                    return true;
+        if (!high) continue;
+        for (const Split& split : known_splits()) {
+            // Where the monitor has what lies at the split, as far as is known by now.
+            const auto known = guess.host_of(split.low);
+            const std::uint64_t base = known && block.has(*known) ? *known : block.start + split.low;
+            for (const std::uint64_t start : known_high_starts())
+                if (address >= start && home(guess, block, address, base + (address - start), take))
+                    return true;
+        }
+    }
+    return false;
+}
+
+bool Search::homes_by_steps(const Guess& guess, std::uint64_t address, std::uint64_t step,
+                            const Accept& take) {
+    for (const Block& block : blocks_) {
+        // A block that begins or ends with other memory of the monitor is aligned at its other side.
+        std::set<std::uint64_t> firsts{block.start + address % step,
+                                       block.start + (block.end + address - block.start) % step};
+        for (const std::uint64_t first : firsts)
+            for (std::uint64_t host = first; host < block.end; host += step)
+                if (home(guess, block, address, host, take)) return true;
+    }
+    return false;
+}
+
+bool Search::home(const Guess& guess, const Block& block, std::uint64_t address, std::uint64_t host,
+                  const Accept& take) {
+    if (!block.has(host) || pages_left_ == 0 || !looks_like_table(host)) return false;
+    const auto next = guess.with(block, address, host);
+    if (!next) return false;
+    // One mapping, the upper part of which is seen: its lower part is most likely what lies at 0.
+    const std::uint64_t high = address - (host - block.start);
+    if (address >= four_gib && high < four_gib && guess.pieces().empty()) {
+        const auto with_low = next->with(block, 0, block.start);
+        if (with_low && take(*with_low)) return true;
+    }
+    return take(*next);
+}
+
+// Cheap, since most pages are none: whether there is a present entry.
+bool Search::looks_like_table(std::uint64_t host) {
+    --pages_left_;
+    std::array<std::uint64_t, page / sizeof(std::uint64_t)> entries{};
+    const std::uint64_t start = host & ~(page - 1);
+    if ((*read_)(start, std::as_writable_bytes(std::span{entries})) != page) return false;
+    return std::ranges::any_of(entries, [](std::uint64_t entry) { return (entry & entry_present) != 0; });
+}
+
+std::optional<Guess> Search::widen(const Guess& guess, const Finding& finding,
+                                   std::set<std::uint64_t>& tried) {
+    for (const MissingTable& missing : finding.missing) {
+        if (tried.size() >= most_extensions) return std::nullopt;
+        if (!tried.insert(missing.address).second) continue;
+        const Claim claim{{}, missing.window, missing.window_size};
+        std::optional<Guess> wider;
+        const auto take = [&](const Guess& next) {
+            if (evidence_->survey(next).contradicted) return false;
+            wider = next;
+            return true;
+        };
+        if (settle(guess, missing.witness, claim, 0, take)) return wider;
+    }
+    return std::nullopt;
+}
+
+bool Search::extend(Guess guess) {
+    // What is known by now makes a search by steps short, and a false place contradict itself at once.
+    const Effort before = std::exchange(effort_, std::max(effort_, Effort::aligned));
+    std::set<std::uint64_t> tried;
+    Finding finding = evidence_->survey(guess);
+    while (!finding.contradicted) {
+        const auto wider = widen(guess, finding, tried);
+        if (!wider) break;
+        guess = *wider;
+        finding = evidence_->survey(guess);
+    }
+    effort_ = before;
+    if (finding.contradicted) return false;
+    if (!best_ || finding.confirmed.size() > best_->finding.confirmed.size()) best_ = Found{guess, finding};
+    // A root alone can be mistaken for that of another process, which has the same kernel half.
+    return std::ranges::all_of(guess.pieces(), [&](const Piece& piece) {
+        const auto first = finding.confirmed.lower_bound(piece.start);
+        const auto end = finding.confirmed.lower_bound(piece.end());
+        return std::distance(first, end) != 1;
+    });
+}
+
+}  // namespace exo::kvm

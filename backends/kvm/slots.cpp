@@ -1,0 +1,176 @@
+#include "backends/kvm/slots.h"
+
+#include <algorithm>
+#include <array>
+
+#include "backends/kvm/blocks.h"
+#include "backends/kvm/evidence.h"
+#include "backends/kvm/layouts.h"
+#include "backends/kvm/search.h"
+
+namespace exo::kvm {
+namespace {
+
+using Kind = MemoryRegion::Kind;
+
+constexpr std::uint64_t mib = 1ULL << 20;
+constexpr const char* verified_name = "ram";
+constexpr const char* unverified_name = "ram, not verified";
+
+// A PC shows its video memory at 0xa0000, and ROM or RAM, as its firmware says, from 0xc0000 to 1 MiB: what
+// lies there is not what a mapping at 0 has there.
+constexpr std::uint64_t video_start = 0xa0000;
+constexpr std::uint64_t firmware_start = 0xc0000;
+constexpr std::uint64_t legacy_end = 0x100000;
+
+// Below 4 GiB no monitor of the table has memory from here on: interrupt controllers, flash.
+constexpr std::uint64_t devices_start = 0xe000'0000;
+
+// A block of the monitor's that is smaller is not worth a note: its own heap, video memory, firmware.
+constexpr std::uint64_t notable = 64 * mib;
+
+std::string in_mib(std::uint64_t bytes) { return std::to_string(bytes / mib) + " MiB"; }
+
+std::string range_of(std::uint64_t start, std::uint64_t end) { return hex(start) + " to " + hex(end - 1); }
+
+// Slots of a guess, and what is to be said of them.
+class Report {
+public:
+    Report(std::span<const Block> blocks, const Found& found) : blocks_(blocks), found_(found) {}
+
+    Slots take() && {
+        for (const Piece& piece : found_.guess.pieces()) add(piece);
+        note_unplaced();
+        if (const auto count = found_.finding.missing.size(); count > 0)
+            result_.notes.push_back(std::to_string(count) +
+                                    " page tables of the guest lie where no memory was found");
+        result_.confirmed = found_.finding.confirmed.size();
+        return std::move(result_);
+    }
+
+private:
+    [[nodiscard]] std::optional<std::uint64_t> last_confirmed(std::uint64_t start, std::uint64_t end) const {
+        const auto& confirmed = found_.finding.confirmed;
+        const auto after = confirmed.lower_bound(end);
+        if (after == confirmed.begin() || *std::prev(after) < start) return std::nullopt;
+        return *std::prev(after);
+    }
+
+    void slot(std::uint64_t start, std::uint64_t end, const Piece& piece, Kind kind, const char* name) {
+        if (start >= end) return;
+        result_.slots.push_back(
+            {PhysicalAddress{start}, end - start, piece.host + (start - piece.start), kind, name});
+    }
+
+    void unverified(std::uint64_t start, std::uint64_t end, const Piece& piece) {
+        if (start >= end) return;
+        slot(start, end, piece, Kind::ram, unverified_name);
+        result_.notes.push_back("physical " + range_of(start, end) +
+                                " is not verified: no page table of the guest was met there");
+    }
+
+    // Where the piece may end earlier than its mapping does, since a layout that is in use says so and
+    // nothing that was seen does not.
+    [[nodiscard]] std::uint64_t certain_end(const Piece& piece, std::uint64_t last) const {
+        if (piece.start >= four_gib) return piece.end();
+        const auto follows = [&](const Piece& other) { return other.host == piece.host_end(); };
+        if (std::ranges::any_of(found_.guess.pieces(), follows)) return piece.end();
+        std::uint64_t size = piece.end();
+        for (const Block& block : blocks_)
+            if (block.has(piece.host)) size = block.end - piece.host + piece.start;
+        const std::uint64_t split = next_split(last, size);
+        return split == 0 ? piece.end() : std::min(split, piece.end());
+    }
+
+    void add(const Piece& piece) {
+        std::uint64_t end = piece.end();
+        const auto last = last_confirmed(piece.start, end);
+        if (piece.start < devices_start && end > devices_start && end <= four_gib &&
+            !last_confirmed(devices_start, four_gib))
+            end = devices_start;
+        // Where nothing is known, no more than every layout agrees upon.
+        if (!last) end = std::min(end, certain_end(piece, 0));
+        const std::uint64_t sure = last ? std::min(end, certain_end(piece, *last)) : piece.start;
+        std::uint64_t start = piece.start;
+        if (start < legacy_end && !last_confirmed(video_start, legacy_end)) {
+            slot(start, std::min(end, video_start), piece, Kind::ram, last ? verified_name : unverified_name);
+            // Read only: where it is ROM, a write must not go through.
+            if (last)
+                slot(std::max(start, firmware_start), std::min(end, legacy_end), piece, Kind::rom,
+                     unverified_name);
+            start = std::max(start, legacy_end);
+        }
+        slot(start, sure, piece, Kind::ram, verified_name);
+        unverified(std::max(start, sure), end, piece);
+    }
+
+    void note_unplaced() {
+        for (const Block& block : blocks_) {
+            std::uint64_t left = block.size();
+            for (const Piece& piece : found_.guess.pieces())
+                if (block.has(piece.host)) left -= piece.size;
+            if (left < notable) continue;
+            result_.notes.push_back(in_mib(left) + " of the monitor's memory at " + hex(block.start) +
+                                    " may be the guest's, but where it lies in the guest is not known");
+        }
+    }
+
+    std::span<const Block> blocks_;
+    const Found& found_;
+    Slots result_;
+};
+
+bool has_content(const ReadVmm& read, std::uint64_t host) {
+    std::array<std::byte, 16> bytes{};
+    const auto is = [&](std::byte value) {
+        return std::ranges::all_of(bytes, [&](std::byte b) { return b == value; });
+    };
+    return read(host, bytes) == bytes.size() && !is(std::byte{0}) && !is(std::byte{0xff});
+}
+
+// No vCPU translates addresses: firmware, or a small guest. There are no walks; all that can be checked is
+// that there is code where code is executed.
+Result<Slots> without_paging(std::span<const Block> blocks, const ReadVmm& read,
+                             std::span<const Witness> witnesses) {
+    for (const Block& block : blocks) {
+        const bool has_code = std::ranges::any_of(witnesses, [&](const Witness& witness) {
+            return !witness.addresses.empty() && witness.addresses.front() < block.size() &&
+                   has_content(read, block.start + witness.addresses.front());
+        });
+        if (!has_code) continue;
+        Guess guess = *Guess{}.with(block, 0, block.start);
+        const Found found{guess, {}};
+        Slots result = Report{blocks, found}.take();
+        std::erase_if(result.notes, [](const std::string& note) { return note.starts_with("physical "); });
+        result.notes.insert(result.notes.begin(),
+                            "no vCPU has paging on: that guest memory begins at the start of the monitor's "
+                            "largest mapping that has code where the vCPU executes it is not verified");
+        return result;
+    }
+    return fail(Errc::not_found,
+                "guest memory: no vCPU has paging on, and no memory of the monitor has code where "
+                "one executes it; it is looked for again when the guest has run");
+}
+
+}  // namespace
+
+Result<Slots> find_slots(std::span<const Mapping> mappings, const ReadVmm& read,
+                         std::span<const Witness> witnesses) {
+    const auto blocks = ram_blocks(mappings);
+    if (blocks.empty())
+        return fail(Errc::not_found, "guest memory: the monitor has no memory that may be it");
+    Evidence evidence{witnesses, read};
+    bool translating = false;
+    for (std::size_t i = 0; i < witnesses.size(); ++i) translating = translating || evidence.translates(i);
+    if (!translating) return without_paging(blocks, read, witnesses);
+    const auto found = Search{blocks, read, evidence}.run();
+    if (found) return Report{blocks, *found}.take();
+    if (evidence.error()) return fail(Error{*evidence.error()}.with_context("guest memory"));
+    std::uint64_t total = 0;
+    for (const Block& block : blocks) total += block.size();
+    return fail(Errc::not_found,
+                "guest memory: in none of " + std::to_string(blocks.size()) + " mappings (" + in_mib(total) +
+                    ") of the monitor do the guest's page tables lead where KVM's walks lead");
+}
+
+}  // namespace exo::kvm
