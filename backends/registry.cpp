@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "backends/kvm/target.h"
 #include "backends/qemu/discovery.h"
 
 namespace exo {
@@ -34,6 +35,13 @@ Result<std::vector<GuestSummary>> list_libvirt(const OpenOptions& options) {
     return qemu::list_libvirt(options.connect);
 }
 
+Result<std::unique_ptr<Target>> open_kvm(const TargetUri& uri, const OpenOptions&) {
+    return kvm::open(uri.rest);
+}
+Result<RecoverReport> recover_kvm(const TargetUri& uri, const OpenOptions&) { return kvm::recover(uri.rest); }
+std::vector<Check> diagnose_kvm(const TargetUri& uri, const OpenOptions&) { return kvm::diagnose(uri.rest); }
+Result<std::vector<GuestSummary>> list_kvm(const OpenOptions&) { return kvm::list(); }
+
 // The order is that of messages and lists.
 const Backend table[] = {
     {{"libvirt", "libvirt:NAME", EXOGDB_WITH_LIBVIRT != 0},
@@ -42,6 +50,7 @@ const Backend table[] = {
      diagnose_qemu,
      list_libvirt},
     {{"qemu", "qemu:QMP_SOCKET"}, open_qemu, recover_qemu, diagnose_qemu, nullptr},
+    {{"kvm", "kvm:PID"}, open_kvm, recover_kvm, diagnose_kvm, list_kvm},
 };
 
 const Backend* find(std::string_view scheme) {

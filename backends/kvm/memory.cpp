@@ -81,6 +81,12 @@ bool SlotMemory::moved() const {
     });
 }
 
+std::optional<std::uint64_t> SlotMemory::host_address(PhysicalAddress address) const {
+    const Range* range = find(address);
+    if (range == nullptr || range->bytes.host == 0) return std::nullopt;
+    return range->bytes.host + (raw(address) - raw(range->region.start));
+}
+
 const SlotMemory::Range* SlotMemory::find(PhysicalAddress address) const {
     const auto after = std::upper_bound(ranges_.begin(), ranges_.end(), address,
                                         [](PhysicalAddress a, const Range& r) { return a < r.region.start; });

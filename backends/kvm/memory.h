@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -33,6 +34,9 @@ public:
         if (regions_.empty()) return {};
         return regions_.front();
     }
+
+    // Where a byte of RAM lies in the monitor.
+    [[nodiscard]] std::optional<std::uint64_t> host_address(PhysicalAddress address) const;
 
     // As Slots has them, of the last load().
     [[nodiscard]] std::span<const std::string> notes() const { return notes_; }

@@ -1,0 +1,119 @@
+// Run control of a KVM guest from outside its VMM: which threads are traced, and what each vCPU does.
+//
+// A guest that runs with nothing to watch for is not traced at all. With breakpoints, or while a vCPU steps
+// or is held, its vCPU threads are stopped at each end of KVM_RUN, so that KVM_EXIT_DEBUG is seen before the
+// VMM would take it for the guest's own.
+#pragma once
+
+#include <linux/kvm.h>
+
+#include <array>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backends/api/target.h"
+#include "backends/host/file_descriptor.h"
+#include "backends/kvm/journal.h"
+#include "backends/kvm/memory.h"
+#include "backends/kvm/vcpu.h"
+
+namespace exo::kvm {
+
+inline constexpr std::byte breakpoint_byte{0xcc};  // int3
+
+class KvmExecution final : public Execution, public Breakpoints {
+public:
+    // All references outlive this.
+    KvmExecution(const Vm& vm, const Process& process, SlotMemory& memory, std::string target);
+    ~KvmExecution() override;
+
+    Result<StopEvent> attach() override;
+    Result<void> detach() override;
+    Result<void> resume(std::span<const VcpuAction> actions) override;
+    Result<std::optional<StopEvent>> wait_for_stop(std::chrono::milliseconds limit) override;
+    void interrupt() noexcept override;
+
+    // Hardware breakpoints and watchpoints by the debug registers, of which there are four.
+    [[nodiscard]] bool supports(BreakpointKind kind) const override;
+    Result<void> insert(BreakpointKind kind, VirtualAddress address, std::uint32_t length) override;
+    Result<void> remove(BreakpointKind kind, VirtualAddress address, std::uint32_t length) override;
+
+    [[nodiscard]] bool attached() const { return attached_; }
+    [[nodiscard]] bool running() const { return running_; }
+    // Changes whenever registers may have.
+    [[nodiscard]] std::uint64_t generation() const { return generation_; }
+    [[nodiscard]] std::uint32_t vcpu_count() const { return static_cast<std::uint32_t>(vcpus_.size()); }
+    // Of a stopped guest.
+    [[nodiscard]] Vcpu& vcpu(VcpuId id) { return *vcpus_.at(id); }
+    // Stops the guest for as long as `work` takes, if it is not stopped. For looks at one that runs.
+    Result<void> while_stopped(const std::function<Result<void>()>& work);
+    // Whether the VMM has paused it: it does not run whatever we do. As it was seen at the last stop.
+    [[nodiscard]] bool held_by_vmm() const;
+    // KVM_CHECK_EXTENSION of the VM; 0 if it does not have it. Stopped.
+    Result<std::int64_t> extension(std::uint64_t capability);
+    // KVM_TRANSLATE of a vCPU. Stopped.
+    Result<std::optional<PhysicalAddress>> translate(VcpuId id, VirtualAddress address);
+
+private:
+    struct Patch {
+        PhysicalAddress place{};
+        std::byte original{};
+    };
+    struct HardwareSlot {
+        BreakpointKind kind{};
+        std::uint64_t address = 0;
+        std::uint32_t length = 0;
+    };
+
+    // execution.cpp
+    Result<void> take();
+    Result<void> give_back();
+    Result<void> stop_all(std::optional<VcpuId> but = std::nullopt);
+    Result<void> settle(Vcpu& vcpu, Clock::time_point deadline);
+    Result<void> build_board();
+    Result<void> release_all();
+    Result<void> run_one(VcpuId id, VcpuAction action);
+    Result<void> step_off_breakpoints();
+    Result<std::optional<StopEvent>> step_alone(VcpuId id);
+    Result<std::optional<StopEvent>> look_at(VcpuId id);
+    Result<std::optional<StopEvent>> translate_exit(VcpuId id, const kvm_debug_exit_arch& debug);
+    Result<std::optional<StopEvent>> wait_free(Clock::time_point deadline);
+    Result<std::optional<StopEvent>> stopped(StopEvent event);
+    bool take_interrupt();
+
+    // breakpoints.cpp
+    [[nodiscard]] kvm_guest_debug debug_state(bool step) const;
+    Result<PhysicalAddress> locate(VirtualAddress address);
+    Result<void> insert_software(VirtualAddress address);
+    Result<void> insert_hardware(const HardwareSlot& slot);
+    Result<void> write_byte(PhysicalAddress place, std::byte value);
+    std::optional<StopEvent> hardware_event(VcpuId id, const kvm_debug_exit_arch& debug) const;
+    Result<void> remove_all();
+
+    const Vm& vm_;
+    const Process& process_;
+    SlotMemory& memory_;
+    RemoteMemory vmm_;
+    std::vector<std::unique_ptr<Vcpu>> vcpus_;
+    std::map<std::uint32_t, pid_t> threads_;  // that were seen to run a vCPU, by index
+    Springboard board_;
+    JournalEntry journal_;
+    FileDescriptor wake_;  // eventfd of interrupt()
+    bool taken_ = false;   // threads and springboard are ours
+    bool attached_ = false;
+    bool running_ = false;
+    bool free_ = false;  // running untraced
+    std::uint64_t generation_ = 0;
+    std::optional<std::uint64_t> debug_flags_;  // KVM_CAP_SET_GUEST_DEBUG2
+    std::vector<VcpuAction> actions_;
+    std::deque<StopEvent> events_;             // that wait for a resume to be told
+    std::map<std::uint64_t, Patch> software_;  // by virtual address
+    std::array<std::optional<HardwareSlot>, 4> hardware_;
+};
+
+}  // namespace exo::kvm

@@ -1,0 +1,216 @@
+#include "backends/kvm/target.h"
+
+#include <linux/kvm.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+#include "backends/arch/x86_64.h"
+#include "backends/host/process.h"
+#include "backends/kvm/execution.h"
+#include "backends/kvm/memory.h"
+#include "backends/kvm/registers.h"
+
+namespace exo::kvm {
+namespace {
+
+constexpr std::uint64_t cr4_osxsave = 1U << 18U;
+
+// One MSR, as KVM_GET_MSRS and KVM_SET_MSRS take it: struct kvm_msrs with its one entry.
+struct OneMsr {
+    std::uint32_t count = 1;
+    std::uint32_t padding = 0;
+    kvm_msr_entry entry{};
+};
+
+class KvmTarget final : public Target {
+public:
+    KvmTarget(Vm vm, Process process, std::string target)
+        : vm_(std::move(vm)),
+          process_(std::move(process)),
+          monitor_(name_of(vm_.pid)),
+          memory_(process_, monitor_),
+          execution_(vm_, process_, memory_, std::move(target)) {}
+
+    Result<void> load() {
+        return execution_.while_stopped([this] { return find_memory(); });
+    }
+
+    [[nodiscard]] std::string description() const override {
+        return "KVM guest of process " + std::to_string(vm_.pid) + " (" + monitor_ + "), memory by " +
+               memory_.access_method();
+    }
+    [[nodiscard]] const RegisterLayout& layout() const override { return x86::layout(); }
+    [[nodiscard]] std::uint32_t vcpu_count() const override { return execution_.vcpu_count(); }
+    [[nodiscard]] PhysicalMemory& memory() override { return memory_; }
+
+    Result<bool> running() override {
+        if (!process_.alive()) return fail(Errc::target_gone, "the guest is gone: its VMM has ended");
+        if (execution_.attached()) return execution_.running();
+        return !execution_.held_by_vmm();
+    }
+
+    Result<RegisterSet> read_registers(VcpuId vcpu) override {
+        if (vcpu >= vcpu_count()) return fail(Errc::no_such_thread, "no vCPU " + std::to_string(vcpu));
+        if (execution_.attached() && !execution_.running()) return stopped_registers(vcpu);
+        // All at once, so that they are of one moment and the guest is stopped once for them.
+        if (snapshots_.empty() || served_.at(vcpu)) CHECK_OK(take_snapshot());
+        served_.at(vcpu) = true;
+        return snapshots_.at(vcpu);
+    }
+
+    Result<void> complete_registers(VcpuId vcpu, RegisterSet& registers) override {
+        if (!execution_.attached() || execution_.running()) return {};
+        if (!registers.available(x86::k_gs_base)) CHECK_OK(fill_kernel_gs(vcpu, registers));
+        const auto xsave = TRY(get_xsave(vcpu));
+        const bool avx = (registers.get(x86::cr4).value_or(0) & cr4_osxsave) != 0;
+        fill_from_xsave(registers, xsave, avx);
+        return {};
+    }
+
+    Result<void> write_registers(VcpuId vcpu, const RegisterSet& values,
+                                 std::span<const RegisterNumber> numbers) override;
+
+    [[nodiscard]] Execution* execution() override { return &execution_; }
+    [[nodiscard]] Breakpoints* breakpoints() override { return &execution_; }
+
+private:
+    static std::string name_of(pid_t pid) {
+        auto name = read_proc_file("/proc/" + std::to_string(pid) + "/comm");
+        while (!name.empty() && name.back() == '\n') name.pop_back();
+        return name;
+    }
+
+    Result<void> find_memory() {
+        std::vector<Witness> witnesses;
+        for (VcpuId id = 0; id < vcpu_count(); ++id) {
+            const auto area = TRY(execution_.vcpu(id).run_area());
+            const auto& sregs = area.s.regs.sregs;
+            const auto& regs = area.s.regs.regs;
+            Witness witness{.cr0 = sregs.cr0, .cr3 = sregs.cr3, .cr4 = sregs.cr4, .efer = sregs.efer};
+            witness.addresses = {sregs.cs.base + regs.rip,
+                                 sregs.ss.base + regs.rsp,
+                                 sregs.idt.base,
+                                 sregs.gdt.base,
+                                 sregs.tr.base,
+                                 sregs.gs.base,
+                                 sregs.fs.base};
+            witness.translate = [this, id](VirtualAddress address) {
+                return execution_.translate(id, address);
+            };
+            witnesses.push_back(std::move(witness));
+        }
+        return memory_.load(witnesses);
+    }
+
+    Result<RegisterSet> stopped_registers(VcpuId vcpu) {
+        const auto area = TRY(execution_.vcpu(vcpu).run_area());
+        RegisterSet registers{layout()};
+        fill_from_regs(registers, area.s.regs.regs);
+        fill_from_sregs(registers, area.s.regs.sregs);
+        // In user mode gs is the program's, and where the kernel's data are is told by the MSR alone.
+        const bool user_mode = (area.s.regs.sregs.cs.selector & 3U) == 3;
+        if (user_mode) CHECK_OK(fill_kernel_gs(vcpu, registers));
+        return registers;
+    }
+
+    Result<void> take_snapshot() {
+        snapshots_.clear();
+        served_.assign(vcpu_count(), false);
+        return execution_.while_stopped([this]() -> Result<void> {
+            for (VcpuId id = 0; id < vcpu_count(); ++id) {
+                auto registers = TRY(stopped_registers(id));
+                if (!registers.available(x86::k_gs_base)) CHECK_OK(fill_kernel_gs(id, registers));
+                snapshots_.push_back(std::move(registers));
+            }
+            return {};
+        });
+    }
+
+    Result<void> fill_kernel_gs(VcpuId vcpu, RegisterSet& registers) {
+        OneMsr msr{.entry = {.index = msr_kernel_gs_base}};
+        const auto bytes = std::as_writable_bytes(std::span{&msr, 1});
+        if (TRY(execution_.vcpu(vcpu).ioctl(KVM_GET_MSRS, bytes, bytes)) == 1)
+            registers.set(x86::k_gs_base, msr.entry.data);
+        return {};
+    }
+
+    // Where there is more than 4 KiB of state, KVM_GET_XSAVE fails and the newer one has to be used.
+    Result<XsaveArea> get_xsave(VcpuId vcpu) {
+        if (!xsave_size_)
+            xsave_size_ = static_cast<std::size_t>(
+                std::max<std::int64_t>(TRY(execution_.extension(KVM_CAP_XSAVE2)), 0));
+        const bool more = *xsave_size_ > least_xsave_size;
+        if (*xsave_size_ > Springboard::argument_size)
+            return fail(Errc::unsupported, "this guest's CPU has more state than is provided for");
+        XsaveArea xsave(std::max(*xsave_size_, least_xsave_size));
+        const auto request = more ? KVM_GET_XSAVE2 : KVM_GET_XSAVE;
+        const auto result = TRY(execution_.vcpu(vcpu).ioctl(request, {}, xsave));
+        if (result < 0)
+            return fail(Errc::unsupported,
+                        std::string{"KVM_GET_XSAVE: "} + std::strerror(static_cast<int>(-result)));
+        return xsave;
+    }
+
+    Vm vm_;
+    Process process_;
+    std::string monitor_;
+    SlotMemory memory_;
+    KvmExecution execution_;
+    std::vector<RegisterSet> snapshots_;  // of a guest that runs
+    std::vector<bool> served_;
+    std::optional<std::size_t> xsave_size_;  // KVM_CAP_XSAVE2
+};
+
+Result<void> KvmTarget::write_registers(VcpuId vcpu, const RegisterSet& values,
+                                        std::span<const RegisterNumber> numbers) {
+    if (!execution_.attached() || execution_.running())
+        return fail(Errc::busy, "registers cannot be written while the guest runs");
+    if (vcpu >= vcpu_count()) return fail(Errc::no_such_thread, "no vCPU " + std::to_string(vcpu));
+    auto& there = execution_.vcpu(vcpu);
+    auto area = TRY(there.run_area());
+    std::uint64_t fields = 0;
+    std::optional<XsaveArea> xsave;
+    for (const auto number : numbers) {
+        switch (holder_of(number)) {
+            case Holder::regs:
+                put_into_regs(area.s.regs.regs, values, number);
+                fields |= KVM_SYNC_X86_REGS;
+                break;
+            case Holder::sregs:
+                put_into_sregs(area.s.regs.sregs, values, number);
+                fields |= KVM_SYNC_X86_SREGS;
+                break;
+            case Holder::xsave:
+                if (!xsave) xsave = TRY(get_xsave(vcpu));
+                put_into_xsave(*xsave, values, number);
+                break;
+            case Holder::msr: {
+                const OneMsr msr{
+                    .entry = {.index = msr_kernel_gs_base, .data = values.get(number).value_or(0)}};
+                if (TRY(there.ioctl(KVM_SET_MSRS, std::as_bytes(std::span{&msr, 1}))) != 1)
+                    return fail(Errc::unsupported, "KVM does not take the MSR");
+                break;
+            }
+            case Holder::none: return fail(Errc::unsupported, "KVM does not write this register");
+        }
+    }
+    if (xsave && TRY(there.ioctl(KVM_SET_XSAVE, *xsave)) < 0)
+        return fail(Errc::bad_request, "KVM_SET_XSAVE refuses these values");
+    if (fields != 0) CHECK_OK(there.write_sync_registers(area.s.regs, fields));
+    return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Target>> open(const std::string& name) {
+    auto vm = TRY(find_vm(TRY(VmName::parse(name))));
+    auto process = TRY(Process::open(vm.pid));
+    auto target = std::make_unique<KvmTarget>(std::move(vm), std::move(process), "kvm:" + name);
+    CHECK_OK(target->load());
+    return target;
+}
+
+}  // namespace exo::kvm

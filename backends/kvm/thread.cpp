@@ -1,0 +1,152 @@
+#include "backends/kvm/thread.h"
+
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "backends/host/process.h"
+
+namespace exo::kvm {
+namespace {
+
+constexpr int syscall_stop = SIGTRAP | 0x80;  // PTRACE_O_TRACESYSGOOD
+constexpr std::size_t mask_size = 8;          // bytes of the kernel's sigset_t
+
+Error ptrace_error(pid_t tid, const char* what) {
+    const int error = errno;
+    const std::string thread = "thread " + std::to_string(tid) + " of the VMM";
+    if (error == ESRCH) return {Errc::target_gone, thread + " has ended"};
+    std::string message = std::string{what} + " " + thread + ": " + std::strerror(error);
+    if (error != EPERM && error != EACCES) return {Errc::backend, std::move(message)};
+    const auto tracer = status_field(tid, "TracerPid");
+    if (tracer && *tracer != "0")
+        return {Errc::busy, message + ": process " + *tracer + " traces it (strace, a debugger); end that"};
+    const auto scope = read_proc_file("/proc/sys/kernel/yama/ptrace_scope");
+    const bool yama = !scope.empty() && scope.front() != '0';
+    return {Errc::denied, message +
+                              (yama ? " (kernel.yama.ptrace_scope is " + scope.substr(0, 1) + ")" : "") +
+                              "; run as root, or as its user with CAP_SYS_PTRACE"};
+}
+
+}  // namespace
+
+Result<TracedThread> TracedThread::seize(pid_t tid) {
+    // Never PTRACE_O_EXITKILL: the guest outlives its debugger.
+    if (::ptrace(PTRACE_SEIZE, tid, nullptr, PTRACE_O_TRACESYSGOOD) != 0)
+        return fail(ptrace_error(tid, "tracing"));
+    return TracedThread{tid};
+}
+
+TracedThread::TracedThread(TracedThread&& other) noexcept
+    : tid_(std::exchange(other.tid_, 0)), stopped_(std::exchange(other.stopped_, false)) {}
+
+TracedThread& TracedThread::operator=(TracedThread&& other) noexcept {
+    std::swap(tid_, other.tid_);
+    std::swap(stopped_, other.stopped_);
+    return *this;
+}
+
+TracedThread::~TracedThread() { detach(); }
+
+void TracedThread::interrupt() {
+    if (!stopped_ && tid_ != 0) ::ptrace(PTRACE_INTERRUPT, tid_, nullptr, nullptr);
+}
+
+Result<void> TracedThread::resume(Resume how, int signal) {
+    const auto request = how == Resume::freely ? PTRACE_CONT : PTRACE_SYSCALL;
+    if (::ptrace(request, tid_, nullptr, signal) != 0) return fail(ptrace_error(tid_, "resuming"));
+    stopped_ = false;
+    return {};
+}
+
+ThreadStop TracedThread::take(int status) {
+    if (WIFEXITED(status) || WIFSIGNALED(status)) {
+        tid_ = 0;
+        stopped_ = false;
+        return {ThreadStop::Kind::ended, 0, false};
+    }
+    stopped_ = true;
+    const int signal = WSTOPSIG(status);
+    if (signal == syscall_stop) return {ThreadStop::Kind::syscall, 0, false};
+    if (status >> 16 == PTRACE_EVENT_STOP) return {ThreadStop::Kind::interrupted, 0, signal != SIGTRAP};
+    return {ThreadStop::Kind::signal, signal, false};
+}
+
+Result<bool> TracedThread::go_to_syscall() {
+    for (;;) {
+        CHECK_OK(resume(Resume::to_syscall));
+        const auto stop = wait();
+        if (stop.kind == ThreadStop::Kind::ended) return false;
+        if (stop.kind == ThreadStop::Kind::syscall) return true;
+    }
+}
+
+std::optional<ThreadStop> TracedThread::poll() {
+    if (tid_ == 0) return ThreadStop{};
+    int status = 0;
+    const pid_t found = ::waitpid(tid_, &status, __WALL | WNOHANG);
+    if (found == 0) return std::nullopt;
+    if (found == tid_) return take(status);
+    tid_ = 0;
+    return ThreadStop{};
+}
+
+ThreadStop TracedThread::wait() {
+    int status = 0;
+    while (tid_ != 0) {
+        const pid_t found = ::waitpid(tid_, &status, __WALL);
+        if (found == tid_) return take(status);
+        if (errno != EINTR) tid_ = 0;
+    }
+    return {};
+}
+
+void TracedThread::detach(int signal) {
+    if (tid_ == 0) return;
+    if (!stopped_) {
+        interrupt();
+        const auto stop = wait();
+        if (stop.kind == ThreadStop::Kind::signal) signal = stop.signal;
+    }
+    if (tid_ != 0) ::ptrace(PTRACE_DETACH, tid_, nullptr, signal);
+    tid_ = 0;
+    stopped_ = false;
+}
+
+Result<ThreadRegisters> TracedThread::registers() const {
+    ThreadRegisters registers{};
+    if (::ptrace(PTRACE_GETREGS, tid_, nullptr, &registers) != 0)
+        return fail(ptrace_error(tid_, "reading the registers of"));
+    return registers;
+}
+
+Result<void> TracedThread::set_registers(const ThreadRegisters& registers) {
+    if (::ptrace(PTRACE_SETREGS, tid_, nullptr, &registers) != 0)
+        return fail(ptrace_error(tid_, "writing the registers of"));
+    return {};
+}
+
+Result<std::uint64_t> TracedThread::signal_mask() const {
+    std::uint64_t mask = 0;
+    if (::ptrace(static_cast<__ptrace_request>(PTRACE_GETSIGMASK), tid_, mask_size, &mask) != 0)
+        return fail(ptrace_error(tid_, "reading the signal mask of"));
+    return mask;
+}
+
+Result<void> TracedThread::set_signal_mask(std::uint64_t mask) {
+    if (::ptrace(static_cast<__ptrace_request>(PTRACE_SETSIGMASK), tid_, mask_size, &mask) != 0)
+        return fail(ptrace_error(tid_, "writing the signal mask of"));
+    return {};
+}
+
+Result<void> TracedThread::poke(std::uint64_t address, std::uint64_t word) {
+    if (::ptrace(PTRACE_POKEDATA, tid_, address, word) != 0) return fail(ptrace_error(tid_, "writing to"));
+    return {};
+}
+
+}  // namespace exo::kvm

@@ -1,0 +1,141 @@
+// One vCPU of a stopped or traced VMM: its thread, its struct kvm_run, and the ioctls that are made for it.
+//
+// Where the thread of an attached vCPU is:
+//   free    not traced; the VMM has it
+//   home    stopped in the VMM, just behind its ioctl(KVM_RUN)
+//   away    stopped in the springboard: a system call of ours is made, or can be
+//   vmm     running, traced, in the VMM's own code: on its way to the next KVM_RUN
+//   guest   running, traced, in the VMM's KVM_RUN, which is made to come back to the springboard
+// A vCPU that its VMM has paused is `held`: some thread of the VMM makes the ioctls for it, nobody runs it.
+#pragma once
+
+#include <linux/kvm.h>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+
+#include "backends/kvm/vm.h"
+#include "backends/kvm/vmm.h"
+
+namespace exo::kvm {
+
+using Clock = std::chrono::steady_clock;
+
+// How a KVM_RUN ended.
+struct RunExit {
+    enum class Kind : std::uint8_t {
+        none,         // still running
+        debug,        // KVM_EXIT_DEBUG: `debug` says why
+        interrupted,  // by us or by the VMM's signal
+        gone,         // the thread has ended
+    };
+    Kind kind = Kind::none;
+    kvm_debug_exit_arch debug{};
+};
+
+class Vcpu {
+public:
+    Vcpu(VcpuHandle handle, std::uint32_t index, const RemoteMemory& memory)
+        : handle_(handle), index_(index), memory_(&memory) {}
+
+    enum class Place : std::uint8_t { free, home, away, vmm, guest };
+    [[nodiscard]] const VcpuHandle& handle() const { return handle_; }
+    [[nodiscard]] std::uint32_t index() const { return index_; }
+    [[nodiscard]] Place place() const { return place_; }
+    [[nodiscard]] bool free() const { return place_ == Place::free; }
+    [[nodiscard]] bool stopped() const {
+        return place_ == Place::home || (place_ == Place::away && !on_board_);
+    }
+    [[nodiscard]] bool held() const { return held_; }
+    // Of the thread that runs it, once that was seen to; 0 before.
+    [[nodiscard]] pid_t tid() const { return tid_; }
+    [[nodiscard]] TracedThread& thread() { return *thread_; }
+
+    // --- stopping
+
+    // From now on KVM leaves the registers in kvm_run at each exit; before the thread is stopped.
+    Result<void> ask_for_registers();
+    Result<void> stop_asking();
+    // free → vmm: seizes the thread and asks it to stop.
+    Result<void> begin_stop(pid_t tid);
+    // A running one: its KVM_RUN, or the next one, is to come back.
+    void ask_to_stop();
+    // For a vCPU that no thread is about to run: a thread of the VMM which stands in another system call
+    // makes its ioctls. False if it does not stop in one until `deadline`.
+    Result<bool> hold(pid_t tid, Clock::time_point deadline);
+
+    // --- while stopped
+
+    void use(const Springboard* board) { board_ = board; }
+    // Makes a system call: home → away. Its result, a negative errno where it fails.
+    Result<std::int64_t> call(std::int64_t number, std::uint64_t a = 0, std::uint64_t b = 0,
+                              std::uint64_t c = 0);
+    // An ioctl of the vCPU with a structure: `in` goes there before, `out` comes from there afterwards.
+    Result<std::int64_t> ioctl(std::uint64_t request, std::span<const std::byte> in,
+                               std::span<std::byte> out = {});
+    // One KVM_RUN that comes back at once: loads what was written to kvm_run, completes what the VMM has
+    // emulated, stores the registers.
+    Result<void> refresh();
+    // As KVM has left it at the last exit.
+    Result<kvm_run> run_area() const { return memory_->get<kvm_run>(handle_.run); }
+    // Which of them: KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS.
+    Result<void> write_sync_registers(const kvm_sync_regs& values, std::uint64_t fields);
+    Result<void> set_guest_debug(const kvm_guest_debug& debug);
+    void forget_guest_debug() { debug_known_ = false; }
+    // Back from the springboard, which goes away.
+    Result<void> stand_home() { return go_home(); }
+    // Before call_in_place(): should exogdb be killed in it, the VMM takes the call's end for an exit of
+    // KVM_RUN. It then finds an access to a device, of no bytes.
+    Result<void> make_exit_harmless();
+
+    // --- running
+
+    // → vmm. The thread goes on in the VMM; at its next KVM_RUN it is met, and sent into the guest.
+    Result<void> run();
+    // A KVM_RUN of ours, for a step.
+    Result<void> run_from_board();
+    // What has become of a running one, without waiting.
+    Result<RunExit> poll_exit();
+    // The same, waiting.
+    Result<RunExit> wait_exit(Clock::time_point deadline);
+    // stopped → free.
+    Result<void> release();
+
+private:
+    Result<void> go_away();
+    Result<void> go_home();
+    Result<void> give_to_vmm(std::int64_t result);
+    Result<RunExit> returned(std::int64_t result);
+    Result<RunExit> take_stop(const ThreadStop& stop);
+    Result<RunExit> take_syscall_stop();
+    Result<RunExit> go_on_with_step(ThreadRegisters registers);
+    Result<void> enter_from_board();
+    Result<void> send_into_guest(ThreadRegisters registers);
+    Result<void> set_immediate_exit(bool value);
+    [[nodiscard]] bool is_run(const ThreadRegisters& registers) const;
+    Result<void> keep_record(bool mask_saved);
+
+    VcpuHandle handle_;
+    std::uint32_t index_;
+    const RemoteMemory* memory_;
+    const Springboard* board_ = nullptr;
+    std::optional<TracedThread> thread_;
+    pid_t tid_ = 0;
+    Place place_ = Place::free;
+    bool held_ = false;
+    bool stopping_ = false;        // KVM_RUN is to come back at once
+    bool immediate_exit_ = false;  // as we have set it
+    bool stepping_ = false;        // the KVM_RUNs are ours, until it has stopped
+    bool on_board_ = false;        // away, and running
+    bool masked_ = false;          // away, with all signals blocked
+    ThreadRegisters home_{};       // while it is home, away or in `guest`
+    std::uint64_t mask_ = 0;
+    std::uint64_t valid_before_ = 0;  // the VMM's own kvm_valid_regs
+    bool asked_ = false;
+    kvm_guest_debug debug_{};  // as it was set last
+    bool debug_known_ = true;
+    kvm_guest_debug step_debug_{};  // while the VMM completes what a step needs of it
+};
+
+}  // namespace exo::kvm
