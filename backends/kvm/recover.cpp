@@ -78,6 +78,7 @@ Result<void> switch_debugging_off(const Vm& vm, const JournalEntry& entry, const
         Vcpu vcpu{vm.vcpus[i], i, memory};
         const auto row = threads.by_vcpu.find(vcpu.handle().fd);
         if (row == threads.by_vcpu.end()) continue;  // paused: it had no debugging armed
+        const auto record = TRY(memory.get<ThreadRecord>(entry.board.record(i)));
         vcpu.use(&entry.board);
         CHECK_OK(vcpu.begin_stop(row->second));
         const auto exit = TRY(vcpu.wait_exit(Clock::now() + recover_settle_limit));
@@ -85,6 +86,10 @@ Result<void> switch_debugging_off(const Vm& vm, const JournalEntry& entry, const
             return fail(Errc::timed_out, "vCPU " + std::to_string(vcpu.handle().id) + " does not stop");
         vcpu.forget_guest_debug();
         CHECK_OK(vcpu.set_guest_debug({}));
+        // One that has been woken since, and halts by itself, wakes once more than it should: harmless.
+        const kvm_mp_state runnable{KVM_MP_STATE_RUNNABLE};
+        if (record.halted != 0)
+            CHECK_OK(vcpu.ioctl(KVM_SET_MP_STATE, std::as_bytes(std::span{&runnable, 1})));
         CHECK_OK(vcpu.release());
     }
     return {};
@@ -129,7 +134,7 @@ Result<void> undo(const JournalEntry& entry, std::vector<std::string>& done) {
         const auto debug_off = entry.board.arguments(i);
         CHECK_OK(memory.put(debug_off, kvm_guest_debug{}));
         count += TRY(put_back(record, entry, memory, debug_off, vm.vcpus[i].fd)) ? 1U : 0U;
-        CHECK_OK(memory.put(entry.board.record(i), ThreadRecord{}));
+        CHECK_OK(memory.put(entry.board.record(i), ThreadRecord{.halted = record.halted}));
     }
     if (count > 0) done.push_back("put " + std::to_string(count) + " threads of the VMM back");
     CHECK_OK(switch_debugging_off(vm, entry, memory));

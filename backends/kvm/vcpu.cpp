@@ -81,6 +81,7 @@ Result<bool> Vcpu::hold(pid_t tid, Clock::time_point deadline) {
                 home_ = restarted(registers);
                 place_ = Place::home;
                 held_ = true;
+                CHECK_OK(set_halted(false));
                 return true;
             }
         }
@@ -97,12 +98,13 @@ Result<void> Vcpu::keep_record(bool mask_saved) {
     const ThreadRecord record{.tid = static_cast<std::uint64_t>(thread_->tid()),
                               .mask_saved = mask_saved ? 1U : 0U,
                               .signal_mask = mask_,
+                              .halted = halted_ ? 1U : 0U,
                               .home = home_};
     return memory_->put(board_->record(index_), record);
 }
 
 Result<void> Vcpu::go_away() {
-    if (place_ == Place::away && masked_) return {};
+    if (place_ == Place::away && masked_) return thread_->set_signal_mask(all_signals);
     mask_ = TRY(thread_->signal_mask());
     CHECK_OK(keep_record(true));
     CHECK_OK(thread_->set_signal_mask(all_signals));
@@ -117,7 +119,7 @@ Result<void> Vcpu::go_home() {
     masked_ = false;
     CHECK_OK(thread_->set_registers(home_));
     place_ = Place::home;
-    return memory_->put(board_->record(index_), ThreadRecord{});
+    return memory_->put(board_->record(index_), ThreadRecord{.halted = halted_ ? 1U : 0U});
 }
 
 Result<std::int64_t> Vcpu::call(std::int64_t number, std::uint64_t a, std::uint64_t b, std::uint64_t c) {
@@ -181,9 +183,12 @@ Result<void> Vcpu::make_exit_harmless() {
 
 // --- running
 
+// Straight into the guest, and not by the VMM's next KVM_RUN: should exogdb be killed before that, the VMM
+// would see the guest's next breakpoint.
 Result<void> Vcpu::run() {
     stopping_ = stepping_ = false;
-    return give_to_vmm(static_cast<std::int64_t>(home_.rax));
+    if (held_) return give_to_vmm(static_cast<std::int64_t>(home_.rax));
+    return enter_from_board();
 }
 
 Result<void> Vcpu::run_from_board() {
@@ -203,6 +208,8 @@ Result<void> Vcpu::enter_from_board() {
     registers.rdx = 0;
     CHECK_OK(thread_->set_registers(registers));
     if (!TRY(thread_->go_to_syscall())) return fail(vmm_gone());
+    // The VMM's signals call the vCPU out of the guest; a step is over soon enough.
+    if (!stepping_) CHECK_OK(thread_->set_signal_mask(mask_));
     CHECK_OK(thread_->resume(TracedThread::Resume::to_syscall));
     on_board_ = true;
     return {};
@@ -240,18 +247,35 @@ Result<void> Vcpu::send_into_guest(ThreadRegisters registers) {
     return thread_->resume(TracedThread::Resume::to_syscall);
 }
 
-// A step that needed the VMM, and its next KVM_RUN: ours is made instead.
-Result<RunExit> Vcpu::go_on_with_step(ThreadRegisters registers) {
-    registers.orig_rax = no_call;  // at the entry: the call is left out
+// At the entry to the VMM's KVM_RUN: ours is made instead.
+Result<RunExit> Vcpu::take_over(ThreadRegisters registers) {
+    registers.orig_rax = no_call;  // at the entry: the call is left out, and this its result
+    registers.rax = static_cast<std::uint64_t>(-EINTR);
     CHECK_OK(thread_->set_registers(registers));
     if (!TRY(thread_->go_to_syscall())) return fail(vmm_gone());
     home_ = registers;
-    home_.rax = static_cast<std::uint64_t>(-EINTR);
     place_ = Place::home;
-    if (stopping_) return RunExit{.kind = RunExit::Kind::interrupted};
-    CHECK_OK(set_guest_debug(step_debug_));
+    CHECK_OK(set_halted(false));
+    if (stopping_) {
+        CHECK_OK(refresh());  // what the VMM has emulated
+        return RunExit{.kind = RunExit::Kind::interrupted};
+    }
+    if (stepping_) CHECK_OK(set_guest_debug(step_debug_));
     CHECK_OK(enter_from_board());
     return RunExit{};
+}
+
+// Before the VMM goes on to its next KVM_RUN with breakpoints armed. Should exogdb be killed meanwhile, that
+// one does not enter the guest before its next interrupt, and a guardian is faster.
+Result<void> Vcpu::set_halted(bool halted) {
+    if (halted_ == halted) return {};
+    const kvm_mp_state state{
+        static_cast<std::uint32_t>(halted ? KVM_MP_STATE_HALTED : KVM_MP_STATE_RUNNABLE)};
+    const auto result = TRY(ioctl(KVM_SET_MP_STATE, std::as_bytes(std::span{&state, 1})));
+    if (result < 0) return {};  // EINVAL: its interrupt controller is not KVM's
+    halted_ = halted;
+    return memory_->put<std::uint64_t>(board_->record(index_) + offsetof(ThreadRecord, halted),
+                                       halted ? 1 : 0);
 }
 
 Result<RunExit> Vcpu::take_syscall_stop() {
@@ -259,7 +283,7 @@ Result<RunExit> Vcpu::take_syscall_stop() {
     __ptrace_syscall_info info{};
     ::ptrace(static_cast<__ptrace_request>(PTRACE_GET_SYSCALL_INFO), thread_->tid(), sizeof info, &info);
     const bool entry = info.op == PTRACE_SYSCALL_INFO_ENTRY;
-    if (is_run(registers) && entry && stepping_) return go_on_with_step(registers);
+    if (is_run(registers) && entry && (stepping_ || halted_)) return take_over(registers);
     if (is_run(registers) && entry) {
         CHECK_OK(send_into_guest(registers));
         return RunExit{};
@@ -319,12 +343,14 @@ Result<RunExit> Vcpu::returned(std::int64_t result) {
             return RunExit{.kind = RunExit::Kind::debug, .debug = area.debug.arch};
         }
     }
-    // If exogdb is killed meanwhile, the VMM's next KVM_RUN must not make the step.
-    if (stepping_) {
-        step_debug_ = debug_;
-        auto without = debug_;
-        without.control &= ~static_cast<std::uint32_t>(KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_BLOCKIRQ);
-        CHECK_OK(set_guest_debug(without));
+    if (debug_.control != 0) {
+        if (stepping_) {  // the VMM's next KVM_RUN must not make the step
+            step_debug_ = debug_;
+            auto without = debug_;
+            without.control &= ~static_cast<std::uint32_t>(KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_BLOCKIRQ);
+            CHECK_OK(set_guest_debug(without));
+        }
+        CHECK_OK(set_halted(true));
     }
     CHECK_OK(give_to_vmm(result));
     return RunExit{};

@@ -109,7 +109,8 @@ private:
     Result<RunExit> returned(std::int64_t result);
     Result<RunExit> take_stop(const ThreadStop& stop);
     Result<RunExit> take_syscall_stop();
-    Result<RunExit> go_on_with_step(ThreadRegisters registers);
+    Result<RunExit> take_over(ThreadRegisters registers);
+    Result<void> set_halted(bool halted);
     Result<void> enter_from_board();
     Result<void> send_into_guest(ThreadRegisters registers);
     Result<void> set_immediate_exit(bool value);
@@ -127,6 +128,7 @@ private:
     bool stopping_ = false;        // KVM_RUN is to come back at once
     bool immediate_exit_ = false;  // as we have set it
     bool stepping_ = false;        // the KVM_RUNs are ours, until it has stopped
+    bool halted_ = false;          // by us, while the VMM has it
     bool on_board_ = false;        // away, and running
     bool masked_ = false;          // away, with all signals blocked
     ThreadRegisters home_{};       // while it is home, away or in `guest`

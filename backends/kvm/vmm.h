@@ -71,6 +71,7 @@ struct ThreadRecord {
     std::uint64_t tid = 0;          // 0: nothing to be put back
     std::uint64_t mask_saved = 0;   // whether signal_mask is what it was
     std::uint64_t signal_mask = 0;  // while the thread is away, all are blocked
+    std::uint64_t halted = 0;       // the vCPU: KVM_MP_STATE_HALTED was set
     ThreadRegisters home{};         // to be given back, with the result that the VMM is to see in rax
 };
 
