@@ -14,7 +14,7 @@ constexpr std::uint64_t page = 4096;
 constexpr std::uint64_t usual_alignment = 1ULL << 20;
 
 // Pages of the monitor that are looked at, in all: seconds at most.
-constexpr std::size_t page_budget = 4'000'000;
+constexpr std::size_t page_budget = 2'000'000;
 constexpr int most_places = 8;  // that one claim may need
 // Tables for which a place is looked for, one survey after the other: pieces, and those that are in no
 // memory.
@@ -54,17 +54,21 @@ bool Search::settle(const Guess& guess, std::size_t witness, const Claim& claim,
         const auto further = [&](const Guess& next) {
             return settle(next, witness, claim, depth + 1, accept);
         };
-        if (each_home(guess, finding.missing.front().address, further)) return true;
+        // Further places of one claim with one effort less, or each false place would have the whole search
+        // again.
+        const int effort = std::max(static_cast<int>(effort_) - (depth > 0 ? 1 : 0), 0);
+        if (each_home(guess, finding.missing.front().address, static_cast<Effort>(effort), further))
+            return true;
     }
     return finding.agreed > 0 && accept(guess);
 }
 
-bool Search::each_home(const Guess& guess, std::uint64_t address, const Accept& take) {
+bool Search::each_home(const Guess& guess, std::uint64_t address, Effort effort, const Accept& take) {
     if (address >= address_limit_) return false;
     if (homes_by_layout(guess, address, take)) return true;
-    if (effort_ == Effort::layouts) return false;
+    if (effort == Effort::layouts) return false;
     if (homes_by_steps(guess, address, usual_alignment, take)) return true;
-    return effort_ == Effort::everywhere && homes_by_steps(guess, address, page, take);
+    return effort == Effort::everywhere && homes_by_steps(guess, address, page, take);
 }
 
 bool Search::homes_by_layout(const Guess& guess, std::uint64_t address, const Accept& take) {
@@ -84,12 +88,15 @@ bool Search::homes_by_layout(const Guess& guess, std::uint64_t address, const Ac
                     return true;
         if (!high) continue;
         for (const Split& split : known_splits()) {
-            // Where the monitor has what lies at the split, as far as is known by now.
+            // Where the monitor has what lies at the split, as far as is known by now; else by what is known
+            // to lie below it already, in blocks of other NUMA nodes.
             const auto known = guess.host_of(split.low);
-            const std::uint64_t base = known && block.has(*known) ? *known : block.start + split.low;
-            for (const std::uint64_t start : known_high_starts())
-                if (address >= start && home(guess, block, address, base + (address - start), take))
-                    return true;
+            const std::uint64_t below = split.low > guess.end_of(false) ? guess.end_of(false) : 0;
+            for (const std::uint64_t base :
+                 {known.value_or(0), block.start + split.low, block.start + (split.low - below)})
+                for (const std::uint64_t start : known_high_starts())
+                    if (address >= start && home(guess, block, address, base + (address - start), take))
+                        return true;
         }
     }
     return false;
@@ -98,9 +105,11 @@ bool Search::homes_by_layout(const Guess& guess, std::uint64_t address, const Ac
 bool Search::homes_by_steps(const Guess& guess, std::uint64_t address, std::uint64_t step,
                             const Accept& take) {
     for (const Block& block : blocks_) {
-        // A block that begins or ends with other memory of the monitor is aligned at its other side.
-        std::set<std::uint64_t> firsts{block.start + address % step,
-                                       block.start + (block.end + address - block.start) % step};
+        // Memory of the guest begins or ends where the block does, or else, where other memory of the monitor
+        // is in the same mapping, at such an address.
+        const std::set<std::uint64_t> firsts{block.start + address % step,
+                                             block.start + (block.size() + address) % step,
+                                             block.start + (address - block.start) % step};
         for (const std::uint64_t first : firsts)
             for (std::uint64_t host = first; host < block.end; host += step)
                 if (home(guess, block, address, host, take)) return true;
@@ -133,7 +142,10 @@ bool Search::looks_like_table(std::uint64_t host) {
 
 std::optional<Guess> Search::widen(const Guess& guess, const Finding& finding,
                                    std::set<std::uint64_t>& tried) {
-    for (const MissingTable& missing : finding.missing) {
+    // Tables with leaves first: their place is told by nothing but themselves.
+    auto in_order = finding.missing;
+    std::ranges::sort(in_order, {}, &MissingTable::window_size);
+    for (const MissingTable& missing : in_order) {
         if (tried.size() >= most_extensions) return std::nullopt;
         if (!tried.insert(missing.address).second) continue;
         const Claim claim{{}, missing.window, missing.window_size};

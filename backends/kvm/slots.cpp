@@ -5,6 +5,7 @@
 
 #include "backends/kvm/blocks.h"
 #include "backends/kvm/evidence.h"
+#include "backends/kvm/landmarks.h"
 #include "backends/kvm/layouts.h"
 #include "backends/kvm/search.h"
 
@@ -36,7 +37,10 @@ std::string range_of(std::uint64_t start, std::uint64_t end) { return hex(start)
 // Slots of a guess, and what is to be said of them.
 class Report {
 public:
-    Report(std::span<const Block> blocks, const Found& found) : blocks_(blocks), found_(found) {}
+    Report(std::span<const Block> blocks, const ReadVmm& read, const Found& found)
+        : blocks_(blocks), found_(found), seen_(found.finding.confirmed) {
+        seen_.merge(landmarks(found.guess, read));
+    }
 
     Slots take() && {
         for (const Piece& piece : found_.guess.pieces()) add(piece);
@@ -49,11 +53,16 @@ public:
     }
 
 private:
-    [[nodiscard]] std::optional<std::uint64_t> last_confirmed(std::uint64_t start, std::uint64_t end) const {
-        const auto& confirmed = found_.finding.confirmed;
-        const auto after = confirmed.lower_bound(end);
-        if (after == confirmed.begin() || *std::prev(after) < start) return std::nullopt;
+    [[nodiscard]] std::optional<std::uint64_t> last_seen(std::uint64_t start, std::uint64_t end) const {
+        const auto after = seen_.lower_bound(end);
+        if (after == seen_.begin() || *std::prev(after) < start) return std::nullopt;
         return *std::prev(after);
+    }
+
+    [[nodiscard]] bool has_table(std::uint64_t start, std::uint64_t end) const {
+        const auto& tables = found_.finding.confirmed;
+        const auto first = tables.lower_bound(start);
+        return first != tables.end() && *first < end;
     }
 
     void slot(std::uint64_t start, std::uint64_t end, const Piece& piece, Kind kind, const char* name) {
@@ -65,8 +74,9 @@ private:
     void unverified(std::uint64_t start, std::uint64_t end, const Piece& piece) {
         if (start >= end) return;
         slot(start, end, piece, Kind::ram, unverified_name);
-        result_.notes.push_back("physical " + range_of(start, end) +
-                                " is not verified: no page table of the guest was met there");
+        result_.notes.push_back(
+            "physical " + range_of(start, end) +
+            " is not verified: neither page tables nor tables of firmware were met there");
     }
 
     // Where the piece may end earlier than its mapping does, since a layout that is in use says so and
@@ -84,15 +94,17 @@ private:
 
     void add(const Piece& piece) {
         std::uint64_t end = piece.end();
-        const auto last = last_confirmed(piece.start, end);
+        // Other memory of the monitor may follow in the same mapping; that is seldom a whole MiB.
+        if (piece.size >= notable) end = end / mib * mib;
+        const auto last = last_seen(piece.start, end);
         if (piece.start < devices_start && end > devices_start && end <= four_gib &&
-            !last_confirmed(devices_start, four_gib))
+            !last_seen(devices_start, four_gib))
             end = devices_start;
         // Where nothing is known, no more than every layout agrees upon.
         if (!last) end = std::min(end, certain_end(piece, 0));
         const std::uint64_t sure = last ? std::min(end, certain_end(piece, *last)) : piece.start;
         std::uint64_t start = piece.start;
-        if (start < legacy_end && !last_confirmed(video_start, legacy_end)) {
+        if (start < legacy_end && !has_table(video_start, legacy_end)) {
             slot(start, std::min(end, video_start), piece, Kind::ram, last ? verified_name : unverified_name);
             // Read only: where it is ROM, a write must not go through.
             if (last)
@@ -117,6 +129,7 @@ private:
 
     std::span<const Block> blocks_;
     const Found& found_;
+    std::set<std::uint64_t> seen_;  // guest addresses at which there is what must be there
     Slots result_;
 };
 
@@ -132,16 +145,21 @@ bool has_content(const ReadVmm& read, std::uint64_t host) {
 // that there is code where code is executed.
 Result<Slots> without_paging(std::span<const Block> blocks, const ReadVmm& read,
                              std::span<const Witness> witnesses) {
+    const auto at_start_of = [](const Block& block) {
+        return Found{*Guess{}.with(block, 0, block.start), {}};
+    };
+    for (const Block& block : blocks) {
+        const Found found = at_start_of(block);
+        if (!landmarks(found.guess, read).empty()) return Report{blocks, read, found}.take();
+    }
     for (const Block& block : blocks) {
         const bool has_code = std::ranges::any_of(witnesses, [&](const Witness& witness) {
             return !witness.addresses.empty() && witness.addresses.front() < block.size() &&
                    has_content(read, block.start + witness.addresses.front());
         });
         if (!has_code) continue;
-        Guess guess = *Guess{}.with(block, 0, block.start);
-        const Found found{guess, {}};
-        Slots result = Report{blocks, found}.take();
-        std::erase_if(result.notes, [](const std::string& note) { return note.starts_with("physical "); });
+        const Found found = at_start_of(block);
+        Slots result = Report{blocks, read, found}.take();
         result.notes.insert(result.notes.begin(),
                             "no vCPU has paging on: that guest memory begins at the start of the monitor's "
                             "largest mapping that has code where the vCPU executes it is not verified");
@@ -164,7 +182,7 @@ Result<Slots> find_slots(std::span<const Mapping> mappings, const ReadVmm& read,
     for (std::size_t i = 0; i < witnesses.size(); ++i) translating = translating || evidence.translates(i);
     if (!translating) return without_paging(blocks, read, witnesses);
     const auto found = Search{blocks, read, evidence}.run();
-    if (found) return Report{blocks, *found}.take();
+    if (found) return Report{blocks, read, *found}.take();
     if (evidence.error()) return fail(Error{*evidence.error()}.with_context("guest memory"));
     std::uint64_t total = 0;
     for (const Block& block : blocks) total += block.size();
