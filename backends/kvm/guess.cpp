@@ -70,9 +70,10 @@ std::uint64_t Guess::end_of(bool above_4g) const {
     return end;
 }
 
-std::optional<Guess> Guess::with(const Block& block, std::uint64_t address, std::uint64_t host) const {
+std::optional<Guess> Guess::with(const Block& block, std::uint64_t address, std::uint64_t host,
+                                 std::uint64_t first) const {
     if (!block.has(host)) return std::nullopt;
-    const std::uint64_t first = address < four_gib ? 0 : four_gib;
+    if (address >= four_gib) first = std::max(first, four_gib);
     const std::uint64_t last = address < four_gib ? four_gib : address_limit;
     if (address >= last) return std::nullopt;
     const std::uint64_t down = std::min(host - block.start, address - first);

@@ -120,15 +120,19 @@ bool Search::homes_by_steps(const Guess& guess, std::uint64_t address, std::uint
 bool Search::home(const Guess& guess, const Block& block, std::uint64_t address, std::uint64_t host,
                   const Accept& take) {
     if (!block.has(host) || pages_left_ == 0 || !looks_like_table(host)) return false;
-    const auto next = guess.with(block, address, host);
-    if (!next) return false;
-    // One mapping, the upper part of which is seen: its lower part is most likely what lies at 0.
-    const std::uint64_t high = address - (host - block.start);
-    if (address >= four_gib && high < four_gib && guess.pieces().empty()) {
-        const auto with_low = next->with(block, 0, block.start);
-        if (with_low && take(*with_low)) return true;
+    for (const std::uint64_t first : known_high_starts()) {
+        if (first > four_gib && first > address) continue;
+        const auto next = guess.with(block, address, host, address < four_gib ? 0 : first);
+        if (!next) continue;
+        // One mapping, the upper part of which is seen: its lower part is most likely what lies at 0.
+        const std::uint64_t upper = host - block.start;
+        if (address >= four_gib && upper > address - first && guess.pieces().empty()) {
+            const auto with_low = next->with(block, 0, block.start);
+            if (with_low && take(*with_low)) return true;
+        }
+        if (take(*next)) return true;
     }
-    return take(*next);
+    return false;
 }
 
 // Cheap, since most pages are none: whether there is a present entry.

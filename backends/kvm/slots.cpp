@@ -44,6 +44,8 @@ public:
 
     Slots take() && {
         for (const Piece& piece : found_.guess.pieces()) add(piece);
+        for (const Block& block : blocks_) add_below_split(block);
+        std::ranges::sort(result_.slots, {}, &Slot::start);
         note_unplaced();
         if (const auto count = found_.finding.missing.size(); count > 0)
             result_.notes.push_back(std::to_string(count) +
@@ -116,11 +118,31 @@ private:
         unverified(std::max(start, sure), end, piece);
     }
 
+    // A NUMA node that lies across the split, of which only what is above 4 GiB was seen: its beginning fills
+    // what is left below the split.
+    void add_below_split(const Block& block) {
+        const auto pieces = found_.guess.pieces();
+        const auto high =
+            std::ranges::find_if(pieces, [&](const Piece& piece) { return block.has(piece.host); });
+        if (high == pieces.end() || high->start != four_gib) return;
+        const std::uint64_t before = high->host - block.start;
+        const std::uint64_t low_end = found_.guess.end_of(false);
+        for (const Split& split : known_splits()) {
+            if (split.low <= low_end || split.low >= four_gib) continue;
+            const std::uint64_t size = split.low - low_end;
+            if (size > before || before - size >= notable) continue;
+            unverified(low_end, split.low, {low_end, size, high->host - size});
+            return;
+        }
+    }
+
     void note_unplaced() {
         for (const Block& block : blocks_) {
             std::uint64_t left = block.size();
             for (const Piece& piece : found_.guess.pieces())
                 if (block.has(piece.host)) left -= piece.size;
+            for (const Slot& slot : result_.slots)
+                if (block.has(slot.host) && found_.guess.find(raw(slot.start)) == nullptr) left -= slot.size;
             if (left < notable) continue;
             result_.notes.push_back(in_mib(left) + " of the monitor's memory at " + hex(block.start) +
                                     " may be the guest's, but where it lies in the guest is not known");
