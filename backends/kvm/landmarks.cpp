@@ -15,7 +15,7 @@ constexpr std::uint64_t pointer_alignment = 16;
 
 constexpr std::uint64_t longest_table = 64U << 10U;
 
-struct Pointer {
+struct TablePointer {
     std::string_view signature;
     std::uint8_t size;     // bytes that the checksum is of
     std::uint8_t address;  // offset of the table's address
@@ -24,13 +24,13 @@ struct Pointer {
     std::uint8_t length_bytes;  // of the table's length, at offset 4
 };
 // ACPI 6.5, tables 5.3 and 5.4; MP specification 1.4, tables 4-1 and 4-2.
-constexpr Pointer pointers[] = {
+constexpr TablePointer known_pointers[] = {
     {"RSD PTR ", 20, 16, 4, "RSDT", 4},
     {"RSD PTR ", 36, 24, 8, "XSDT", 4},
     {"_MP_", 16, 4, 4, "PCMP", 2},
 };
 
-std::uint64_t number(ConstBytes bytes, std::size_t offset, std::size_t size) {
+std::uint64_t field(ConstBytes bytes, std::size_t offset, std::size_t size) {
     std::uint64_t value = 0;
     std::memcpy(&value, bytes.data() + offset, size);
     return value;
@@ -42,10 +42,10 @@ bool sums_to_zero(ConstBytes bytes) {
     return (sum & 0xff) == 0;
 }
 
-bool is_table(PhysicalMemory& memory, PhysicalAddress address, const Pointer& pointer) {
+bool is_table(PhysicalMemory& memory, PhysicalAddress address, const TablePointer& pointer) {
     std::vector<std::byte> table(8);
     if (!memory.read(address, table) || !as_text(table).starts_with(pointer.table)) return false;
-    const std::uint64_t length = number(table, 4, pointer.length_bytes);
+    const std::uint64_t length = field(table, 4, pointer.length_bytes);
     if (length < table.size() || length > longest_table) return false;
     table.resize(length);
     return memory.read(address, table) && sums_to_zero(table);
@@ -58,11 +58,11 @@ std::set<std::uint64_t> landmarks(const Guess& guess, const ReadVmm& read) {
     std::vector<std::byte> area(area_end - area_start);
     const std::size_t count = memory.read_some(PhysicalAddress{area_start}, area).value_or(0);
     std::set<std::uint64_t> found;
-    for (const Pointer& pointer : pointers) {
+    for (const TablePointer& pointer : known_pointers) {
         for (std::size_t at = 0; at + pointer.size <= count; at += pointer_alignment) {
             const auto bytes = ConstBytes{area}.subspan(at, pointer.size);
             if (!as_text(bytes).starts_with(pointer.signature) || !sums_to_zero(bytes)) continue;
-            const std::uint64_t table = number(bytes, pointer.address, pointer.address_bytes);
+            const std::uint64_t table = field(bytes, pointer.address, pointer.address_bytes);
             if (!is_table(memory, PhysicalAddress{table}, pointer)) continue;
             found.insert({area_start + at, table});
         }

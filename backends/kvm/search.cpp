@@ -9,7 +9,7 @@
 namespace exo::kvm {
 namespace {
 
-constexpr std::uint64_t page = 4096;
+constexpr std::uint64_t page_bytes = 4096;
 // Every monitor of the table of layouts starts its pieces at such addresses.
 constexpr std::uint64_t usual_alignment = 1ULL << 20;
 
@@ -68,7 +68,7 @@ bool Search::each_home(const Guess& guess, std::uint64_t address, Effort effort,
     if (homes_by_layout(guess, address, take)) return true;
     if (effort == Effort::layouts) return false;
     if (homes_by_steps(guess, address, usual_alignment, take)) return true;
-    return effort == Effort::everywhere && homes_by_steps(guess, address, page, take);
+    return effort == Effort::everywhere && homes_by_steps(guess, address, page_bytes, take);
 }
 
 bool Search::homes_by_layout(const Guess& guess, std::uint64_t address, const Accept& take) {
@@ -138,9 +138,9 @@ bool Search::home(const Guess& guess, const Block& block, std::uint64_t address,
 // Cheap, since most pages are none: whether there is a present entry.
 bool Search::looks_like_table(std::uint64_t host) {
     --pages_left_;
-    std::array<std::uint64_t, page / sizeof(std::uint64_t)> entries{};
-    const std::uint64_t start = host & ~(page - 1);
-    if ((*read_)(start, std::as_writable_bytes(std::span{entries})) != page) return false;
+    std::array<std::uint64_t, page_bytes / sizeof(std::uint64_t)> entries{};
+    const std::uint64_t start = host & ~(page_bytes - 1);
+    if ((*read_)(start, std::as_writable_bytes(std::span{entries})) != page_bytes) return false;
     return std::ranges::any_of(entries, [](std::uint64_t entry) { return (entry & entry_present) != 0; });
 }
 

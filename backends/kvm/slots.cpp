@@ -99,12 +99,13 @@ private:
         // Other memory of the monitor may follow in the same mapping; that is seldom a whole MiB.
         if (piece.size >= notable) end = end / mib * mib;
         const auto last = last_seen(piece.start, end);
-        if (piece.start < devices_start && end > devices_start && end <= four_gib &&
-            !last_seen(devices_start, four_gib))
-            end = devices_start;
-        // Where nothing is known, no more than every layout agrees upon.
-        if (!last) end = std::min(end, certain_end(piece, 0));
-        const std::uint64_t sure = last ? std::min(end, certain_end(piece, *last)) : piece.start;
+        // Where nothing is known, or where the piece cannot be that long, no more than every layout agrees
+        // upon.
+        const std::uint64_t agreed = std::min(end, certain_end(piece, last.value_or(0)));
+        const bool too_long = piece.start < devices_start && end > devices_start && end <= four_gib &&
+                              !last_seen(devices_start, four_gib);
+        if (!last || too_long) end = agreed;
+        const std::uint64_t sure = last ? agreed : piece.start;
         std::uint64_t start = piece.start;
         if (start < legacy_end && !has_table(video_start, legacy_end)) {
             slot(start, std::min(end, video_start), piece, Kind::ram, last ? verified_name : unverified_name);
@@ -139,10 +140,8 @@ private:
     void note_unplaced() {
         for (const Block& block : blocks_) {
             std::uint64_t left = block.size();
-            for (const Piece& piece : found_.guess.pieces())
-                if (block.has(piece.host)) left -= piece.size;
             for (const Slot& slot : result_.slots)
-                if (block.has(slot.host) && found_.guess.find(raw(slot.start)) == nullptr) left -= slot.size;
+                if (block.has(slot.host)) left -= slot.size;
             if (left < notable) continue;
             result_.notes.push_back(in_mib(left) + " of the monitor's memory at " + hex(block.start) +
                                     " may be the guest's, but where it lies in the guest is not known");

@@ -19,6 +19,9 @@ inline constexpr std::uint64_t kib = 1ULL << 10;
 inline constexpr std::uint64_t mib = 1ULL << 20;
 inline constexpr std::uint64_t gib = 1ULL << 30;
 
+// Where tests put guest memory in the monitor.
+inline constexpr std::uint64_t base = 0x7f00'0000'0000;
+
 // Where the guest's memory really is.
 struct TrueSlot {
     std::uint64_t start;
@@ -70,6 +73,12 @@ public:
     void put(std::uint64_t address, ConstBytes bytes) { put_host(host_of(address), bytes); }
     void put_entry(std::uint64_t address, std::uint64_t entry) {
         put(address, std::as_bytes(std::span{&entry, 1}));
+    }
+
+    // Into this process, where the mappings are real ones.
+    void write_out() const {
+        for (const auto& [number, bytes] : pages_)
+            std::memcpy(reinterpret_cast<void*>(number * 4096), bytes.data(), bytes.size());
     }
 
     // The guest's own view.

@@ -10,8 +10,6 @@ using namespace exo::kvm::test;
 
 namespace {
 
-constexpr std::uint64_t base = 0x7f00'0000'0000;
-
 // A monitor's arrangement: its mappings, where guest memory is in them, and where the guest keeps tables.
 struct Arrangement {
     std::string name;
@@ -147,6 +145,20 @@ TEST_CASE("what nothing was seen of is marked") {
     CHECK(slot_at(*found, 3000 * mib)->name == "ram, not verified");
     REQUIRE(!found->notes.empty());
     CHECK(found->notes.front().find("0xcfffffff is not verified") != std::string::npos);
+}
+
+TEST_CASE("a mapping that is too long for the memory below 4 GiB, and nothing is seen above") {
+    FakeMonitor monitor{{memory(base, 6 * gib)}, {{0, 2 * gib, base}, {4 * gib, 4 * gib, base + 2 * gib}}};
+    const FakeGuest guest{monitor, {32 * mib, 1900 * mib}};
+    const Witness witnesses[] = {guest.witness()};
+    const auto found = find_slots(monitor.mappings(), monitor.reader(), witnesses);
+    REQUIRE(found);
+    check_true(*found, monitor, {32 * mib, 1900 * mib});
+    CHECK(slot_at(*found, 2 * gib - 1) != nullptr);
+    CHECK(slot_at(*found, 2 * gib) == nullptr);
+    CHECK(slot_at(*found, 4 * gib) == nullptr);
+    REQUIRE(found->notes.size() == 1);
+    CHECK(found->notes[0].starts_with("4096 MiB of the monitor's memory"));
 }
 
 TEST_CASE("memory that cannot be placed is a hole and is told") {
