@@ -23,6 +23,30 @@ constexpr std::size_t most_extensions = 64;
 // Bit 0 of an entry of 8 bytes, and of both entries of 4 bytes there.
 constexpr std::uint64_t entry_present = 1ULL << 32 | 1;
 
+// Where the monitor may have what lies above a split.
+std::vector<std::uint64_t> above_splits(const Guess& guess, const Block& block) {
+    std::vector<std::uint64_t> bases;
+    for (const Split& split : known_splits()) {
+        // Where it has what lies at the split, as far as is known by now; else by what is known to lie below
+        // it already, in blocks of other NUMA nodes.
+        const std::uint64_t below = split.low > guess.end_of(false) ? guess.end_of(false) : 0;
+        if (const auto known = guess.host_of(split.low)) bases.push_back(*known);
+        bases.push_back(block.start + split.low);
+        bases.push_back(block.start + (split.low - below));
+    }
+    return bases;
+}
+
+// Where it may have what lies at 0, when the same block has what lies above a split.
+std::vector<std::uint64_t> below_splits(const Guess& guess, const Block& block) {
+    std::vector<std::uint64_t> bases;
+    for (const Piece& piece : guess.pieces()) {
+        if (!block.has(piece.host) || piece.start < four_gib) continue;
+        for (const Split& split : known_splits()) bases.push_back(piece.host - split.low);
+    }
+    return bases;
+}
+
 }  // namespace
 
 Search::Search(std::span<const Block> blocks, const ReadVmm& read, Evidence& evidence)
@@ -73,31 +97,22 @@ bool Search::each_home(const Guess& guess, std::uint64_t address, Effort effort,
 
 bool Search::homes_by_layout(const Guess& guess, std::uint64_t address, const Accept& take) {
     const bool high = address >= four_gib;
-    // Guest addresses at which a block, or a mapping in it, may start.
-    std::vector<std::uint64_t> starts{guess.end_of(high)};
-    if (high)
-        starts.insert(starts.end(), known_high_starts().begin(), known_high_starts().end());
-    else
-        starts.push_back(0);
     for (const Block& block : blocks_) {
+        // Places in the monitor of what lies at `start`.
+        const auto any_of = [&](std::span<const std::uint64_t> bases, std::uint64_t start) {
+            return address >= start && std::ranges::any_of(bases, [&](std::uint64_t base) {
+                       return home(guess, block, address, base + (address - start), take);
+                   });
+        };
         std::vector<std::uint64_t> bases = block.seams;
         bases.insert(bases.begin(), block.start);
-        for (const std::uint64_t base : bases)
-            for (const std::uint64_t start : starts)
-                if (address >= start && home(guess, block, address, base + (address - start), take))
-                    return true;
-        if (!high) continue;
-        for (const Split& split : known_splits()) {
-            // Where the monitor has what lies at the split, as far as is known by now; else by what is known
-            // to lie below it already, in blocks of other NUMA nodes.
-            const auto known = guess.host_of(split.low);
-            const std::uint64_t below = split.low > guess.end_of(false) ? guess.end_of(false) : 0;
-            for (const std::uint64_t base :
-                 {known.value_or(0), block.start + split.low, block.start + (split.low - below)})
-                for (const std::uint64_t start : known_high_starts())
-                    if (address >= start && home(guess, block, address, base + (address - start), take))
-                        return true;
-        }
+        if (any_of(bases, guess.end_of(high))) return true;
+        if (!high && any_of(bases, 0)) return true;
+        if (high && any_of(bases, four_gib)) return true;
+        const auto split_bases = high ? above_splits(guess, block) : below_splits(guess, block);
+        if (!high && any_of(split_bases, 0)) return true;
+        for (const std::uint64_t start : known_high_starts())
+            if (high && any_of(split_bases, start)) return true;
     }
     return false;
 }
@@ -124,12 +139,6 @@ bool Search::home(const Guess& guess, const Block& block, std::uint64_t address,
         if (first > four_gib && first > address) continue;
         const auto next = guess.with(block, address, host, address < four_gib ? 0 : first);
         if (!next) continue;
-        // One mapping, the upper part of which is seen: its lower part is most likely what lies at 0.
-        const std::uint64_t upper = host - block.start;
-        if (address >= four_gib && upper > address - first && guess.pieces().empty()) {
-            const auto with_low = next->with(block, 0, block.start);
-            if (with_low && take(*with_low)) return true;
-        }
         if (take(*next)) return true;
     }
     return false;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
+#include <set>
 
 #include "backends/kvm/blocks.h"
 #include "backends/kvm/evidence.h"
@@ -34,18 +36,48 @@ std::string in_mib(std::uint64_t bytes) { return std::to_string(bytes / mib) + "
 
 std::string range_of(std::uint64_t start, std::uint64_t end) { return hex(start) + " to " + hex(end - 1); }
 
+// Of a block of which only what lies at 4 GiB was met, the part before that, which fills what is left below
+// the split: what firmware left there tells where it begins, else a known split does.
+Guess with_lower_part(const Guess& guess, const Block& block, const ReadVmm& read) {
+    const Piece* high = nullptr;
+    for (const Piece& piece : guess.pieces()) {
+        if (!block.has(piece.host)) continue;
+        if (piece.start < four_gib) return guess;
+        if (high == nullptr) high = &piece;
+    }
+    const auto starts = known_high_starts();
+    if (high == nullptr || std::ranges::find(starts, high->start) == starts.end()) return guess;
+    const std::uint64_t before = high->host - block.start;
+    const std::uint64_t low_end = guess.end_of(false);
+    const auto with = [&](std::uint64_t size) {
+        return guess.with(block, low_end, high->host - size, low_end);
+    };
+    std::vector<std::uint64_t> sizes;
+    for (const Split& split : known_splits())
+        if (split.low > low_end && split.low < four_gib && split.low - low_end <= before)
+            sizes.push_back(split.low - low_end);
+    std::ranges::sort(sizes, std::greater{});
+    if (low_end == 0) {
+        auto to_try = sizes;
+        if (before > 0 && before < four_gib) to_try.push_back(before);
+        for (const std::uint64_t size : to_try)
+            if (const auto next = with(size); next && !landmarks(*next, read).empty()) return *next;
+    }
+    if (sizes.empty() || before - sizes.front() >= notable) return guess;
+    return with(sizes.front()).value_or(guess);
+}
+
 // Slots of a guess, and what is to be said of them.
 class Report {
 public:
-    Report(std::span<const Block> blocks, const ReadVmm& read, const Found& found)
-        : blocks_(blocks), found_(found), seen_(found.finding.confirmed) {
-        seen_.merge(landmarks(found.guess, read));
+    Report(std::span<const Block> blocks, const ReadVmm& read, Found found)
+        : blocks_(blocks), found_(std::move(found)), seen_(found_.finding.confirmed) {
+        for (const Block& block : blocks_) found_.guess = with_lower_part(found_.guess, block, read);
+        seen_.merge(landmarks(found_.guess, read));
     }
 
     Slots take() && {
         for (const Piece& piece : found_.guess.pieces()) add(piece);
-        for (const Block& block : blocks_) add_below_split(block);
-        std::ranges::sort(result_.slots, {}, &Slot::start);
         note_unplaced();
         if (const auto count = found_.finding.missing.size(); count > 0)
             result_.notes.push_back(std::to_string(count) +
@@ -119,24 +151,6 @@ private:
         unverified(std::max(start, sure), end, piece);
     }
 
-    // A NUMA node that lies across the split, of which only what is above 4 GiB was seen: its beginning fills
-    // what is left below the split.
-    void add_below_split(const Block& block) {
-        const auto pieces = found_.guess.pieces();
-        const auto high =
-            std::ranges::find_if(pieces, [&](const Piece& piece) { return block.has(piece.host); });
-        if (high == pieces.end() || high->start != four_gib) return;
-        const std::uint64_t before = high->host - block.start;
-        const std::uint64_t low_end = found_.guess.end_of(false);
-        for (const Split& split : known_splits()) {
-            if (split.low <= low_end || split.low >= four_gib) continue;
-            const std::uint64_t size = split.low - low_end;
-            if (size > before || before - size >= notable) continue;
-            unverified(low_end, split.low, {low_end, size, high->host - size});
-            return;
-        }
-    }
-
     void note_unplaced() {
         for (const Block& block : blocks_) {
             std::uint64_t left = block.size();
@@ -149,7 +163,7 @@ private:
     }
 
     std::span<const Block> blocks_;
-    const Found& found_;
+    Found found_;
     std::set<std::uint64_t> seen_;  // guest addresses at which there is what must be there
     Slots result_;
 };
