@@ -9,7 +9,7 @@ namespace {
 using x86::PageTables;
 
 constexpr std::uint64_t table_bytes = 4096;
-constexpr std::uint64_t entries = 512;
+constexpr std::uint64_t table_entries = 512;
 constexpr std::uint64_t upper_half = 1ULL << 63;
 
 // How many leaves below a table that was found by search have to come out as KVM's.
@@ -21,6 +21,7 @@ constexpr std::size_t window_tables = 64;
 constexpr std::size_t survey_tables = 4096;
 constexpr std::size_t survey_roots = 8;
 constexpr std::size_t survey_questions = 512;
+constexpr std::size_t most_missing = 1024;
 constexpr std::size_t tables_a_piece = 16;
 constexpr std::size_t tables_a_chunk = 2;
 constexpr unsigned chunk_shift = 27;
@@ -62,7 +63,8 @@ void confirm(const Trail& trail, Finding& finding) {
 }
 
 MissingTable missing_of(const PageTables::Table& table, std::size_t witness) {
-    return {witness, raw(table.address) & ~(table_bytes - 1), raw(table.start), table.entry_span * entries};
+    return {witness, raw(table.address) & ~(table_bytes - 1), raw(table.start),
+            table.entry_span * table_entries};
 }
 
 }  // namespace
@@ -181,8 +183,10 @@ struct Evidence::Survey {
 
     bool enter(const PageTables::Table& table, std::size_t witness, Trail& trail) {
         trail.enter(table);
+        const bool there = guess.find(raw(table.address)) != nullptr;
+        if (!there && finding.missing.size() >= most_missing) return false;
         if (!visited.emplace(raw(table.address), table.entry_span).second) return false;
-        if (guess.find(raw(table.address)) != nullptr) return true;
+        if (there) return true;
         finding.missing.push_back(missing_of(table, witness));
         return false;
     }

@@ -1,6 +1,7 @@
 #include "backends/kvm/guess.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace exo::kvm {
 namespace {
@@ -14,19 +15,19 @@ struct Extent {
     [[nodiscard]] std::uint64_t end() const { return start + size; }
 };
 
-// Makes `old` and `fresh`, which holds `page`, disjoint. False if they cannot be.
-bool fit(Extent& old, Extent& fresh, std::uint64_t page) {
+// Makes `old` and `fresh`, which holds `page`, disjoint; `old_yields` where either may be the one that goes
+// further than it should. False if they cannot be.
+bool fit(Extent& old, Extent& fresh, std::uint64_t page, bool old_yields) {
     if (old.end() <= fresh.start || fresh.end() <= old.start) return true;
-    if (old.start < fresh.start) {
-        old.size = fresh.start - old.start;
-        return true;
-    }
     if (old.start > page) {
         fresh.size = old.start - fresh.start;
-        return true;
+    } else if (old.start < fresh.start && (old_yields || old.end() > page)) {
+        old.size = fresh.start - old.start;
+    } else if (old.end() > page) {
+        return false;
+    } else {
+        fresh = {old.end(), fresh.end() - old.end()};
     }
-    if (old.end() > page) return false;
-    fresh = {old.end(), fresh.end() - old.end()};
     return true;
 }
 
@@ -34,12 +35,15 @@ bool fit(Extent& old, Extent& fresh, std::uint64_t page) {
 bool fit(Piece& old, Piece& fresh, std::uint64_t address, std::uint64_t host) {
     Extent old_host{old.host, old.size};
     Extent fresh_host{fresh.host, fresh.size};
-    if (!fit(old_host, fresh_host, host)) return false;
+    // A piece is taken to go on to the end of its block until another is seen to begin there.
+    if (!fit(old_host, fresh_host, host, true)) return false;
     old.size = old_host.size;
     fresh = {fresh.start + (fresh_host.start - fresh.host), fresh_host.size, fresh_host.start};
     Extent old_guest{old.start, old.size};
     Extent fresh_guest{fresh.start, fresh.size};
-    if (!fit(old_guest, fresh_guest, address)) return false;
+    // Guest memory begins at rounder addresses than a mapping into which the kernel merged a stack.
+    const bool rounder = std::countr_zero(fresh.start) >= std::countr_zero(old.end());
+    if (!fit(old_guest, fresh_guest, address, rounder)) return false;
     old.size = old_guest.size;
     fresh = {fresh_guest.start, fresh_guest.size, fresh.host + (fresh_guest.start - fresh.start)};
     return true;
@@ -66,9 +70,10 @@ std::uint64_t Guess::end_of(bool above_4g) const {
     return end;
 }
 
-std::optional<Guess> Guess::with(const Block& block, std::uint64_t address, std::uint64_t host) const {
+std::optional<Guess> Guess::with(const Block& block, std::uint64_t address, std::uint64_t host,
+                                 std::uint64_t first) const {
     if (!block.has(host)) return std::nullopt;
-    const std::uint64_t first = address < four_gib ? 0 : four_gib;
+    if (address >= four_gib) first = std::max(first, four_gib);
     const std::uint64_t last = address < four_gib ? four_gib : address_limit;
     if (address >= last) return std::nullopt;
     const std::uint64_t down = std::min(host - block.start, address - first);

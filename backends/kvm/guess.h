@@ -35,10 +35,11 @@ public:
     [[nodiscard]] std::uint64_t end_of(bool above_4g) const;
 
     // This guess, and the page at `address` of the guest lies at `host`. The new piece goes as far as `block`
-    // does on both sides, but not across 4 GiB, where x86 has its devices. Pieces that went further than was
-    // known end where it begins. Nothing if it cannot be: the page itself is in two places.
-    [[nodiscard]] std::optional<Guess> with(const Block& block, std::uint64_t address,
-                                            std::uint64_t host) const;
+    // does on both sides, but not across 4 GiB, where x86 has its devices, nor below `first`. Pieces that
+    // went further than was known end where it begins. Nothing if it cannot be: the page itself is in two
+    // places.
+    [[nodiscard]] std::optional<Guess> with(const Block& block, std::uint64_t address, std::uint64_t host,
+                                            std::uint64_t first = 0) const;
 
 private:
     std::vector<Piece> pieces_;

@@ -5,7 +5,7 @@
 namespace exo::kvm {
 namespace {
 
-constexpr std::size_t kept_maps = 16;
+constexpr std::size_t kept_regions = 16;
 
 const Mapping* mapping_at(std::span<const Mapping> mappings, std::uint64_t host) {
     for (const Mapping& mapping : mappings)
@@ -64,7 +64,7 @@ Result<void> SlotMemory::load(std::span<const Witness> witnesses) {
     for (Range& range : ranges_) bytes.push_back(&range.bytes);
     vmm_.find_files(bytes, mappings);
     regions_.push_front(std::move(regions));
-    while (regions_.size() > kept_maps) regions_.pop_back();
+    while (regions_.size() > kept_regions) regions_.pop_back();
     notes_ = std::move(slots.notes);
     confirmed_ = slots.confirmed;
     return {};

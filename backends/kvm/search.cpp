@@ -9,12 +9,12 @@
 namespace exo::kvm {
 namespace {
 
-constexpr std::uint64_t page = 4096;
+constexpr std::uint64_t page_bytes = 4096;
 // Every monitor of the table of layouts starts its pieces at such addresses.
 constexpr std::uint64_t usual_alignment = 1ULL << 20;
 
 // Pages of the monitor that are looked at, in all: seconds at most.
-constexpr std::size_t page_budget = 4'000'000;
+constexpr std::size_t page_budget = 2'000'000;
 constexpr int most_places = 8;  // that one claim may need
 // Tables for which a place is looked for, one survey after the other: pieces, and those that are in no
 // memory.
@@ -22,6 +22,30 @@ constexpr std::size_t most_extensions = 64;
 
 // Bit 0 of an entry of 8 bytes, and of both entries of 4 bytes there.
 constexpr std::uint64_t entry_present = 1ULL << 32 | 1;
+
+// Where the monitor may have what lies above a split.
+std::vector<std::uint64_t> above_splits(const Guess& guess, const Block& block) {
+    std::vector<std::uint64_t> bases;
+    for (const Split& split : known_splits()) {
+        // Where it has what lies at the split, as far as is known by now; else by what is known to lie below
+        // it already, in blocks of other NUMA nodes.
+        const std::uint64_t below = split.low > guess.end_of(false) ? guess.end_of(false) : 0;
+        if (const auto known = guess.host_of(split.low)) bases.push_back(*known);
+        bases.push_back(block.start + split.low);
+        bases.push_back(block.start + (split.low - below));
+    }
+    return bases;
+}
+
+// Where it may have what lies at 0, when the same block has what lies above a split.
+std::vector<std::uint64_t> below_splits(const Guess& guess, const Block& block) {
+    std::vector<std::uint64_t> bases;
+    for (const Piece& piece : guess.pieces()) {
+        if (!block.has(piece.host) || piece.start < four_gib) continue;
+        for (const Split& split : known_splits()) bases.push_back(piece.host - split.low);
+    }
+    return bases;
+}
 
 }  // namespace
 
@@ -54,43 +78,41 @@ bool Search::settle(const Guess& guess, std::size_t witness, const Claim& claim,
         const auto further = [&](const Guess& next) {
             return settle(next, witness, claim, depth + 1, accept);
         };
-        if (each_home(guess, finding.missing.front().address, further)) return true;
+        // Further places of one claim with one effort less, or each false place would have the whole search
+        // again.
+        const int effort = std::max(static_cast<int>(effort_) - (depth > 0 ? 1 : 0), 0);
+        if (each_home(guess, finding.missing.front().address, static_cast<Effort>(effort), further))
+            return true;
     }
     return finding.agreed > 0 && accept(guess);
 }
 
-bool Search::each_home(const Guess& guess, std::uint64_t address, const Accept& take) {
+bool Search::each_home(const Guess& guess, std::uint64_t address, Effort effort, const Accept& take) {
     if (address >= address_limit_) return false;
     if (homes_by_layout(guess, address, take)) return true;
-    if (effort_ == Effort::layouts) return false;
+    if (effort == Effort::layouts) return false;
     if (homes_by_steps(guess, address, usual_alignment, take)) return true;
-    return effort_ == Effort::everywhere && homes_by_steps(guess, address, page, take);
+    return effort == Effort::everywhere && homes_by_steps(guess, address, page_bytes, take);
 }
 
 bool Search::homes_by_layout(const Guess& guess, std::uint64_t address, const Accept& take) {
     const bool high = address >= four_gib;
-    // Guest addresses at which a block, or a mapping in it, may start.
-    std::vector<std::uint64_t> starts{guess.end_of(high)};
-    if (high)
-        starts.insert(starts.end(), known_high_starts().begin(), known_high_starts().end());
-    else
-        starts.push_back(0);
     for (const Block& block : blocks_) {
+        // Places in the monitor of what lies at `start`.
+        const auto any_of = [&](std::span<const std::uint64_t> bases, std::uint64_t start) {
+            return address >= start && std::ranges::any_of(bases, [&](std::uint64_t base) {
+                       return home(guess, block, address, base + (address - start), take);
+                   });
+        };
         std::vector<std::uint64_t> bases = block.seams;
         bases.insert(bases.begin(), block.start);
-        for (const std::uint64_t base : bases)
-            for (const std::uint64_t start : starts)
-                if (address >= start && home(guess, block, address, base + (address - start), take))
-                    return true;
-        if (!high) continue;
-        for (const Split& split : known_splits()) {
-            // Where the monitor has what lies at the split, as far as is known by now.
-            const auto known = guess.host_of(split.low);
-            const std::uint64_t base = known && block.has(*known) ? *known : block.start + split.low;
-            for (const std::uint64_t start : known_high_starts())
-                if (address >= start && home(guess, block, address, base + (address - start), take))
-                    return true;
-        }
+        if (any_of(bases, guess.end_of(high))) return true;
+        if (!high && any_of(bases, 0)) return true;
+        if (high && any_of(bases, four_gib)) return true;
+        const auto split_bases = high ? above_splits(guess, block) : below_splits(guess, block);
+        if (!high && any_of(split_bases, 0)) return true;
+        for (const std::uint64_t start : known_high_starts())
+            if (high && any_of(split_bases, start)) return true;
     }
     return false;
 }
@@ -98,9 +120,11 @@ bool Search::homes_by_layout(const Guess& guess, std::uint64_t address, const Ac
 bool Search::homes_by_steps(const Guess& guess, std::uint64_t address, std::uint64_t step,
                             const Accept& take) {
     for (const Block& block : blocks_) {
-        // A block that begins or ends with other memory of the monitor is aligned at its other side.
-        std::set<std::uint64_t> firsts{block.start + address % step,
-                                       block.start + (block.end + address - block.start) % step};
+        // Memory of the guest begins or ends where the block does, or else, where other memory of the monitor
+        // is in the same mapping, at such an address.
+        const std::set<std::uint64_t> firsts{block.start + address % step,
+                                             block.start + (block.size() + address) % step,
+                                             block.start + (address - block.start) % step};
         for (const std::uint64_t first : firsts)
             for (std::uint64_t host = first; host < block.end; host += step)
                 if (home(guess, block, address, host, take)) return true;
@@ -111,29 +135,30 @@ bool Search::homes_by_steps(const Guess& guess, std::uint64_t address, std::uint
 bool Search::home(const Guess& guess, const Block& block, std::uint64_t address, std::uint64_t host,
                   const Accept& take) {
     if (!block.has(host) || pages_left_ == 0 || !looks_like_table(host)) return false;
-    const auto next = guess.with(block, address, host);
-    if (!next) return false;
-    // One mapping, the upper part of which is seen: its lower part is most likely what lies at 0.
-    const std::uint64_t high = address - (host - block.start);
-    if (address >= four_gib && high < four_gib && guess.pieces().empty()) {
-        const auto with_low = next->with(block, 0, block.start);
-        if (with_low && take(*with_low)) return true;
+    for (const std::uint64_t first : known_high_starts()) {
+        if (first > four_gib && first > address) continue;
+        const auto next = guess.with(block, address, host, address < four_gib ? 0 : first);
+        if (!next) continue;
+        if (take(*next)) return true;
     }
-    return take(*next);
+    return false;
 }
 
 // Cheap, since most pages are none: whether there is a present entry.
 bool Search::looks_like_table(std::uint64_t host) {
     --pages_left_;
-    std::array<std::uint64_t, page / sizeof(std::uint64_t)> entries{};
-    const std::uint64_t start = host & ~(page - 1);
-    if ((*read_)(start, std::as_writable_bytes(std::span{entries})) != page) return false;
+    std::array<std::uint64_t, page_bytes / sizeof(std::uint64_t)> entries{};
+    const std::uint64_t start = host & ~(page_bytes - 1);
+    if ((*read_)(start, std::as_writable_bytes(std::span{entries})) != page_bytes) return false;
     return std::ranges::any_of(entries, [](std::uint64_t entry) { return (entry & entry_present) != 0; });
 }
 
 std::optional<Guess> Search::widen(const Guess& guess, const Finding& finding,
                                    std::set<std::uint64_t>& tried) {
-    for (const MissingTable& missing : finding.missing) {
+    // Tables with leaves first: their place is told by nothing but themselves.
+    auto in_order = finding.missing;
+    std::ranges::sort(in_order, {}, &MissingTable::window_size);
+    for (const MissingTable& missing : in_order) {
         if (tried.size() >= most_extensions) return std::nullopt;
         if (!tried.insert(missing.address).second) continue;
         const Claim claim{{}, missing.window, missing.window_size};

@@ -35,7 +35,7 @@ private:
     // `accept` takes the guess.
     bool settle(const Guess& guess, std::size_t witness, const Claim& claim, int depth, const Accept& accept);
     // Offers `guess` with the page at `address` in each place where it may be, until `take` takes one.
-    bool each_home(const Guess& guess, std::uint64_t address, const Accept& take);
+    bool each_home(const Guess& guess, std::uint64_t address, Effort effort, const Accept& take);
     bool homes_by_layout(const Guess& guess, std::uint64_t address, const Accept& take);
     bool homes_by_steps(const Guess& guess, std::uint64_t address, std::uint64_t step, const Accept& take);
     bool home(const Guess& guess, const Block& block, std::uint64_t address, std::uint64_t host,

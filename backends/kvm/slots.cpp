@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
+#include <set>
 
 #include "backends/kvm/blocks.h"
 #include "backends/kvm/evidence.h"
+#include "backends/kvm/landmarks.h"
 #include "backends/kvm/layouts.h"
 #include "backends/kvm/search.h"
 
@@ -33,10 +36,45 @@ std::string in_mib(std::uint64_t bytes) { return std::to_string(bytes / mib) + "
 
 std::string range_of(std::uint64_t start, std::uint64_t end) { return hex(start) + " to " + hex(end - 1); }
 
+// Of a block of which only what lies at 4 GiB was met, the part before that, which fills what is left below
+// the split: what firmware left there tells where it begins, else a known split does.
+Guess with_lower_part(const Guess& guess, const Block& block, const ReadVmm& read) {
+    const Piece* high = nullptr;
+    for (const Piece& piece : guess.pieces()) {
+        if (!block.has(piece.host)) continue;
+        if (piece.start < four_gib) return guess;
+        if (high == nullptr) high = &piece;
+    }
+    const auto starts = known_high_starts();
+    if (high == nullptr || std::ranges::find(starts, high->start) == starts.end()) return guess;
+    const std::uint64_t before = high->host - block.start;
+    const std::uint64_t low_end = guess.end_of(false);
+    const auto with = [&](std::uint64_t size) {
+        return guess.with(block, low_end, high->host - size, low_end);
+    };
+    std::vector<std::uint64_t> sizes;
+    for (const Split& split : known_splits())
+        if (split.low > low_end && split.low < four_gib && split.low - low_end <= before)
+            sizes.push_back(split.low - low_end);
+    std::ranges::sort(sizes, std::greater{});
+    if (low_end == 0) {
+        auto to_try = sizes;
+        if (before > 0 && before < four_gib) to_try.push_back(before);
+        for (const std::uint64_t size : to_try)
+            if (const auto next = with(size); next && !landmarks(*next, read).empty()) return *next;
+    }
+    if (sizes.empty() || before - sizes.front() >= notable) return guess;
+    return with(sizes.front()).value_or(guess);
+}
+
 // Slots of a guess, and what is to be said of them.
 class Report {
 public:
-    Report(std::span<const Block> blocks, const Found& found) : blocks_(blocks), found_(found) {}
+    Report(std::span<const Block> blocks, const ReadVmm& read, Found found)
+        : blocks_(blocks), found_(std::move(found)), seen_(found_.finding.confirmed) {
+        for (const Block& block : blocks_) found_.guess = with_lower_part(found_.guess, block, read);
+        seen_.merge(landmarks(found_.guess, read));
+    }
 
     Slots take() && {
         for (const Piece& piece : found_.guess.pieces()) add(piece);
@@ -49,11 +87,16 @@ public:
     }
 
 private:
-    [[nodiscard]] std::optional<std::uint64_t> last_confirmed(std::uint64_t start, std::uint64_t end) const {
-        const auto& confirmed = found_.finding.confirmed;
-        const auto after = confirmed.lower_bound(end);
-        if (after == confirmed.begin() || *std::prev(after) < start) return std::nullopt;
+    [[nodiscard]] std::optional<std::uint64_t> last_seen(std::uint64_t start, std::uint64_t end) const {
+        const auto after = seen_.lower_bound(end);
+        if (after == seen_.begin() || *std::prev(after) < start) return std::nullopt;
         return *std::prev(after);
+    }
+
+    [[nodiscard]] bool has_table(std::uint64_t start, std::uint64_t end) const {
+        const auto& tables = found_.finding.confirmed;
+        const auto first = tables.lower_bound(start);
+        return first != tables.end() && *first < end;
     }
 
     void slot(std::uint64_t start, std::uint64_t end, const Piece& piece, Kind kind, const char* name) {
@@ -65,8 +108,9 @@ private:
     void unverified(std::uint64_t start, std::uint64_t end, const Piece& piece) {
         if (start >= end) return;
         slot(start, end, piece, Kind::ram, unverified_name);
-        result_.notes.push_back("physical " + range_of(start, end) +
-                                " is not verified: no page table of the guest was met there");
+        result_.notes.push_back(
+            "physical " + range_of(start, end) +
+            " is not verified: neither page tables nor tables of firmware were met there");
     }
 
     // Where the piece may end earlier than its mapping does, since a layout that is in use says so and
@@ -84,15 +128,18 @@ private:
 
     void add(const Piece& piece) {
         std::uint64_t end = piece.end();
-        const auto last = last_confirmed(piece.start, end);
-        if (piece.start < devices_start && end > devices_start && end <= four_gib &&
-            !last_confirmed(devices_start, four_gib))
-            end = devices_start;
-        // Where nothing is known, no more than every layout agrees upon.
-        if (!last) end = std::min(end, certain_end(piece, 0));
-        const std::uint64_t sure = last ? std::min(end, certain_end(piece, *last)) : piece.start;
+        // Other memory of the monitor may follow in the same mapping; that is seldom a whole MiB.
+        if (piece.size >= notable) end = end / mib * mib;
+        const auto last = last_seen(piece.start, end);
+        // Where nothing is known, or where the piece cannot be that long, no more than every layout agrees
+        // upon.
+        const std::uint64_t agreed = std::min(end, certain_end(piece, last.value_or(0)));
+        const bool too_long = piece.start < devices_start && end > devices_start && end <= four_gib &&
+                              !last_seen(devices_start, four_gib);
+        if (!last || too_long) end = agreed;
+        const std::uint64_t sure = last ? agreed : piece.start;
         std::uint64_t start = piece.start;
-        if (start < legacy_end && !last_confirmed(video_start, legacy_end)) {
+        if (start < legacy_end && !has_table(video_start, legacy_end)) {
             slot(start, std::min(end, video_start), piece, Kind::ram, last ? verified_name : unverified_name);
             // Read only: where it is ROM, a write must not go through.
             if (last)
@@ -107,8 +154,8 @@ private:
     void note_unplaced() {
         for (const Block& block : blocks_) {
             std::uint64_t left = block.size();
-            for (const Piece& piece : found_.guess.pieces())
-                if (block.has(piece.host)) left -= piece.size;
+            for (const Slot& slot : result_.slots)
+                if (block.has(slot.host)) left -= slot.size;
             if (left < notable) continue;
             result_.notes.push_back(in_mib(left) + " of the monitor's memory at " + hex(block.start) +
                                     " may be the guest's, but where it lies in the guest is not known");
@@ -116,7 +163,8 @@ private:
     }
 
     std::span<const Block> blocks_;
-    const Found& found_;
+    Found found_;
+    std::set<std::uint64_t> seen_;  // guest addresses at which there is what must be there
     Slots result_;
 };
 
@@ -132,16 +180,21 @@ bool has_content(const ReadVmm& read, std::uint64_t host) {
 // that there is code where code is executed.
 Result<Slots> without_paging(std::span<const Block> blocks, const ReadVmm& read,
                              std::span<const Witness> witnesses) {
+    const auto at_start_of = [](const Block& block) {
+        return Found{*Guess{}.with(block, 0, block.start), {}};
+    };
+    for (const Block& block : blocks) {
+        const Found found = at_start_of(block);
+        if (!landmarks(found.guess, read).empty()) return Report{blocks, read, found}.take();
+    }
     for (const Block& block : blocks) {
         const bool has_code = std::ranges::any_of(witnesses, [&](const Witness& witness) {
             return !witness.addresses.empty() && witness.addresses.front() < block.size() &&
                    has_content(read, block.start + witness.addresses.front());
         });
         if (!has_code) continue;
-        Guess guess = *Guess{}.with(block, 0, block.start);
-        const Found found{guess, {}};
-        Slots result = Report{blocks, found}.take();
-        std::erase_if(result.notes, [](const std::string& note) { return note.starts_with("physical "); });
+        const Found found = at_start_of(block);
+        Slots result = Report{blocks, read, found}.take();
         result.notes.insert(result.notes.begin(),
                             "no vCPU has paging on: that guest memory begins at the start of the monitor's "
                             "largest mapping that has code where the vCPU executes it is not verified");
@@ -164,7 +217,7 @@ Result<Slots> find_slots(std::span<const Mapping> mappings, const ReadVmm& read,
     for (std::size_t i = 0; i < witnesses.size(); ++i) translating = translating || evidence.translates(i);
     if (!translating) return without_paging(blocks, read, witnesses);
     const auto found = Search{blocks, read, evidence}.run();
-    if (found) return Report{blocks, *found}.take();
+    if (found) return Report{blocks, read, *found}.take();
     if (evidence.error()) return fail(Error{*evidence.error()}.with_context("guest memory"));
     std::uint64_t total = 0;
     for (const Block& block : blocks) total += block.size();

@@ -34,7 +34,8 @@ struct Slots {
     std::vector<std::string> notes;  // what is not verified, and what could not be placed; one line each
 };
 
-// What one vCPU says of guest addresses. None of them may run meanwhile.
+// What one vCPU says of guest addresses. None of them may run meanwhile. One that runs a nested guest is no
+// witness: its CR3 is an address of that guest.
 struct Witness {
     std::uint64_t cr0 = 0;
     std::uint64_t cr3 = 0;

@@ -237,6 +237,31 @@ TEST_CASE("page tables: leaves of a window, in address order") {
     CHECK(leaves.size() == 1);
 }
 
+TEST_CASE("page tables: a visit tells of each table before it reads it, and leaves out what is refused") {
+    GuestTables guest;
+    guest.entry(0x1000, 511, 0x2000 | present);
+    guest.entry(0x2000, 510, 0x3000 | present);
+    guest.entry(0x3000, 0, 0x4000 | present);
+    guest.entry(0x3000, 1, 0x5000 | present);
+    guest.entry(0x4000, 0, 0x9000 | present);
+    guest.entry(0x5000, 0, 0xa000 | present);
+    PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
+    std::vector<std::string> seen;
+    const auto leaf = [&](const PageTables::Leaf& found) {
+        seen.push_back("leaf " + hex(found.translation.physical));
+        return true;
+    };
+    const auto enter = [&](const PageTables::Table& table) {
+        seen.push_back(hex(table.address) + " " + hex(table.start) + " " + hex(table.entry_span));
+        return raw(table.address) != 0x4000;
+    };
+    CHECK(tables.for_each_leaf(kernel_base, 1 << 30, leaf, 4, enter));  // what is refused does not count
+    CHECK(seen == std::vector<std::string>{"0x1000 0x0 0x8000000000", "0x2000 0xffffff8000000000 0x40000000",
+                                           "0x3000 0xffffffff80000000 0x200000",
+                                           "0x4000 0xffffffff80000000 0x1000",
+                                           "0x5000 0xffffffff80200000 0x1000", "leaf 0xa000"});
+}
+
 TEST_CASE("page tables: a hostile guest cannot make the visit long") {
     GuestTables guest;
     // Every entry of one table points at itself: 512^4 leaves, were it followed.

@@ -1,0 +1,93 @@
+#include "backends/kvm/memory.h"
+
+#include <doctest/doctest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "tests/unit/kvm/fake_monitor.h"
+
+using namespace exo;
+using namespace exo::kvm;
+using namespace exo::kvm::test;
+
+namespace {
+
+constexpr std::uint64_t ram_bytes = 64 * mib;
+
+// This process is the monitor.
+struct OwnMemory {
+    explicit OwnMemory(bool shared) {
+        const int fd = shared ? ::memfd_create("ram", MFD_CLOEXEC) : -1;
+        if (shared) REQUIRE(::ftruncate(fd, static_cast<off_t>(ram_bytes)) == 0);
+        map = ::mmap(nullptr, ram_bytes, PROT_READ | PROT_WRITE,
+                     shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, fd, 0);
+        REQUIRE(map != MAP_FAILED);
+        if (fd >= 0) ::close(fd);
+    }
+    OwnMemory(const OwnMemory&) = delete;
+    OwnMemory& operator=(const OwnMemory&) = delete;
+    ~OwnMemory() { ::munmap(map, ram_bytes); }
+
+    [[nodiscard]] std::uint64_t host() const { return reinterpret_cast<std::uint64_t>(map); }
+    [[nodiscard]] std::byte* at(std::uint64_t address) const {
+        return static_cast<std::byte*>(map) + address;
+    }
+
+    void* map = nullptr;
+};
+
+void check_reads_and_writes(SlotMemory& memory, const OwnMemory& monitor) {
+    std::array<std::byte, 8> bytes{};
+    *monitor.at(40 * mib) = std::byte{0x5a};
+    REQUIRE(memory.read(PhysicalAddress{40 * mib}, bytes));
+    CHECK(bytes[0] == std::byte{0x5a});
+    bytes[1] = std::byte{0xa5};
+    REQUIRE(memory.write(PhysicalAddress{40 * mib}, bytes));
+    CHECK(*monitor.at(40 * mib + 1) == std::byte{0xa5});
+    CHECK(memory.read_some(PhysicalAddress{ram_bytes - 3}, bytes) == 3);
+    const auto hole = memory.read(PhysicalAddress{0xa0000}, bytes);
+    REQUIRE_FALSE(hole);
+    CHECK(hole.error().code == Errc::bad_address);
+    const auto rom = memory.write(PhysicalAddress{0xf0000}, bytes);
+    REQUIRE_FALSE(rom);
+    CHECK(rom.error().message.find("which is not written to") != std::string::npos);
+
+    std::array<std::byte, 4> other{};
+    std::array<PhysicalMemory::Fragment, 3> fragments{{{PhysicalAddress{40 * mib}, bytes, 0},
+                                                       {PhysicalAddress{0xa0000}, other, 7},
+                                                       {PhysicalAddress{ram_bytes - 2}, other, 0}}};
+    memory.read_scattered(fragments);
+    CHECK(fragments[0].read == 8);
+    CHECK(fragments[1].read == 0);
+    CHECK(fragments[2].read == 2);
+}
+
+}  // namespace
+
+TEST_CASE("slots of a process") {
+    for (const bool shared : {false, true}) {
+        CAPTURE(shared);
+        const OwnMemory monitor{shared};
+        FakeMonitor content{{memory(monitor.host(), ram_bytes)}, {{0, ram_bytes, monitor.host()}}};
+        const FakeGuest guest{content, {32 * mib, 60 * mib}};
+        content.write_out();
+        const auto process = Process::open(::getpid());
+        REQUIRE(process);
+        SlotMemory memory{*process, "the monitor"};
+        CHECK(memory.regions().empty());
+        std::array<std::byte, 8> bytes{};
+        CHECK_FALSE(memory.read(PhysicalAddress{0}, bytes));
+        const Witness witnesses[] = {guest.witness()};
+        const auto loaded = memory.load(witnesses);
+        REQUIRE_MESSAGE(loaded, loaded.error().message);
+        CHECK(memory.confirmed() >= 4);
+        CHECK(memory.access_method() == (shared ? "pread of a shared file" : "process_vm_readv"));
+        REQUIRE(memory.regions().size() == 3);
+        CHECK(memory.regions()[2].end() == ram_bytes);
+        check_reads_and_writes(memory, monitor);
+
+        CHECK_FALSE(memory.moved());
+        REQUIRE(::mprotect(monitor.map, ram_bytes, PROT_READ) == 0);
+        CHECK(memory.moved());
+    }
+}
