@@ -58,3 +58,14 @@ class Vm(Guest):
 
     def _end(self):
         processes.end(self._process)
+
+
+class KvmVm(Vm):
+    """A guest of KVM, and a debugger that knows no more than QEMU's pid. There is no stub, and no thread's name helps."""
+
+    def __init__(self, config: Config):
+        super().__init__(config, 'kvm', ('-name', 'guest=exogdb-test,debug-threads=off'))
+
+    @property
+    def target(self) -> str:
+        return f'kvm:{self.pid()}'
