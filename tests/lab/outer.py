@@ -31,6 +31,7 @@ MEMORY_MIB = int(os.environ.get('EXOGDB_LAB_MEMORY', '3072'))
 LACKS = 'breakpoints'
 # A guest that writes no boot messages through an emulated serial port, and flushes nothing, is up in half of the time.
 GUEST_ARGUMENTS = 'quiet mitigations=off'
+PATIENCE = '5'  # how much slower a debugger is in there
 PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 
