@@ -48,6 +48,7 @@ class Modules(case.GuestCase):
         lost = {name: addresses for name, addresses in wanted.items() if not addresses <= set(got.get(name, ()))}
         self.assertEqual(lost, {})
 
+    @case.needs('breakpoints')
     def test_a_breakpoint_by_name_and_the_way_there(self):
         with gdb.Session(self.serve().socket) as session:
             self.run_into(session, 'tun_chr_open', 'open /dev/net/tun')
@@ -68,6 +69,7 @@ class Modules(case.GuestCase):
             session.command('-target-detach')
         self.guest.channel.receive('open')
 
+    @case.needs('breakpoints')
     def test_a_module_that_is_loaded_later(self):
         """gdb is told at the next stop, and of what the guest stopped for as well."""
         with gdb.Session(self.serve().socket) as session:

@@ -58,6 +58,7 @@ class Safety(case.GuestCase):
                 record = session.wait_stop()
                 self.assertEqual(gdb.stop_reason(record), 'signal-received', record)
 
+    @case.needs('breakpoints')
     def test_software_breakpoint_hits_and_goes(self):
         with gdb.Session(self.serve().socket) as session:
             self.breakpoint(session)
@@ -71,6 +72,7 @@ class Safety(case.GuestCase):
                 session.control_c()
                 session.wait_stop()
 
+    @case.needs('breakpoints')
     def test_hardware_breakpoint_hits_and_leaves_the_text_alone(self):
         with gdb.Session(self.serve().socket) as session:
             self.breakpoint(session, '-h')
@@ -90,6 +92,7 @@ class Safety(case.GuestCase):
         with gdb.Session(serving.socket) as session:
             session.console(f'set var *(unsigned char *) {padding:#x} = {was}')
 
+    @case.needs('breakpoints')
     def test_memory_reads_show_no_breakpoint(self):
         with gdb.Session(self.serve().socket) as session:
             before = session.console(f'x/16xb {self.getpid:#x}')
@@ -99,6 +102,7 @@ class Safety(case.GuestCase):
             self.stop_at_getpid(session)
             self.assertEqual(session.console(f'x/16xb {self.getpid:#x}'), before)
 
+    @case.needs('breakpoints')
     def test_steps_move_one_instruction_and_stay_in_the_task(self):
         with gdb.Session(self.serve().socket) as session:
             self.breakpoint(session)
@@ -115,6 +119,7 @@ class Safety(case.GuestCase):
             self.assertNotEqual(seen[1], self.getpid)
             self.assertEqual(len([1 for a, b in zip(seen, seen[1:]) if a == b]), 0, [hex(pc) for pc in seen])
 
+    @case.needs('breakpoints')
     def test_detach_takes_breakpoints_out(self):
         serving = self.serve()
         with gdb.Session(serving.socket) as session:
@@ -124,6 +129,7 @@ class Safety(case.GuestCase):
             self.stop_at_getpid(session)
             session.command('-target-detach')
 
+    @case.needs('breakpoints')
     def test_gdb_killed_while_stopped_at_a_breakpoint(self):
         with gdb.Session(self.serve().socket) as session:
             self.breakpoint(session)

@@ -202,6 +202,7 @@ result = [rows, one, per_cpu, errors]
         self.assertIn('Reading symbols from target:/exogdb/own-vmlinux', output)
         self.assertRegex(output, '(?m)^schedule in section ')
 
+    @case.needs('breakpoints')
     def test_a_breakpoint_by_name_and_what_led_there(self):
         """And on, in the same task, across its sleep."""
         with gdb.Session(self.serve().socket) as session:
@@ -222,6 +223,7 @@ result = [rows, one, per_cpu, errors]
             session.command('-target-detach')
         self.guest.channel.receive('run')
 
+    @case.needs('breakpoints')
     def test_a_system_call_stepped_and_finished(self):
         with gdb.Session(self.serve().socket) as session:
             self.run_into(session, 'do_sys_openat2', 'open /dev/null')
@@ -242,6 +244,7 @@ result = [rows, one, per_cpu, errors]
             session.command('-target-detach')
         self.guest.channel.receive('open')
 
+    @case.needs('breakpoints')
     def test_a_stack_crosses_the_interrupt(self):
         output = gdb.batch(f'target remote {self.serve().socket}', 'break hrtimer_interrupt', 'continue', 'bt', 'delete', 'detach')
         names = [frame.group(2) for frame in map(FRAME.match, output.splitlines()) if frame]

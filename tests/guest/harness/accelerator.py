@@ -46,8 +46,11 @@ def _identity() -> str:
 def choose(say=lambda line: print(line, file=sys.stderr, flush=True)) -> str:
     """'kvm' or 'tcg'. EXOGDB_ACCEL overrides."""
     forced = os.environ.get('EXOGDB_ACCEL')
-    if forced in ('kvm', 'tcg'):
-        return forced
+    return forced if forced in ('kvm', 'tcg') else best(say)
+
+
+def best(say=lambda line: print(line, file=sys.stderr, flush=True)) -> str:
+    """'kvm' where this machine's runs a stock kernel, else 'tcg'."""
     if not os.access('/dev/kvm', os.R_OK | os.W_OK):
         return 'tcg'
     with cache.lock('kvm'):

@@ -7,9 +7,20 @@ from . import gdb, kernels, processes, server
 from .domain import Domain
 from .errors import MissingPrerequisite
 from .guest import Config
-from .vm import Vm
+from .small_vmm import SmallVmm
+from .vm import KvmVm, Vm
 
 SKIPPED = 77  # ctest's SKIP_RETURN_CODE
+
+
+# What EXOGDB_GUEST may say; without it a libvirt domain.
+GUEST_TYPES = {'qemu': Vm, 'kvm': KvmVm, 'small_vmm': SmallVmm}
+
+
+def needs(capability: str):
+    """Leaves a test out by name where guests of an emulated KVM lack it (tests/lab)."""
+    lacks = os.environ.get('EXOGDB_LAB_LACKS', '').split()
+    return unittest.skipIf(capability in lacks, f'KVM is emulated here, and guests of it have no {capability}')
 
 
 def kernel():
@@ -20,7 +31,7 @@ class GuestCase(unittest.TestCase):
     """`config` says which guest; it is booted once, before the first test of the class."""
 
     config = {}
-    guest_type = Vm if os.environ.get('EXOGDB_GUEST') == 'qemu' else Domain
+    guest_type = GUEST_TYPES.get(os.environ.get('EXOGDB_GUEST'), Domain)
     guest = None
     _booted = []
 

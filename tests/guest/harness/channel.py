@@ -3,6 +3,7 @@ import socket
 import time
 
 from .errors import HarnessError
+from .patience import seconds
 
 
 class GuestSilent(HarnessError):
@@ -86,6 +87,7 @@ class Channel:
 
     def receive(self, command: str, limit: float = 60) -> list:
         """The answer to the first command sent that has none yet. HarnessError when the guest says that it failed."""
+        limit = seconds(limit)
         until = time.monotonic() + limit
         silence = f'guest: {command!r} not answered in {limit:.0f} s'
         while self._late:

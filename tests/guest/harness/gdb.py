@@ -12,6 +12,7 @@ import time
 
 from . import processes
 from .errors import HarnessError, MissingPrerequisite
+from .patience import seconds
 
 
 def program() -> str:
@@ -56,7 +57,7 @@ class Session:
     """gdb/MI: one command at a time, stops as they come, ^C by the signal that a terminal would send."""
 
     def __init__(self, remote: str = None, limit: float = 60):
-        self._limit = limit
+        self._limit = seconds(limit)
         self._lines = queue.Queue()
         self._stops = []
         self._console = []
@@ -94,7 +95,7 @@ class Session:
         self._token += 1
         self._process.stdin.write(f'{self._token}{text}\n'.encode())
         self._process.stdin.flush()
-        until = time.monotonic() + (limit or self._limit)
+        until = time.monotonic() + (seconds(limit) if limit else self._limit)
         while True:
             found = re.match(r'(\d+)\^(\w+),?(.*)', self._next(until, text))
             if not found or int(found.group(1)) != self._token:
@@ -126,7 +127,7 @@ class Session:
 
     def wait_stop(self, limit: float = None) -> str:
         """The next *stopped record."""
-        until = time.monotonic() + (limit or self._limit)
+        until = time.monotonic() + (seconds(limit) if limit else self._limit)
         while not self._stops:
             self._next(until, 'waiting for a stop')
         return self._stops.pop(0)

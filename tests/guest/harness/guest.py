@@ -12,6 +12,7 @@ from .kernels import Kernel
 
 # Under TCG on a busy machine a kernel takes a minute to boot; this only bounds a guest that hangs.
 BOOT_LIMIT = float(os.environ.get('EXOGDB_BOOT_LIMIT', '300'))
+ARGUMENTS = os.environ.get('EXOGDB_GUEST_ARGUMENTS', '').split()  # for every guest's kernel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Config:
     def command_line(self) -> str:
         # A guest that gets no turn on a busy machine finds that its timer does not tick, and panics. Guests of KVM do
         # not look (kvm_guest_init(), arch/x86/kernel/kvm.c); those of TCG have to be told.
-        return ' '.join(['console=ttyS0', 'no_timer_check', f'exo.scenario={self.scenario}', *self.arguments])
+        return ' '.join(['console=ttyS0', 'no_timer_check', f'exo.scenario={self.scenario}', *self.arguments,
+                         *ARGUMENTS])
 
 
 @dataclasses.dataclass(frozen=True)

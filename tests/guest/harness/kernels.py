@@ -7,9 +7,11 @@ import dataclasses
 import lzma
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 
 from . import cache
 from .apt import Suite
@@ -17,6 +19,9 @@ from .errors import HarnessError, MissingPrerequisite
 
 # One suite for each generation of data layouts that the tests want; what it holds now is looked up, not assumed.
 SUITES = ('bullseye', 'bookworm', 'trixie', 'forky')
+# Flavours, and their folders in a suite's of the cache.
+CLOUD, FULL = 'cloud-amd64', 'amd64'  # few drivers, all that a guest of the tests has use for; and all drivers
+FOLDERS = {CLOUD: '.', FULL: 'full'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,25 +81,65 @@ def modules(kernel: Kernel, names) -> dict:
         raise MissingPrerequisite(f'the modules {missing} of {kernel.release}; --refresh fetches a newer kernel')
 
 
-def _cached(suite: str):
-    images = sorted((cache.root() / 'kernels' / suite).glob('vmlinuz-*'), key=lambda path: path.stat().st_mtime)
+def load_order(kernel: Kernel, names) -> list:
+    """Paths of NAME.ko, of the modules and of all that they need, in the order in which to load them."""
+    folder = cache.root() / 'kernels' / kernel.suite / f'modules-{kernel.release}'
+    listing = folder / f'order-{"+".join(names)}'
+    with cache.lock(f'kernels/{kernel.suite}'):
+        if not listing.exists():
+            source, package = Suite(kernel.suite), f'linux-image-{kernel.release}'
+            if not source.show(package):
+                raise MissingPrerequisite(f'{package}; --refresh fetches a newer kernel')
+            archive = source.download(package)
+            with tempfile.TemporaryDirectory(prefix='exogdb-modules-') as unpacked:
+                subprocess.run(['dpkg-deb', '-x', archive, unpacked], check=True)
+                archive.unlink()
+                files = _dependencies_first(unpacked, kernel.release, names)
+                for path in files:
+                    with cache.replacing(folder / f'{_module_name(path)}.ko') as partial:
+                        body = path.read_bytes()
+                        partial.write_bytes(lzma.decompress(body) if path.suffix == '.xz' else body)
+                with cache.replacing(listing) as partial:
+                    partial.write_text(''.join(f'{_module_name(path)}\n' for path in files))
+        return [folder / f'{name}.ko' for name in listing.read_text().split()]
+
+
+def _module_name(path: pathlib.Path) -> str:
+    return path.name.split('.ko')[0]
+
+
+def _dependencies_first(unpacked: str, release: str, names) -> list:
+    """Files below `unpacked`, each once. What is built in needs no loading."""
+    for tool in ('depmod', 'modprobe'):
+        if not shutil.which(tool):
+            raise MissingPrerequisite(f'{tool} (package kmod)')
+    subprocess.run(['depmod', '-b', unpacked, release], check=True)
+    shown = subprocess.run(['modprobe', '-d', unpacked, '-S', release, '--show-depends', '--all', *names],
+                           stdout=subprocess.PIPE, text=True, check=True).stdout
+    words = (line.split() for line in shown.splitlines())
+    return list(dict.fromkeys(pathlib.Path(line[1]) for line in words if line[0] == 'insmod'))
+
+
+def _cached(suite: str, folder: pathlib.Path):
+    images = sorted(folder.glob('vmlinuz-*'), key=lambda path: path.stat().st_mtime)
     images = [path for path in images if not path.name.endswith('.partial')]
     return Kernel(suite, images[-1].name.removeprefix('vmlinuz-'), images[-1]) if images else None
 
 
-def fetch(suite: str, refresh: bool = False) -> Kernel:
-    """The newest `-cloud-amd64` kernel of a suite; from the cache when it is there, unless `refresh`."""
+def fetch(suite: str, refresh: bool = False, flavour: str = CLOUD) -> Kernel:
+    """The newest kernel of a suite; from the cache when it is there, unless `refresh`."""
+    folder = cache.root() / 'kernels' / suite / FOLDERS[flavour]
     with cache.lock(f'kernels/{suite}'):
-        kept = _cached(suite)
+        kept = _cached(suite, folder)
         if kept and not refresh:
             return kept
         source = Suite(suite)
-        depends = source.show('linux-image-cloud-amd64').get('Depends', '')
-        found = re.search(r'linux-image-(\S+-cloud-amd64)', depends)
+        depends = source.show(f'linux-image-{flavour}').get('Depends', '')
+        found = re.search(rf'linux-image-(\S+-{flavour})', depends)
         if not found:
-            raise HarnessError(f'{suite} has no linux-image-cloud-amd64')
+            raise HarnessError(f'{suite} has no linux-image-{flavour}')
         release = found.group(1)
-        image = cache.root() / 'kernels' / suite / f'vmlinuz-{release}'
+        image = folder / f'vmlinuz-{release}'
         for package in (f'linux-image-{release}', f'linux-binary-{release}'):
             if not source.show(package):
                 continue

@@ -3,6 +3,7 @@ import signal
 import subprocess
 
 from .errors import HarnessError
+from .patience import seconds
 
 
 def end(process, patience: float = 5):
@@ -23,6 +24,7 @@ def end(process, patience: float = 5):
 
 def output_of(words: list, limit: float, what: str, env=None):
     """(exit status, output) of a client that has no input; HarnessError if it does not end within `limit` seconds."""
+    limit = seconds(limit)
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env,
                           start_new_session=True) as process:
         try:

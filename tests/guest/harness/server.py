@@ -12,6 +12,7 @@ import time
 
 from . import processes
 from .errors import HarnessError, MissingPrerequisite
+from .patience import seconds
 
 TOP = pathlib.Path(__file__).resolve().parents[3]
 
@@ -30,7 +31,7 @@ def program() -> str:
 def run(*words, limit: float = 60, check: bool = True) -> subprocess.CompletedProcess:
     """One exogdb command to its end."""
     result = subprocess.run([program(), *words], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                            errors='surrogateescape', timeout=limit, check=False)
+                            errors='surrogateescape', timeout=seconds(limit), check=False)
     if check and result.returncode:
         raise HarnessError(f'exogdb {" ".join(words)} ended with {result.returncode}: {result.stderr.strip()[-500:]}')
     return result
@@ -47,7 +48,7 @@ class Server:
         self._target = target
         self._options = options
         self._listen = listen
-        self._limit = limit
+        self._limit = seconds(limit)
         self.folder = None
         self.process = None
 

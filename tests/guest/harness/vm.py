@@ -1,10 +1,13 @@
 """A guest in a QEMU of its own, without libvirt: what a `qemu:QMP_SOCKET` target attaches to."""
+import json
 import shutil
+import socket
 import subprocess
 
 from . import accelerator, processes
-from .errors import MissingPrerequisite
+from .errors import HarnessError, MissingPrerequisite
 from .guest import Config, Guest
+from .patience import seconds
 
 QEMU = 'qemu-system-x86_64'
 
@@ -56,5 +59,33 @@ class Vm(Guest):
     def pid(self) -> int:
         return self._process.pid
 
+    def qmp(self, command: str):
+        """What one command of QEMU's monitor returns (docs/interop/qmp-spec.txt), over a connection of its own."""
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.settimeout(seconds(30))
+            monitor.connect(str(self.qmp_path))
+            with monitor.makefile('rw') as lines:
+                lines.readline()  # the greeting
+                for word in ('qmp_capabilities', command):
+                    lines.write(json.dumps({'execute': word}) + '\n')
+                    lines.flush()
+                    answer = {}
+                    while not answer.keys() & {'return', 'error'}:  # events come in between
+                        answer = json.loads(lines.readline())
+        if 'error' in answer:
+            raise HarnessError(f'QMP {command}: {answer["error"].get("desc")}')
+        return answer['return']
+
     def _end(self):
         processes.end(self._process)
+
+
+class KvmVm(Vm):
+    """A guest of KVM, and a debugger that knows no more than QEMU's pid. There is no stub, and no thread's name helps."""
+
+    def __init__(self, config: Config):
+        super().__init__(config, 'kvm', ('-name', 'guest=exogdb-test,debug-threads=off'))
+
+    @property
+    def target(self) -> str:
+        return f'kvm:{self.pid()}'

@@ -1,0 +1,68 @@
+"""Runs inside gdb: steps one instruction at a time and compares where that leads with where the instruction goes.
+
+    source steps.py, then: python print(walk(200))"""
+import collections
+import re
+
+import gdb
+
+PREFIXES = {'lock', 'bnd', 'notrack', 'data16', 'cs', 'ds', 'es', 'fs', 'gs', 'ss'}
+REPEATED = {'rep', 'repz', 'repnz'}
+# Where these lead is not in the instruction.
+ELSEWHERE = {'iretq', 'iret', 'sysretq', 'sysretl', 'sysret', 'syscall', 'sysenter', 'sysexit', 'int3', 'int', 'ud2', 'hlt'}
+# What an instruction that faults does: the one thing that may come in between while interrupts are held back.
+FAULTS = ('asm_exc_',)
+
+
+def register(name):
+    return int(gdb.newest_frame().read_register(name)) % 2**64
+
+
+def word(address):
+    return int.from_bytes(bytes(gdb.selected_inferior().read_memory(address, 8)), 'little')
+
+
+def indirect(operand):
+    """Of `*%rax`; None for what is in memory."""
+    found = re.fullmatch(r'\*%(r\w+)', operand)
+    return {register(found.group(1))} if found else None
+
+
+def successors(pc, text, length):
+    """The addresses that may be next, None when the instruction does not tell. AT&T syntax."""
+    words = [part for part in text.split() if part not in PREFIXES]
+    if not words:
+        return {pc + length}
+    if words[0] in REPEATED and len(words) > 1 and not words[1].startswith('ret'):
+        return {pc, pc + length}
+    words = [part for part in words if part not in REPEATED]
+    name, operand = words[0].split(',')[0], words[1] if len(words) > 1 else ''
+    if name.startswith('ret'):
+        return {word(register('rsp'))}
+    if name in ELSEWHERE:
+        return None
+    if name.startswith(('j', 'call', 'loop')):
+        target = {int(operand, 16)} if operand.startswith('0x') else indirect(operand)
+        return target if target is None or name.startswith(('jmp', 'call')) else target | {pc + length}
+    return {pc + length}
+
+
+def symbol(address):
+    return gdb.execute(f'info symbol {address:#x}', to_string=True)
+
+
+def walk(count):
+    """{'wrong': [one line each], 'names': how often which instruction was stepped}"""
+    gdb.execute('set disassembly-flavor att')
+    wrong, names = [], collections.Counter()
+    pc = register('rip')
+    for _ in range(count):
+        instruction = gdb.selected_frame().architecture().disassemble(pc)[0]
+        text = instruction['asm']
+        expected = successors(pc, text, instruction['length'])
+        gdb.execute('stepi', to_string=True)
+        before, pc = pc, register('rip')
+        names[text.split()[0]] += 1
+        if expected is not None and pc not in expected and not symbol(pc).startswith(FAULTS):
+            wrong.append(f'{before:#x}: {text}: at {pc:#x} {symbol(pc).strip()}')
+    return {'wrong': wrong, 'names': dict(names)}

@@ -1,0 +1,222 @@
+"""What a KVM guest shows and suffers through `kvm:PID`: its VMM knows nothing of a debugger, has no stub and is asked
+nothing. The tests of tests/guest run on such guests as well; here is what only they have."""
+import json
+import os
+import pathlib
+import random
+import re
+import threading
+import time
+
+from harness import case, gdb, server
+from harness.errors import HarnessError
+from harness.vm import KvmVm
+
+import packets
+
+STEPS = int(os.environ.get('EXOGDB_LAB_STEPS', '200'))
+KILLS = int(os.environ.get('EXOGDB_LAB_KILLS', '4'))
+SEED = int(os.environ.get('EXOGDB_LAB_SEED', str(time.time_ns())))
+WALK = pathlib.Path(__file__).with_name('steps.py')
+USER, RPL = 3, 3
+
+
+class Guest(case.GuestCase):
+    config = {'scenario': 'spin'}
+    guest_type = KvmVm
+
+    def vcpus(self, *options) -> gdb.Session:
+        """gdb on the vCPUs themselves."""
+        session = gdb.Session(self.serve('--threads', 'vcpus', *options).socket)
+        self.addCleanup(session.close)
+        return session
+
+
+class Looking(Guest):
+    def test_list_shows_it(self):
+        found = [row for row in server.run_json('list') if row['target'] == self.guest.target]
+        self.assertEqual([(row['pid'], row['accelerator'], row['vcpus']) for row in found],
+                         [(self.guest.pid(), 'kvm', self.guest.config.vcpus)])
+
+    def test_doctor_finds_nothing_in_the_way(self):
+        self.assertNotIn('FAIL', server.run('doctor', self.guest.target).stdout)
+
+    def test_info_and_ps(self):
+        info = server.run_json('info', self.guest.target)
+        self.assertEqual((info['version'], info['vcpus']), (self.guest.config.kernel.release, self.guest.config.vcpus))
+        shown = server.run_json('ps', self.guest.target)
+        self.assertEqual(shown['problems'], [])
+        names = {task['comm'] for task in shown['tasks']}
+        self.assertLessEqual({f'spinner-{cpu}' for cpu in range(self.guest.config.vcpus)} | {'kthreadd'}, names)
+
+    def test_every_thread_has_a_backtrace(self):
+        output = gdb.batch(f'target remote {self.serve().socket}', 'thread apply all -s bt', limit=300)
+        threads = re.findall(r'^Thread \d+ \(', output, re.M)
+        innermost = re.findall(r'^#0 ', output, re.M)
+        self.assertGreater(len(threads), 40)
+        self.assertEqual(len(innermost), len(threads), output[-3000:])
+        self.assertNotIn('Cannot access memory', output)
+
+    def test_a_process_without_a_guest(self):
+        result = server.run('serve', f'kvm:{os.getpid()}', check=False)
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertEqual(len(result.stderr.strip().splitlines()), 1, result.stderr)
+
+
+class Control(Guest):
+    def spin_registers(self):
+        """(session, register 12's value) with vCPU 0's spinner in its loop."""
+        session = self.vcpus()
+        for _ in range(10):
+            if session.value('$cs') & RPL == USER:
+                return session
+            session.resume()
+            session.control_c()
+            session.wait_stop()
+        self.fail('vCPU 0 was never caught in user mode')
+
+    def test_a_register_that_is_written_stays_written(self):
+        session = self.spin_registers()
+        was, written = session.value('$r12'), 0x0123456789abcdef
+        session.console(f'set $r12 = {written:#x}')
+        self.assertEqual(session.value('$r12'), written)
+        for _ in range(3):
+            session.resume()
+            time.sleep(0.5)
+            session.control_c()
+            session.wait_stop()
+            session.console('thread 1')
+            if session.value('$cs') & RPL == USER:
+                break
+        self.assertEqual(session.value('$r12'), written)  # the loop does not touch it
+        session.console(f'set $r12 = {was:#x}')
+        self.assertEqual(session.value('$r12'), was)
+
+    def test_memory_that_is_written_stays_written(self):
+        end = self.guest.symbols('__x64_sys_getpid')['__x64_sys_getpid'][1] - 1  # padding behind the function
+        with self.vcpus() as session:
+            was = session.value(f'*(unsigned char *) {end:#x}')
+            session.console(f'set var *(unsigned char *) {end:#x} = {was ^ 0xff}')
+            session.command('-target-detach')
+        self.assertEqual(self.guest.text_changes(), [f'{end:x} was {was:02x} is {was ^ 0xff:02x}'])
+        with self.vcpus() as session:
+            session.console(f'set var *(unsigned char *) {end:#x} = {was}')
+
+    def test_control_c_again_and_again(self):
+        with self.vcpus() as session:
+            for _ in range(10):
+                session.resume()
+                self.guest.alive()
+                session.control_c()
+                self.assertEqual(gdb.stop_reason(session.wait_stop()), 'signal-received')
+
+    def walk(self, session):
+        """STEPS instructions, each of which must lead where it says."""
+        session.console(f'source {WALK}')
+        walked = json.loads(session.console(f'python import json; print(json.dumps(walk({STEPS})))', 300))
+        self.assertEqual(walked['wrong'], [], f'{len(walked["wrong"])} of {STEPS} steps went elsewhere')
+        self.assertEqual(sum(walked['names'].values()), STEPS)
+        return walked['names']
+
+    def test_steps_in_user_mode(self):
+        names = self.walk(self.spin_registers())
+        self.assertLessEqual({'incq', 'pause', 'jmp'}, set(names))
+
+    def test_steps_in_the_kernel(self):
+        session = self.vcpus()
+        self.guest.channel.send('tasks')  # keeps a vCPU in the kernel for a while
+        for _ in range(20):
+            in_kernel = [cpu for cpu in (1, 2) if session.console(f'thread {cpu}') and session.value('$cs') & RPL != USER]
+            if in_kernel:
+                break
+            session.resume()
+            session.control_c()
+            session.wait_stop()
+        self.assertTrue(in_kernel, 'no vCPU was caught in the kernel')
+        session.console(f'thread {in_kernel[0]}')
+        names = self.walk(session)
+        self.assertGreater(len(names), 5, names)
+        session.command('-target-detach')
+        self.guest.channel.receive('tasks', 120)
+
+
+class Paused(Guest):
+    """Its monitor holds it: what is not running is not made to run."""
+
+    def setUp(self):
+        super().setUp()
+        self.guest.qmp('stop')
+        self.addCleanup(self.guest.alive)
+        self.addCleanup(self.guest.qmp, 'cont')
+
+    def tearDown(self):
+        self.assertEqual(self.guest.qmp('query-status')['status'], 'paused')
+        self.guest.qmp('cont')
+        super().tearDown()
+
+    def test_it_is_shown_and_stays_paused(self):
+        with gdb.Session(self.serve().socket) as session:
+            self.assertIn('spinner-1', session.console('info threads'))
+            self.assertNotEqual(session.value('$rip'), 0)
+            session.command('-target-detach')
+
+    def test_ps_of_it(self):
+        names = {task['comm'] for task in server.run_json('ps', self.guest.target)['tasks']}
+        self.assertIn('spinner-1', names)
+
+
+class Killed(Guest):
+    """The server ends as the kernel's out-of-memory killer would have it, at whatever moment."""
+
+    @staticmethod
+    def exercise(path: str, begun: threading.Event):
+        """What a debugger does, until there is no server any more."""
+        try:
+            with packets.Client(path) as client:
+                client.ask('qSupported:multiprocess+;swbreak+;hwbreak+;vContSupported+')
+                client.ask('?')
+                begun.set()
+                while True:
+                    client.ask('g')
+                    client.ask('mffffffff81000000,100')
+                    for _ in range(3):
+                        client.ask('vCont;s')
+                    client.send('vCont;c')
+                    time.sleep(0.05)
+                    client.interrupt()
+                    client.receive()
+        except OSError:
+            pass
+
+    def kill_once(self, delay: float):
+        serving = self.serve('--threads', 'vcpus')
+        begun = threading.Event()
+        client = threading.Thread(target=self.exercise, args=(serving.socket, begun), daemon=True)
+        client.start()
+        if delay > 0:
+            self.assertTrue(begun.wait(120), 'the server did not answer')
+        time.sleep(abs(delay))
+        serving.kill()
+        client.join(30)
+
+    def test_at_any_moment(self):
+        chance = random.Random(SEED)
+        print(f'EXOGDB_LAB_SEED={SEED}', flush=True)
+        for index in range(KILLS):
+            # Some while it attaches, the most while it works.
+            delay = chance.uniform(-1, 0) if index % 4 == 3 else chance.uniform(0, 2)
+            with self.subTest(kill=index, delay=delay):
+                self.kill_once(delay)
+                try:
+                    self.guest.alive(30)
+                except HarnessError as error:  # recover may help, but is not to be needed for that the guest runs
+                    server.run('recover', self.guest.target, check=False)
+                    self.guest.alive()
+                    self.fail(f'after the kill the guest stood: {error}')
+                server.run('recover', self.guest.target)
+                self.assert_unharmed('after recover')
+                self.assertIn('nothing', server.run('recover', self.guest.target).stdout)
+
+
+if __name__ == '__main__':
+    case.main()
