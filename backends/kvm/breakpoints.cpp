@@ -1,6 +1,7 @@
 // KVM_SET_GUEST_DEBUG: breakpoints, watchpoints and steps (Documentation/virt/kvm/api.rst 4.87;
 // arch/x86/kvm/x86.c kvm_arch_vcpu_ioctl_set_guest_debug).
 #include <algorithm>
+#include <array>
 
 #include "backends/arch/page_tables.h"
 #include "backends/arch/x86_64.h"
@@ -12,6 +13,8 @@ namespace {
 
 constexpr std::uint32_t debug_exception = 1;       // #DB
 constexpr std::uint32_t breakpoint_exception = 3;  // #BP
+constexpr std::byte pushf_opcode{0x9c}, operand_size_prefix{0x66};
+constexpr std::byte trap_flag_in_high_byte{0x01};  // EFLAGS.TF is bit 8
 constexpr std::uint64_t dr6_single_step = 1U << 14U;
 constexpr std::uint64_t dr7_exact =
     0x300;  // LE and GE, which old processors wanted for exact data breakpoints
@@ -56,21 +59,43 @@ kvm_guest_debug KvmExecution::debug_state(bool step) const {
     return debug;
 }
 
+Result<PhysicalAddress> KvmExecution::locate(VcpuId id, VirtualAddress address, std::uint64_t clear_in_cr3) {
+    const auto area = TRY(vcpus_.at(id)->run_area());
+    RegisterSet registers{x86::layout()};
+    fill_from_sregs(registers, area.s.regs.sregs);
+    const auto mode = x86::paging_mode(registers);
+    if (!mode) return fail(Errc::bad_data, "the vCPU's paging mode is none that exists");
+    x86::PageTables tables{memory_, PhysicalAddress{area.s.regs.sregs.cr3 & ~clear_in_cr3}, *mode};
+    return TRY(tables.translate(address)).physical;
+}
+
 // Through the tables of whichever vCPU maps it; kernel text is not in the tables that user mode has under
 // page-table isolation.
 Result<PhysicalAddress> KvmExecution::locate(VirtualAddress address) {
-    for (const std::uint64_t clear : {std::uint64_t{0}, pti_user_bit}) {
-        for (auto& vcpu : vcpus_) {
-            const auto area = TRY(vcpu->run_area());
-            RegisterSet registers{x86::layout()};
-            fill_from_sregs(registers, area.s.regs.sregs);
-            const auto mode = x86::paging_mode(registers);
-            if (!mode) continue;
-            x86::PageTables tables{memory_, PhysicalAddress{area.s.regs.sregs.cr3 & ~clear}, *mode};
-            if (const auto found = tables.translate(address)) return found->physical;
-        }
-    }
+    for (const std::uint64_t clear : {std::uint64_t{0}, pti_user_bit})
+        for (VcpuId id = 0; id < vcpus_.size(); ++id)
+            if (auto found = locate(id, address, clear)) return found;
     return fail(Errc::bad_address, "no vCPU has " + hex(address) + " mapped");
+}
+
+// KVM steps by the guest's trap flag. PUSHF pushes it, and the guest would find it, and set it again by POPF:
+// it is taken out of what was pushed. A guest that steps itself meanwhile is not thought of: KVM does not
+// tell its flag from ours (kvm_get_rflags(), arch/x86/kvm/x86.c).
+Result<void> KvmExecution::hide_trap_flag(VcpuId id, const kvm_regs& before) {
+    const auto& after = vcpus_.at(id)->last_registers();
+    const auto pushed = before.rsp - after.rsp;
+    const auto length = after.rip - before.rip;
+    if (pushed != 8 && pushed != 4 && pushed != 2) return {};
+    if (length != 1 && length != 2) return {};  // with its operand-size prefix
+    std::array<std::byte, 2> code{};
+    const auto text = locate(id, VirtualAddress{before.rip});
+    if (!text) return {};
+    CHECK_OK(memory_.read(*text, std::span{code}.first(length)));
+    if (code.at(length - 1) != pushf_opcode || (length == 2 && code[0] != operand_size_prefix)) return {};
+    const auto flags = TRY(locate(id, VirtualAddress{after.rsp + 1}));  // bits 8 to 15
+    std::byte high{};
+    CHECK_OK(memory_.read(flags, {&high, 1}));
+    return write_byte(flags, high & ~trap_flag_in_high_byte);
 }
 
 Result<void> KvmExecution::write_byte(PhysicalAddress place, std::byte value) {
@@ -156,6 +181,10 @@ Result<std::optional<StopEvent>> KvmExecution::translate_exit(VcpuId id, const k
     if (debug.exception == breakpoint_exception && software_.contains(debug.pc))
         return StopEvent{
             .cause = StopEvent::Cause::breakpoint, .vcpu = id, .address = VirtualAddress{debug.pc}};
+    if (const auto before = before_step_.find(id); before != before_step_.end()) {
+        CHECK_OK(hide_trap_flag(id, before->second));
+        before_step_.erase(before);
+    }
     if (debug.exception == debug_exception) {
         if (auto event = hardware_event(id, debug)) return event;
         if (action == VcpuAction::step || (debug.dr6 & dr6_single_step) != 0)

@@ -274,7 +274,9 @@ Result<void> KvmExecution::run_one(VcpuId id, VcpuAction action) {
     auto& vcpu = *vcpus_.at(id);
     if (action == VcpuAction::hold) return {};
     CHECK_OK(vcpu.set_guest_debug(debug_state(action == VcpuAction::step)));
-    return action == VcpuAction::step ? vcpu.run_from_board() : vcpu.run();
+    if (action != VcpuAction::step) return vcpu.run();
+    before_step_[id] = TRY(vcpu.run_area()).s.regs.regs;
+    return vcpu.run_from_board();
 }
 
 // Of those that stand on one of our breakpoints: the instruction under it, with all others held.
@@ -298,6 +300,7 @@ Result<void> KvmExecution::step_off_breakpoints() {
 Result<std::optional<StopEvent>> KvmExecution::step_alone(VcpuId id) {
     auto& vcpu = *vcpus_.at(id);
     CHECK_OK(vcpu.set_guest_debug(debug_state(true)));
+    before_step_[id] = TRY(vcpu.run_area()).s.regs.regs;
     CHECK_OK(vcpu.run_from_board());
     const auto exit = TRY(vcpu.wait_exit(Clock::now() + step_limit));
     if (exit.kind == RunExit::Kind::debug) return translate_exit(id, exit.debug);

@@ -81,6 +81,7 @@ private:
     Result<void> step_off_breakpoints();
     Result<std::optional<StopEvent>> step_alone(VcpuId id);
     Result<std::optional<StopEvent>> look_at(VcpuId id);
+    Result<void> hide_trap_flag(VcpuId id, const kvm_regs& before);
     Result<std::optional<StopEvent>> translate_exit(VcpuId id, const kvm_debug_exit_arch& debug);
     Result<std::optional<StopEvent>> wait_free(Clock::time_point deadline);
     Result<std::optional<StopEvent>> stopped(StopEvent event);
@@ -89,6 +90,7 @@ private:
     // breakpoints.cpp
     [[nodiscard]] kvm_guest_debug debug_state(bool step) const;
     Result<PhysicalAddress> locate(VirtualAddress address);
+    Result<PhysicalAddress> locate(VcpuId id, VirtualAddress address, std::uint64_t clear_in_cr3 = 0);
     Result<void> insert_software(VirtualAddress address);
     Result<void> insert_hardware(const HardwareSlot& slot);
     Result<void> write_byte(PhysicalAddress place, std::byte value);
@@ -111,6 +113,7 @@ private:
     std::uint64_t generation_ = 0;
     std::optional<std::uint64_t> debug_flags_;  // KVM_CAP_SET_GUEST_DEBUG2
     std::vector<VcpuAction> actions_;
+    std::map<VcpuId, kvm_regs> before_step_;
     std::deque<StopEvent> events_;             // that wait for a resume to be told
     std::map<std::uint64_t, Patch> software_;  // by virtual address
     std::array<std::optional<HardwareSlot>, 4> hardware_;

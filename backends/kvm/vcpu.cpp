@@ -269,13 +269,16 @@ Result<RunExit> Vcpu::take_over(ThreadRegisters registers) {
 // one does not enter the guest before its next interrupt, and a guardian is faster.
 Result<void> Vcpu::set_halted(bool halted) {
     if (halted_ == halted) return {};
+    const auto noted = board_->record(index_) + offsetof(ThreadRecord, halted);
+    if (halted) {  // noted before it is
+        halted_ = true;
+        CHECK_OK(memory_->put<std::uint64_t>(noted, 1));
+    }
     const kvm_mp_state state{
         static_cast<std::uint32_t>(halted ? KVM_MP_STATE_HALTED : KVM_MP_STATE_RUNNABLE)};
     const auto result = TRY(ioctl(KVM_SET_MP_STATE, std::as_bytes(std::span{&state, 1})));
-    if (result < 0) return {};  // EINVAL: its interrupt controller is not KVM's
-    halted_ = halted;
-    return memory_->put<std::uint64_t>(board_->record(index_) + offsetof(ThreadRecord, halted),
-                                       halted ? 1 : 0);
+    halted_ = halted && result == 0;  // EINVAL: its interrupt controller is not KVM's
+    return memory_->put<std::uint64_t>(noted, halted_ ? 1 : 0);
 }
 
 Result<RunExit> Vcpu::take_syscall_stop() {
@@ -339,6 +342,7 @@ Result<RunExit> Vcpu::returned(std::int64_t result) {
     if (result == 0) {
         const auto area = TRY(run_area());
         if (area.exit_reason == KVM_EXIT_DEBUG && debug_.control != 0) {
+            last_ = area.s.regs.regs;
             home_.rax = static_cast<std::uint64_t>(-EINTR);
             return RunExit{.kind = RunExit::Kind::debug, .debug = area.debug.arch};
         }

@@ -79,6 +79,8 @@ public:
     Result<void> refresh();
     // As KVM has left it at the last exit.
     Result<kvm_run> run_area() const { return memory_->get<kvm_run>(handle_.run); }
+    // As they were when it was stopped last or had made its last step.
+    [[nodiscard]] const kvm_regs& last_registers() const { return last_; }
     // Which of them: KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS.
     Result<void> write_sync_registers(const kvm_sync_regs& values, std::uint64_t fields);
     Result<void> set_guest_debug(const kvm_guest_debug& debug);
@@ -133,6 +135,7 @@ private:
     bool masked_ = false;          // away, with all signals blocked
     ThreadRegisters home_{};       // while it is home, away or in `guest`
     std::uint64_t mask_ = 0;
+    kvm_regs last_{};
     std::uint64_t valid_before_ = 0;  // the VMM's own kvm_valid_regs
     bool asked_ = false;
     kvm_guest_debug debug_{};  // as it was set last
