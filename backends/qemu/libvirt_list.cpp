@@ -1,9 +1,9 @@
 // The domains that libvirt knows, for `exogdb list`.
 #include <cstdlib>
 
+#include "backends/host/process.h"
 #include "backends/qemu/discovery.h"
 #include "backends/qemu/libvirt_connection.h"
-#include "backends/host/process.h"
 
 namespace exo::qemu {
 namespace {

@@ -11,8 +11,8 @@
 
 #include "backends/api/target.h"
 #include "backends/arch/x86_64.h"
-#include "backends/qemu/memory.h"
 #include "backends/host/process.h"
+#include "backends/qemu/memory.h"
 #include "backends/qemu/registers.h"
 #include "backends/qemu/unix_socket.h"
 #include "rsp/client.h"
