@@ -110,22 +110,31 @@ const Field* field_of(const Fields& fields, RegisterNumber number) {
     return found == fields.end() ? nullptr : &*found;
 }
 
-template <class Fields, class Structure>
-void fill_from(RegisterSet& registers, const Fields& fields, const Structure& from) {
-    const auto* bytes = reinterpret_cast<const std::byte*>(&from);
+template <class Fields>
+void fill_from(RegisterSet& registers, const Fields& fields, ConstBytes from) {
     for (const auto& field : fields)
-        registers.set_bytes(field.number, ConstBytes{bytes + field.offset, field.size});
+        registers.set_bytes(field.number, from.subspan(field.offset, field.size));
 }
 
-template <class Fields, class Structure>
-bool put_into(const Fields& fields, Structure& to, const RegisterSet& values, RegisterNumber number) {
+template <class Fields>
+bool put_into(const Fields& fields, MutableBytes to, const RegisterSet& values, RegisterNumber number) {
     const Field* field = field_of(fields, number);
     if (field == nullptr) return false;
     const auto bytes = values.bytes(number);
-    std::memset(reinterpret_cast<std::byte*>(&to) + field->offset, 0, field->size);
-    std::memcpy(reinterpret_cast<std::byte*>(&to) + field->offset, bytes.data(),
-                std::min<std::size_t>(field->size, bytes.size()));
+    const auto place = to.subspan(field->offset, field->size);
+    std::ranges::fill(place, std::byte{});
+    std::ranges::copy(bytes.first(std::min(place.size(), bytes.size())), place.begin());
     return true;
+}
+
+template <class Structure>
+ConstBytes bytes_of(const Structure& structure) {
+    return std::as_bytes(std::span{&structure, 1});
+}
+
+template <class Structure>
+MutableBytes writable_bytes_of(Structure& structure) {
+    return std::as_writable_bytes(std::span{&structure, 1});
 }
 
 // FXSAVE keeps one bit a register: used or empty. The full word tells kinds of numbers apart, which follow
@@ -165,10 +174,12 @@ Holder holder_of(RegisterNumber number) {
     return field_of(sregs_fields, number) != nullptr ? Holder::sregs : Holder::none;
 }
 
-void fill_from_regs(RegisterSet& registers, const kvm_regs& regs) { fill_from(registers, regs_fields, regs); }
+void fill_from_regs(RegisterSet& registers, const kvm_regs& regs) {
+    fill_from(registers, regs_fields, bytes_of(regs));
+}
 
 void fill_from_sregs(RegisterSet& registers, const kvm_sregs& sregs) {
-    fill_from(registers, sregs_fields, sregs);
+    fill_from(registers, sregs_fields, bytes_of(sregs));
 }
 
 void fill_from_xsave(RegisterSet& registers, const XsaveArea& xsave, bool has_avx) {
@@ -186,11 +197,11 @@ void fill_from_xsave(RegisterSet& registers, const XsaveArea& xsave, bool has_av
 }
 
 bool put_into_regs(kvm_regs& regs, const RegisterSet& values, RegisterNumber number) {
-    return put_into(regs_fields, regs, values, number);
+    return put_into(regs_fields, writable_bytes_of(regs), values, number);
 }
 
 bool put_into_sregs(kvm_sregs& sregs, const RegisterSet& values, RegisterNumber number) {
-    return put_into(sregs_fields, sregs, values, number);
+    return put_into(sregs_fields, writable_bytes_of(sregs), values, number);
 }
 
 bool put_into_xsave(XsaveArea& xsave, const RegisterSet& values, RegisterNumber number) {
