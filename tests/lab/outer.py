@@ -23,7 +23,7 @@ RESULTS = '/run/exogdb-lab/results'
 # Its packages have the 9p modules that the -cloud flavour lacks.
 SUITE, FLAVOUR = 'bookworm', kernels.FULL
 MODULES = ('9p', '9pnet_virtio', 'virtio_pci', 'virtio_console', 'kvm-amd', 'overlay')
-# With the virtual global interrupt flag of QEMU 7.2's emulation guests of two vCPUs lose an interrupt now and then.
+# Seen with QEMU 7.2: of five guests of two vCPUs two fell silent while KVM used the virtual global interrupt flag.
 CPU = 'max,-vgif'
 MEMORY_MIB = int(os.environ.get('EXOGDB_LAB_MEMORY', '3072'))
 # What guests in there cannot show: the emulation does not leave the guest on #BP (so an int3 that KVM was asked to

@@ -73,8 +73,9 @@ class GuestCase(unittest.TestCase):
     def _show_log(self, serving):
         # Not _outcome.success, which is of the part that runs now: of this clean-up.
         result = self._outcome.result
-        if any(getattr(test, 'test_case', test) is self for test, _ in result.errors + result.failures):
-            print(f'\n{self.id()}: the end of the server\'s log:\n{serving.log()[-4000:]}', flush=True)
+        reasons = [text for test, text in result.errors + result.failures if getattr(test, 'test_case', test) is self]
+        if reasons:
+            print(f'\n{self.id()}: the end of the server\'s log:\n{serving.log()[-4000:]}\n{reasons[-1]}', flush=True)
 
 
 def main():
