@@ -13,11 +13,7 @@ namespace vmm {
 void load_bare(const GuestMemory& memory, const MachineOptions& options, const std::vector<int>& vcpu_fds);
 
 // A bzImage by the 64-bit boot protocol (Documentation/arch/x86/boot.rst, Linux 3.3 and later). vCPU 0 runs;
-// the kernel finds the others by an MP table and starts them.
+// the kernel finds the others in the ACPI tables and starts them.
 void load_linux(const GuestMemory& memory, const MachineOptions& options, const std::vector<int>& vcpu_fds);
-
-// The Intel MultiProcessor Specification's tables (version 1.4) for that many CPUs and KVM's I/O APIC, at
-// 0xf0000, where an operating system looks for them.
-void write_mp_table(const GuestMemory& memory, unsigned cpus);
 
 }  // namespace vmm

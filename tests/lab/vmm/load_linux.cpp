@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "tests/lab/vmm/acpi.h"
 #include "tests/lab/vmm/cpu.h"
 #include "tests/lab/vmm/fail.h"
 #include "tests/lab/vmm/load.h"
@@ -38,7 +39,7 @@ void add_region(boot_params& parameters, uint64_t from, uint64_t to, uint32_t ki
 
 void describe_memory(boot_params& parameters, const GuestMemory& memory) {
     add_region(parameters, 0, low_end, usable);
-    add_region(parameters, low_end, kernel_load, reserved);  // the MP table is in it
+    add_region(parameters, low_end, kernel_load, reserved);  // the ACPI tables are in it
     for (const MemorySlot& slot : memory.slots())
         add_region(parameters, std::max(slot.guest, kernel_load), slot.guest + slot.size, usable);
 }
@@ -76,7 +77,7 @@ void load_linux(const GuestMemory& memory, const MachineOptions& options, const 
     if (!options.initrd.empty()) load_initrd(parameters, memory, options.initrd);
     memory.write(boot_parameters, &parameters, sizeof parameters);
 
-    write_mp_table(memory, static_cast<unsigned>(vcpu_fds.size()));
+    write_acpi_tables(memory, static_cast<unsigned>(vcpu_fds.size()));
     write_long_mode_tables(memory, 4);
     start_long_mode(vcpu_fds.front(),
                     {.instruction = kernel_load + entry_64bit, .stack = boot_stack, .rsi = boot_parameters});

@@ -11,6 +11,7 @@
 #include <string>
 #include <thread>
 
+#include "tests/lab/vmm/acpi.h"
 #include "tests/lab/vmm/cpu.h"
 #include "tests/lab/vmm/fail.h"
 #include "tests/lab/vmm/load.h"
@@ -20,9 +21,8 @@ namespace {
 
 // A PC's input/output ports (ISA), and the interrupt lines of its serial ports.
 constexpr uint16_t com1 = 0x3f8, com2 = 0x2f8, uart_ports = 8;
+constexpr uint16_t clock_data = 0x71;
 constexpr uint32_t com1_line = 4, com2_line = 3;
-constexpr uint16_t keyboard_controller = 0x64, clock_data = 0x71;
-constexpr uint8_t keyboard_reset = 0xfe;  // pulse the reset line
 
 // Three pages that KVM on Intel wants below 4 GiB, outside of RAM (Documentation/virt/kvm/api.rst, 4.29
 // and 4.52).
@@ -38,6 +38,24 @@ int make_virtual_machine(int kvm_fd) {
     pit.flags = KVM_PIT_SPEAKER_DUMMY;  // port 0x61, which Linux times its clock by
     control(fd, KVM_CREATE_PIT2, &pit, "KVM_CREATE_PIT2");
     return fd;
+}
+
+// Ports at which nothing is, but that a kernel waits for.
+void read_port(uint16_t port, uint8_t* data, size_t size) {
+    // no busy keyboard controller, no clock that is being set for ever, no power event
+    bool zero = port == keyboard_controller || port == clock_data ||
+                (port >= power_events && port < power_events + 4);
+    std::memset(data, zero ? 0 : 0xff, size);
+    if (port == power_control && size == sizeof power_control_enabled)
+        std::memcpy(data, &power_control_enabled, sizeof power_control_enabled);
+}
+
+// How the machine ends by that write; null when it does not.
+const char* end_of_machine(uint16_t port, const uint8_t* data, size_t size) {
+    if (port == keyboard_controller && *data == keyboard_reset) return "reset by the guest";
+    if (port == power_control && size == 2 && (data[1] << 8 & power_control_sleep))
+        return "powered off by the guest";
+    return nullptr;
 }
 
 }  // namespace
@@ -145,10 +163,6 @@ Uart* Machine::port_owner(uint16_t port, unsigned* number) {
 
 bool Machine::handle_port(const kvm_run& run, uint8_t* data) {
     bool is_write = run.io.direction == KVM_EXIT_IO_OUT;
-    if (is_write && run.io.port == keyboard_controller && *data == keyboard_reset) {
-        end("reset by the guest");
-        return false;
-    }
     unsigned number = 0;
     Uart* uart = run.io.size == 1 ? port_owner(run.io.port, &number) : nullptr;
     for (uint32_t index = 0; index < run.io.count; ++index, data += run.io.size) {
@@ -156,9 +170,12 @@ bool Machine::handle_port(const kvm_run& run, uint8_t* data) {
             uart->write(number, *data);
         else if (uart)
             *data = uart->read(number);
-        else if (!is_write)  // no busy keyboard controller, no clock that is being set for ever
-            std::memset(data, run.io.port == keyboard_controller || run.io.port == clock_data ? 0 : 0xff,
-                        run.io.size);
+        else if (!is_write)
+            read_port(run.io.port, data, run.io.size);
+        else if (const char* how = end_of_machine(run.io.port, data, run.io.size)) {
+            end(how);
+            return false;
+        }
     }
     return true;
 }

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 
 #include <atomic>
+#include <cstdio>
 #include <memory>
 #include <vector>
 
@@ -23,5 +24,6 @@ int main(int count, char** words) {
             std::make_unique<Machine>(kvm_fd, static_cast<unsigned>(machines.size()), machine, gate));
     std::atomic<unsigned> running = static_cast<unsigned>(machines.size());
     for (auto& machine : machines) machine->start(&running);
+    if (options.paused) std::fputs("small_vmm: paused\n", stderr);  // from here on it takes signals
     serve_signals(gate);
 }

@@ -9,10 +9,17 @@
 entries:
         .irp    number, 0, 1, 2, 3
         .balign 16
-        mov     %rsi, %r15                      # how many there are
-        mov     $(RECORDS + RECORD_SIZE * \number), %ebx
-        jmp     loop_\number
+        lea     loop_\number(%rip), %rbp
+        jmp     start
         .endr
+
+        .balign 16
+start:
+        mov     %rsi, %r15                      # how many there are
+        imul    $RECORD_SIZE, %edi, %ebx
+        add     $RECORDS, %ebx                  # rbx: this vCPU's record
+        call    load_exception_gates
+        jmp     *%rbp
 
         .irp    number, 0, 1, 2, 3
         .balign 64
@@ -36,23 +43,30 @@ write_watched:
         mov     %r12, watched(%rip)
 1:      ret
 
-# Every 2^26 cycles of the time-stamp counter.
+# 2^26 cycles of the time-stamp counter after it last printed.
 print_at_times:
-        rdtsc
-        shl     $32, %rdx
-        or      %rdx, %rax
+        call    read_time
         cmp     %r13, %rax
         jb      1f
-        add     $(1 << 26), %rax
-        mov     %rax, %r13
         push    %rbx
         mov     %r15, %rdi
         call    print_records
         pop     %rbx
+        call    read_time
+        add     $(1 << 26), %rax
+        mov     %rax, %r13
 1:      ret
 
-#include "print.inc"
+read_time:
+        rdtsc
+        shl     $32, %rdx
+        or      %rdx, %rax
+        ret
 
+#include "print.inc"
+#include "exceptions.inc"
+
+        .data
         .balign 64
 watched:
         .quad   0

@@ -15,7 +15,6 @@
 .set STACK_SIZE,        1 << STACK_SHIFT
 .set IA32_GS_BASE,      0xc0000101
 .set DATA_SELECTOR,     0x18
-.set CODE_SELECTOR,     0x10
 .set FLAGS_WANTED,      0x46            # ZF, PF and the bit that is always set: what xor leaves, interrupts off
 
         .code64
@@ -39,7 +38,14 @@ start:
         mov     %ebx, %eax
         xor     %edx, %edx
         wrmsr
-        call    load_descriptors
+        test    %r14, %r14                      # vCPU 0 makes the gates for all
+        jnz     2f
+        call    make_gates
+        movl    $1, gates_made(%rip)
+1:      pause
+2:      cmpl    $0, gates_made(%rip)
+        je      1b
+        lidt    descriptor_table_pointer(%rip)
         call    start_timer
         call    sum_text
         mov     %rax, %r13
@@ -128,14 +134,8 @@ sum_text:
         jb      1b
         ret
 
-load_descriptors:
-        lea     default_handlers(%rip), %rdx
-        xor     %esi, %esi
-1:      call    set_gate
-        add     $16, %rdx
-        inc     %esi
-        cmp     $32, %esi
-        jb      1b
+make_gates:
+        call    load_exception_gates
         mov     $1, %esi
         lea     on_debug(%rip), %rdx
         call    set_gate
@@ -147,22 +147,7 @@ load_descriptors:
         call    set_gate
         mov     $0xff, %esi
         lea     on_spurious(%rip), %rdx
-        call    set_gate
-        lidt    descriptor_table_pointer(%rip)
-        ret
-
-# esi: the vector; rdx: its handler. All vCPUs write the same. An interrupt gate (SDM volume 3, figure 6-8).
-set_gate:
-        mov     %esi, %eax
-        shl     $4, %eax
-        lea     descriptor_table(%rax), %rax
-        mov     %dx, (%rax)
-        movw    $CODE_SELECTOR, 2(%rax)
-        movw    $0x8e00, 4(%rax)
-        mov     %rdx, %rcx
-        shr     $16, %rcx
-        mov     %cx, 6(%rax)
-        ret
+        jmp     set_gate
 
 # The local APIC's registers: SDM volume 3, table 10-1.
 start_timer:
@@ -192,44 +177,11 @@ on_timer:
 on_spurious:
         iretq
 
-# Any other exception ends the machine, after a line that says which.
-default_handlers:
-        .set    vector, 0
-        .rept   32
-        .balign 16
-        push    $vector
-        jmp     on_exception
-        .set    vector, vector + 1
-        .endr
-        .balign 16
-on_exception:
-        lea     exception_text(%rip), %rsi
-        call    print_text
-        mov     (%rsp), %ebx
-        call    print_number
-        lea     exception_at(%rip), %rsi
-        call    print_text
-        mov     8(%rsp), %ebx                   # rip, or the error code
-        call    print_number
-        mov     16(%rsp), %ebx
-        call    print_number
-        mov     $'\n', %al
-        call    print_byte
-        mov     $0xfe, %al
-        out     %al, $KEYBOARD
-1:      jmp     1b
-
 #include "print.inc"
+#include "exceptions.inc"
 
-exception_text:
-        .asciz  "exception "
-exception_at:
-        .asciz  " at "
         .balign 8
 text_end:
-descriptor_table_pointer:
-        .word   256 * 16 - 1
-        .quad   descriptor_table
-        .balign 16
-descriptor_table:
-        .fill   256 * 16, 1, 0
+        .data
+gates_made:
+        .long   0
