@@ -98,14 +98,6 @@ struct [[gnu::packed]] IoApic {  // 5.2.12.3
     uint32_t address = io_apic;
     uint32_t first_interrupt = 0;
 };
-struct [[gnu::packed]] Override {  // 5.2.12.5
-    uint8_t type = 2;
-    uint8_t length = 10;
-    uint8_t bus = 0;
-    uint8_t line = 0;  // the timer's: KVM's I/O APIC has it at input 2
-    uint32_t interrupt = 2;
-    uint16_t flags = 0;
-};
 struct [[gnu::packed]] LocalNmi {  // 5.2.12.7
     uint8_t type = 4;
     uint8_t length = 6;
@@ -143,7 +135,8 @@ std::vector<uint8_t> apic_table_of(unsigned cpus) {
         append_structure(table,
                          LocalApic{.processor = static_cast<uint8_t>(cpu), .id = static_cast<uint8_t>(cpu)});
     append_structure(table, IoApic{.id = static_cast<uint8_t>(cpus)});
-    append_structure(table, Override{});
+    // No override for the timer: without a routing of the VMM's own, KVM has each ISA line at the input of
+    // its number.
     append_structure(table, LocalNmi{});
     return table;
 }
