@@ -138,3 +138,22 @@ class Suite:
         if len(found) != 1:
             raise HarnessError(f'download of {package} ({self.name}): no file came')
         return found[0]
+
+    def with_dependencies(self, packages) -> list:
+        """Their names and those of all that they need on a machine that has nothing."""
+        self.update()
+        plan = self._run('apt-get', 'install', '--simulate', '--no-install-recommends', *packages, what='dependencies')
+        return [line.split()[1] for line in plan.splitlines() if line.startswith('Inst ')]
+
+    def download_all(self, packages) -> list:
+        """The .debs, as download() does for one."""
+        self.update()
+        archives = self.folder / 'archives'
+        for name in packages:
+            for old in archives.glob(f'{name}_*.deb'):
+                old.unlink()
+        self._run('apt-get', '-q', 'download', *packages, what='download')
+        found = [path for name in packages for path in archives.glob(f'{name}_*.deb')]
+        if len(found) != len(packages):
+            raise HarnessError(f'download ({self.name}): {len(found)} of {len(packages)} packages came')
+        return found

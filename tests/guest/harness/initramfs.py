@@ -48,15 +48,21 @@ def _guest_init() -> bytes:
         return binary.read_bytes()
 
 
-def archive(init: bytes, files: dict = None) -> bytes:
-    """busybox, the program that is PID 1, and `files`: {name: content}, in the root folder."""
+def archive(init: bytes, files: dict = None, programs: dict = None) -> bytes:
+    """busybox, the program that is PID 1, and `files` and `programs`, which may be run: {name below the root: content}."""
+    files, programs = files or {}, programs or {}
+    folders = {'bin', 'dev', 'proc', 'sys', 'tmp', 'root'}
+    for name in (*files, *programs):
+        folders.update(str(parent) for parent in pathlib.PurePath(name).parents)
+    folders.discard('.')
     directory, device, program = 0o040755, 0o020600, 0o100755
     whole = b''.join([
-        *(_entry(name, directory) for name in ('bin', 'dev', 'proc', 'sys', 'tmp', 'root')),
+        *(_entry(name, directory) for name in sorted(folders)),  # parents come first
         _entry('dev/console', device, device=(5, 1)),
         _entry('bin/busybox', program, _busybox()),
         _entry('init', program, init),
-        *(_entry(name, 0o100644, content) for name, content in (files or {}).items()),
+        *(_entry(name, 0o100644, content) for name, content in files.items()),
+        *(_entry(name, program, content) for name, content in programs.items()),
         _entry('TRAILER!!!', 0),
     ])
     return gzip.compress(whole, compresslevel=1, mtime=0)

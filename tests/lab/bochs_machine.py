@@ -1,0 +1,151 @@
+"""A machine in Bochs, which emulates Intel's virtualisation whole: there, KVM reports int3, hardware breakpoints,
+watchpoints and steps of its guests, which QEMU's emulation of AMD's does not. It is some 50 times slower than QEMU's, so
+only small guests go into it.
+
+A stock kernel boots from a disk made for the run; PID 1 (bochs_init) runs one command. What it prints comes out of the
+first serial port. Its clock is not the host's: a second in there is one of the emulated processor."""
+import gzip
+import os
+import pathlib
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from harness import initramfs, kernels, processes
+from harness.errors import HarnessError, MissingPrerequisite
+
+import bochs_tools
+
+HERE = pathlib.Path(__file__).parent
+MODULES = ('kvm-intel',)
+STATUS = re.compile(rb'exogdb-lab-status (\d+)\r?\n')
+MEMORY_MIB = 512
+COMMAND_LINE = 'console=ttyS0 mitigations=off nokaslr tsc=reliable quiet panic=-1'
+
+CONFIGURATION = '''cpu: model=corei7_skylake_x, count=1, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=1
+memory: guest={memory}, host={memory}
+romimage: file={tools}/usr/share/bochs/BIOS-bochs-latest
+vgaromimage: file={tools}/usr/share/bochs/VGABIOS-lgpl-latest
+ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
+ata0-master: type=cdrom, path={folder}/disk.iso, status=inserted
+boot: cdrom
+com1: enabled=1, mode=file, dev={folder}/serial.log
+clock: sync=none
+display_library: rfb, options="timeout=0"
+log: {folder}/bochs.log
+panic: action=report
+error: action=ignore
+info: action=ignore
+debug: action=ignore
+'''
+BOOT_MENU = f'default lab\nprompt 0\nlabel lab\n kernel /vmlinuz\n append initrd=/initrd {COMMAND_LINE}\n'
+
+
+def libraries_of(path: pathlib.Path) -> list:
+    """What the loader would load for a program or library, by ldd(1); nothing for other files."""
+    listing = subprocess.run(['ldd', path], capture_output=True, text=True, check=False)
+    missing = re.search(r'^\s*(\S+) => not found', listing.stdout, re.M)
+    if missing:
+        raise MissingPrerequisite(f'{missing.group(1)}, which {path} wants')
+    return [pathlib.Path(found) for found in re.findall(r'(?:=> |^\s*)(/\S+) \(0x', listing.stdout, re.M)]
+
+
+def gather(paths) -> dict:
+    """{name below the root: content} of files, of what is in folders, and of the libraries that all these need."""
+    wanted, done = [pathlib.Path(path).absolute() for path in paths], {}
+    while wanted:
+        path = wanted.pop()
+        name = str(path).lstrip('/')
+        if name in done:
+            continue
+        if path.is_dir():
+            wanted += path.iterdir()
+            continue
+        try:
+            done[name] = path.read_bytes()
+        except OSError as error:
+            raise HarnessError(f'{path}: {error.strerror}') from None
+        if done[name][:4] == b'\x7fELF':
+            wanted += libraries_of(path)
+    return done
+
+
+def _initrd(script: str, paths) -> bytes:
+    modules = kernels.load_order(kernels.fetch('bookworm', flavour=kernels.FULL), MODULES)
+    files = {path.name: path.read_bytes() for path in modules}
+    files['load_order'] = ''.join(f'{path.stem}\n' for path in modules).encode()
+    files['command'] = script.encode()
+    packed = initramfs.archive((HERE / 'bochs_init').read_bytes(), files, gather(paths))
+    return gzip.decompress(packed)  # reading more of the disk is quicker there than unpacking
+
+
+def _make_disk(folder: pathlib.Path, tools: pathlib.Path, initrd: bytes):
+    tree = folder / 'tree'
+    (tree / 'isolinux').mkdir(parents=True)
+    shutil.copyfile(kernels.fetch('bookworm', flavour=kernels.FULL).image, tree / 'vmlinuz')
+    (tree / 'initrd').write_bytes(initrd)
+    (tree / 'isolinux/isolinux.cfg').write_text(BOOT_MENU)
+    shutil.copyfile(tools / 'usr/lib/ISOLINUX/isolinux.bin', tree / 'isolinux/isolinux.bin')
+    shutil.copyfile(tools / 'usr/lib/syslinux/modules/bios/ldlinux.c32', tree / 'isolinux/ldlinux.c32')
+    words = [*bochs_tools.program(tools, 'xorriso'), '-as', 'mkisofs', '-quiet', '-o', folder / 'disk.iso',
+             '-b', 'isolinux/isolinux.bin', '-c', 'isolinux/boot.cat', '-no-emul-boot', '-boot-load-size', '4',
+             '-boot-info-table', tree]
+    status, output = processes.output_of(words, 120, 'xorriso')
+    if status:
+        raise HarnessError(f'xorriso: {output.strip()[-300:]}')
+
+
+def _start(folder: pathlib.Path, tools: pathlib.Path):
+    (folder / 'bochsrc').write_text(CONFIGURATION.format(folder=folder, tools=tools, memory=MEMORY_MIB))
+    (folder / 'commands').write_text('c\n')  # Debian's build starts in its own debugger
+    # A network namespace of its own: its display listens at a port.
+    own_network = ['unshare', '--net'] if os.getuid() == 0 else ['unshare', '--net', '--map-root-user']
+    words = [*own_network, *bochs_tools.program(tools, 'bochs-bin'), '-q', '-f', folder / 'bochsrc',
+             '-rc', folder / 'commands']
+    with open(folder / 'output', 'wb') as output:
+        return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder,
+                                env={**os.environ, **bochs_tools.environment(tools)}, start_new_session=True)
+
+
+def _follow(machine, log: pathlib.Path, until: float, sink) -> int:
+    """Copies the serial port's output as it comes; the command's exit status, when it is told."""
+    told, shown = b'', 0
+    while True:
+        ended = machine.poll() is not None
+        told = log.read_bytes() if log.exists() else b''
+        status = STATUS.search(told)
+        complete = status.start() if status else told.rfind(b'\n') + 1
+        sink.write(told[shown:complete].replace(b'\r', b''))
+        sink.flush()
+        shown = max(shown, complete)
+        if status:
+            return int(status.group(1))
+        if ended:
+            raise HarnessError(f'Bochs ended before the command did: {_last_words(log.parent)}')
+        if time.monotonic() > until:
+            raise HarnessError('the time limit is over; the machine was ended')
+        select.select([], [], [], 0.2)
+
+
+def _last_words(folder: pathlib.Path) -> str:
+    texts = (folder / name for name in ('output', 'bochs.log'))
+    return ' '.join(text.read_text(errors='replace').strip()[-500:] for text in texts if text.exists())
+
+
+def run(script: str, paths=(), limit: float = 600, sink=sys.stdout.buffer) -> int:
+    """Runs a script of busybox' sh; its exit status. `paths` are files and folders of the host that are there as well, at
+    their own paths, with the libraries that they need."""
+    tools = bochs_tools.root()
+    with tempfile.TemporaryDirectory(prefix='exogdb-bochs-') as name:
+        folder = pathlib.Path(name)
+        _make_disk(folder, tools, _initrd(script, paths))
+        machine = _start(folder, tools)
+        try:
+            return _follow(machine, folder / 'serial.log', time.monotonic() + limit, sink)
+        finally:
+            processes.end(machine, 2)
