@@ -10,7 +10,7 @@
 namespace vmm {
 
 void fail(const std::string& why) {
-    std::fprintf(stderr, "small_vmm: %s\n", why.c_str());
+    std::fprintf(stderr, "%s: %s\n", program_invocation_short_name, why.c_str());
     std::fflush(nullptr);
     _exit(1);  // other threads run: nothing of theirs is torn down under them
 }

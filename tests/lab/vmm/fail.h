@@ -1,11 +1,11 @@
-// How the small VMM fails: one line on stderr, and the process ends.
+// How the small VMM and its like fail: one line on stderr, and the process ends.
 #pragma once
 
 #include <string>
 
 namespace vmm {
 
-// "small_vmm: WHY", exit status 1. From any thread.
+// "PROGRAM: WHY", exit status 1. From any thread.
 [[noreturn]] void fail(const std::string& why);
 
 // The same with what errno says.
