@@ -24,6 +24,8 @@ import bochs_tools
 HERE = pathlib.Path(__file__).parent
 KERNEL = 'bookworm'  # its -cloud flavour: no drivers are needed, and LZ4 is quick to unpack
 MODULES = ('kvm-intel',)
+# Bochs refuses to enter a guest with both an APIC in KVM and virtual interrupts.
+OPTIONS = {'kvm-intel': 'enable_apicv=0'}
 STATUS = re.compile(rb'exogdb-lab-status (\d+)\r?\n')
 MEMORY_MIB = 512
 COMMAND_LINE = 'console=ttyS0 mitigations=off nokaslr tsc=reliable quiet panic=-1'
@@ -79,7 +81,7 @@ def gather(paths) -> dict:
 def _initrd(script: str, paths) -> bytes:
     modules = kernels.load_order(kernels.fetch(KERNEL), MODULES)
     files = {path.name: path.read_bytes() for path in modules}
-    files['load_order'] = ''.join(f'{path.stem}\n' for path in modules).encode()
+    files['load_order'] = ''.join(f'{path.stem} {OPTIONS.get(path.stem, "")}\n' for path in modules).encode()
     files['command'] = script.encode()
     packed = initramfs.archive((HERE / 'bochs_init').read_bytes(), files, gather(paths))
     return gzip.decompress(packed)  # reading more of the disk is quicker there than unpacking

@@ -7,13 +7,14 @@ from . import gdb, kernels, processes, server
 from .domain import Domain
 from .errors import MissingPrerequisite
 from .guest import Config
+from .small_vmm import SmallVmm
 from .vm import KvmVm, Vm
 
 SKIPPED = 77  # ctest's SKIP_RETURN_CODE
 
 
 # What EXOGDB_GUEST may say; without it a libvirt domain.
-GUEST_TYPES = {'qemu': Vm, 'kvm': KvmVm}
+GUEST_TYPES = {'qemu': Vm, 'kvm': KvmVm, 'small_vmm': SmallVmm}
 
 
 def needs(capability: str):
