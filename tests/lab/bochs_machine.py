@@ -78,6 +78,19 @@ def gather(paths) -> dict:
     return done
 
 
+def gdb_files() -> list:
+    """This machine's gdb with its Python: what it needs to start, and the modules of one file that scripts use."""
+    gdb = shutil.which('gdb')
+    if not gdb:
+        raise MissingPrerequisite('gdb')
+    version = re.search(r'libpython(3\.\d+)', ' '.join(map(str, libraries_of(gdb))))
+    if not version:
+        raise MissingPrerequisite(f'a gdb with Python ({gdb} has none)')
+    library = pathlib.Path('/usr/lib', f'python{version.group(1)}')
+    packages = (library / name for name in ('encodings', 'collections', 'importlib', 're', 'json'))
+    return [gdb, '/usr/share/gdb/python', *library.glob('*.py'), *(path for path in packages if path.exists())]
+
+
 def _initrd(script: str, paths) -> bytes:
     modules = kernels.load_order(kernels.fetch(KERNEL), MODULES)
     files = {path.name: path.read_bytes() for path in modules}

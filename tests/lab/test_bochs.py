@@ -11,6 +11,7 @@ from harness.small_vmm import RECORD, bare_program, program
 EVENTS = ('software breakpoint', 'hardware breakpoint', 'watchpoint', 'single step', 'single step, interrupts blocked')
 SCRIPT = '''
 {check}
+touch /serial
 {vmm} --vcpus 2 --bare {bare} >/serial &
 vmm=$!
 # until vCPU 0 has printed itself a second time
