@@ -88,7 +88,8 @@ def gdb_files() -> list:
         raise MissingPrerequisite(f'a gdb with Python ({gdb} has none)')
     library = pathlib.Path('/usr/lib', f'python{version.group(1)}')
     packages = (library / name for name in ('encodings', 'collections', 'importlib', 're', 'json'))
-    return [gdb, '/usr/share/gdb/python', *library.glob('*.py'), *(path for path in packages if path.exists())]
+    compiled = library.glob('lib-dynload/_json.*')  # by its folder Python finds itself
+    return [gdb, '/usr/share/gdb/python', *library.glob('*.py'), *compiled, *(path for path in packages if path.exists())]
 
 
 def _initrd(script: str, paths) -> bytes:
