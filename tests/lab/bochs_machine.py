@@ -1,6 +1,6 @@
 """A machine in Bochs, which emulates Intel's virtualisation whole: there, KVM reports int3, hardware breakpoints,
-watchpoints and steps of its guests, which QEMU's emulation of AMD's does not. It is some 50 times slower than QEMU's, so
-only small guests go into it.
+watchpoints and steps of its guests, which QEMU's emulation of AMD's does not. It is much slower than QEMU's, so only
+small guests go into it.
 
 A stock kernel boots from a disk made for the run; PID 1 (bochs_init) runs one command. What it prints comes out of the
 first serial port. Its clock is not the host's: a second in there is one of the emulated processor."""
