@@ -1,6 +1,6 @@
 """A machine in Bochs, which emulates Intel's virtualisation whole: there, KVM reports int3, hardware breakpoints,
-watchpoints and steps of its guests, which QEMU's emulation of AMD's does not. It is some 50 times slower than QEMU's, so
-only small guests go into it.
+watchpoints and steps of its guests, which QEMU's emulation of AMD's does not. It is much slower than QEMU's, so only
+small guests go into it.
 
 A stock kernel boots from a disk made for the run; PID 1 (bochs_init) runs one command. What it prints comes out of the
 first serial port. Its clock is not the host's: a second in there is one of the emulated processor."""
@@ -88,7 +88,8 @@ def gdb_files() -> list:
         raise MissingPrerequisite(f'a gdb with Python ({gdb} has none)')
     library = pathlib.Path('/usr/lib', f'python{version.group(1)}')
     packages = (library / name for name in ('encodings', 'collections', 'importlib', 're', 'json'))
-    return [gdb, '/usr/share/gdb/python', *library.glob('*.py'), *(path for path in packages if path.exists())]
+    compiled = library.glob('lib-dynload/_json.*')  # by its folder Python finds itself
+    return [gdb, '/usr/share/gdb/python', *library.glob('*.py'), *compiled, *(path for path in packages if path.exists())]
 
 
 def _initrd(script: str, paths) -> bytes:

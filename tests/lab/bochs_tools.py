@@ -13,12 +13,12 @@ from harness.errors import HarnessError
 SUITE = 'trixie'
 # 3.0: earlier ones lack the monitor trap flag, and with 3.1 the outer kernel crashes while it boots.
 PACKAGES = ('bochs', 'bochsbios', 'vgabios', 'xorriso', 'isolinux', 'syslinux-common')
-# The display libraries of the package that it depends on are not used; libraries of others are.
+# Of what these depend on, only libraries are needed to run them in place.
 LEFT_OUT = re.compile(r'^(?!lib|zlib|bochs|vgabios|xorriso|isolinux|syslinux)')
 
 
 def root() -> pathlib.Path:
-    """The folder that stands for /. Fetched once: some 60 MB."""
+    """The folder that stands for /. Fetched once: 180 MB when unpacked."""
     folder = cache.root() / f'bochs-{SUITE}'
     with cache.lock(folder.name):
         if (folder / 'complete').exists():

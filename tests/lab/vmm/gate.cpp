@@ -1,7 +1,5 @@
 #include "tests/lab/vmm/gate.h"
 
-#include <linux/kvm.h>
-#include <pthread.h>
 #include <unistd.h>
 
 #include <csignal>

@@ -1,11 +1,12 @@
 // What lets vCPUs run: a monitor's pause and resume.
 #pragma once
 
+#include <linux/kvm.h>
+#include <pthread.h>
+
 #include <condition_variable>
 #include <mutex>
 #include <vector>
-
-struct kvm_run;
 
 namespace vmm {
 

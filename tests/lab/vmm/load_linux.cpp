@@ -12,7 +12,7 @@ namespace vmm {
 namespace {
 
 constexpr uint64_t boot_parameters = 0x7000, command_line = 0x40000, boot_stack = 0x8000;
-constexpr uint64_t low_end = 0x9fc00, bios = 0xa0000, kernel_load = 0x100000;
+constexpr uint64_t low_end = 0x9fc00, kernel_load = 0x100000;
 constexpr uint64_t entry_64bit = 0x200;      // boot.rst, "64-bit Boot Protocol"
 constexpr uint32_t boot_magic = 0x53726448;  // "HdrS"
 constexpr uint16_t can_load_64bit = 1;       // XLF_KERNEL_64

@@ -61,11 +61,7 @@ const char* end_of_machine(uint16_t port, const uint8_t* data, size_t size) {
 }  // namespace
 
 Machine::Machine(int kvm_fd, unsigned number, const MachineOptions& options, Gate& gate)
-    : fd_(make_virtual_machine(kvm_fd)),
-      number_(number),
-      options_(options),
-      gate_(gate),
-      memory_(fd_, options) {
+    : fd_(make_virtual_machine(kvm_fd)), number_(number), gate_(gate), memory_(fd_, options) {
     for (unsigned index = 0; index < options.vcpus; ++index) make_vcpu(kvm_fd, index);
     serial_ =
         std::make_unique<Uart>(options.serial, [this](bool level) { set_interrupt_line(com1_line, level); });

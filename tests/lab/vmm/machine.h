@@ -45,7 +45,6 @@ private:
 
     int fd_;
     unsigned number_;
-    const MachineOptions& options_;
     Gate& gate_;
     GuestMemory memory_;
     std::vector<Vcpu> vcpus_;
