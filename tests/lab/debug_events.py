@@ -10,6 +10,8 @@ FIELDS = ('rounds', 'int3', 'ticks', 'right', 'wrong', 'stray', 'text')
 HITS = int(os.environ.get('EXOGDB_LAB_HITS', '40'))
 TRAP_FLAG = 0x100
 VCPUS = (1, 2)
+stops = []  # what gdb has told of each stop
+gdb.events.stop.connect(stops.append)
 counts = {'ok': 0, 'FAIL': 0}
 
 
@@ -38,6 +40,12 @@ def record(vcpu: int) -> dict:
 
 def selected() -> int:
     return gdb.selected_thread().num
+
+
+def hit(number: int, kind: int) -> bool:
+    """Whether the last stop was that breakpoint's, of that kind."""
+    event = stops[-1] if stops else None
+    return isinstance(event, gdb.BreakpointEvent) and (event.breakpoint.number, event.breakpoint.type) == (number, kind)
 
 
 def go_to(symbol: str, kind: str = 'tbreak') -> bool:
@@ -79,22 +87,25 @@ def hardware():
     vcpu = selected()
     place = RECORDS + (vcpu - 1) * RECORD_SIZE
     rounds = value(f'*(unsigned long *) {place}')
-    run(f'watch *(unsigned long *) {place}')
-    shown = run('continue')
-    check('a write watchpoint', 'Hardware watchpoint' in shown and value(f'*(unsigned long *) {place}') == rounds + 1, shown)
-    check('its store is done, the next instruction is not', at('ss_here_next') < value('$pc') <= at('rep_here'), hex(value('$pc')))
-    run('delete')
-    run(f'awatch *(unsigned long *) {place + 8}')  # int3 hits, read and written
-    seen = ''.join(run('continue') for _ in range(3))
-    check('an access watchpoint', seen.count('access (read/write) watchpoint') == 3, seen)
-    run('delete')
+    watch = gdb.Breakpoint(f'*(unsigned long *) {place}', gdb.BP_WATCHPOINT, gdb.WP_WRITE)
+    run('continue')
+    check('a write watchpoint', hit(watch.number, gdb.BP_HARDWARE_WATCHPOINT) and value(f'*(unsigned long *) {place}') == rounds + 1)
+    check('its store is done, the next instruction is not', value('$pc') == at('ss_after'), hex(value('$pc')))
+    watch.delete()
+    watch = gdb.Breakpoint(f'*(unsigned long *) {place + 8}', gdb.BP_WATCHPOINT, gdb.WP_ACCESS)  # int3 hits
+    seen = []
+    for _ in range(3):
+        run('continue')
+        seen.append(hit(watch.number, gdb.BP_ACCESS_WATCHPOINT))
+    check('an access watchpoint: the reads and the write of a round', all(seen), seen)
+    watch.delete()
 
 
 def steps():
     run('thread 1')
     step_from('pushf_here', 'pushf_here_next')
     check('pushed flags have no trap flag', value('*(unsigned long *) $rsp') & TRAP_FLAG == 0)
-    step_from('ss_here', 'ss_here_next')
+    step_from('ss_here', 'ss_after')  # the instruction behind is shadowed
     step_from('sti_here', 'sti_here_next', 'hlt_here_next')
     step_from('hlt_here', 'hlt_here_next', 'on_timer')
     if go_to('rep_here'):
@@ -105,7 +116,7 @@ def steps():
     hits = record(selected())['int3'] if go_to('int3_here') else -1
     vcpu = selected()
     run('stepi')
-    check('a step at the guest\'s own int3 leads to its handler or behind it', value('$pc') in (at('on_int3'), at('int3_here_next')),
+    check('a step at the guest\'s own int3 leads to its handler or behind it', value('$pc') in (at('on_int3'), at('int3_here_next'), at('int3_after')),
           hex(value('$pc')))
     go_to('pushf_here')
     check('the guest\'s own int3 reached the guest', record(vcpu)['int3'] > hits)

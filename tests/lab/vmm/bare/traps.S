@@ -56,6 +56,7 @@ int3_here:
         int3
 int3_here_next:
         inc     %r12
+int3_after:
         cmp     %r12, INT3_HITS(%rbx)
         call    count_check
 
@@ -72,6 +73,7 @@ ss_here:
         mov     %eax, %ss
 ss_here_next:
         incq    ROUNDS(%rbx)                    # the instruction that is shadowed
+ss_after:
 
         call    copy_and_compare
         call    count_check
