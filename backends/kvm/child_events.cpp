@@ -45,12 +45,12 @@ void watch_children() { event_of_children(); }
 
 // A stop between the caller's last look and poll() has made the event readable: it is emptied only here.
 bool wait_for_child(std::chrono::steady_clock::time_point deadline, int wake) {
-    using Clock = std::chrono::steady_clock;
+    using Steady = std::chrono::steady_clock;
     std::array<pollfd, 2> events{pollfd{event_of_children(), POLLIN, 0}, pollfd{wake, POLLIN, 0}};
-    const auto until_sleep = std::min(deadline, Clock::now() + spin_time);
-    while (::poll(events.data(), events.size(), 0) == 0 && Clock::now() < until_sleep) ::sched_yield();
+    const auto until_sleep = std::min(deadline, Steady::now() + spin_time);
+    while (::poll(events.data(), events.size(), 0) == 0 && Steady::now() < until_sleep) ::sched_yield();
     if (events[0].revents == 0 && events[1].revents == 0) {
-        const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Steady::now()).count();
         ::poll(events.data(), events.size(), static_cast<int>(std::clamp<std::int64_t>(left, 0, 60000)));
     }
     std::uint64_t count = 0;

@@ -26,8 +26,6 @@ constexpr int thread_tries = 20;
 // A single step over one of our breakpoints.
 constexpr auto step_limit = 2s;
 
-Error vmm_gone() { return {Errc::target_gone, "the guest is gone: its VMM has ended"}; }
-
 }  // namespace
 
 KvmExecution::KvmExecution(const Vm& vm, const Process& process, SlotMemory& memory, std::string target)

@@ -47,7 +47,7 @@ public:
     [[nodiscard]] PhysicalMemory& memory() override { return memory_; }
 
     Result<bool> running() override {
-        if (!process_.alive()) return fail(Errc::target_gone, "the guest is gone: its VMM has ended");
+        if (!process_.alive()) return fail(vmm_gone());
         if (execution_.attached()) return execution_.running();
         return !execution_.held_by_vmm();
     }

@@ -18,8 +18,6 @@ constexpr std::uint64_t no_call = ~std::uint64_t{0};  // orig_rax of a thread th
 constexpr std::uint64_t all_signals = ~std::uint64_t{0};
 constexpr std::uint64_t our_fields = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
 
-Error vmm_gone() { return {Errc::target_gone, "the guest is gone: its VMM has ended"}; }
-
 }  // namespace
 
 bool Vcpu::is_run(const ThreadRegisters& registers) const {
@@ -301,23 +299,23 @@ Result<RunExit> Vcpu::take_syscall_stop() {
 }
 
 Result<RunExit> Vcpu::take_stop(const ThreadStop& stop) {
-    using Kind = ThreadStop::Kind;
-    if (stop.kind == Kind::ended) {
+    using StopKind = ThreadStop::Kind;
+    if (stop.kind == StopKind::ended) {
         place_ = Place::free;
         thread_.reset();
         tid_ = 0;
         return RunExit{.kind = RunExit::Kind::gone};
     }
     if (on_board_) {
-        if (stop.kind != Kind::syscall) {
+        if (stop.kind != StopKind::syscall) {
             CHECK_OK(thread_->resume(TracedThread::Resume::to_syscall));
             return RunExit{};
         }
         on_board_ = false;
         return returned(static_cast<std::int64_t>(TRY(thread_->registers()).rax));
     }
-    if (stop.kind == Kind::syscall) return take_syscall_stop();
-    if (stop.kind == Kind::interrupted && place_ == Place::vmm && stopping_) {
+    if (stop.kind == StopKind::syscall) return take_syscall_stop();
+    if (stop.kind == StopKind::interrupted && place_ == Place::vmm && stopping_) {
         // Taken out of a KVM_RUN whose beginning was not seen.
         const auto registers = TRY(thread_->registers());
         if (is_run(registers)) {
@@ -327,7 +325,8 @@ Result<RunExit> Vcpu::take_stop(const ThreadStop& stop) {
             return returned(static_cast<std::int64_t>(registers.rax));
         }
     }
-    CHECK_OK(thread_->resume(TracedThread::Resume::to_syscall, stop.kind == Kind::signal ? stop.signal : 0));
+    CHECK_OK(
+        thread_->resume(TracedThread::Resume::to_syscall, stop.kind == StopKind::signal ? stop.signal : 0));
     return RunExit{};
 }
 

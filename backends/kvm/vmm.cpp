@@ -28,7 +28,7 @@ Error memory_error(const char* what, std::uint64_t address) {
     char place[32];
     std::snprintf(place, sizeof place, "%#llx", static_cast<unsigned long long>(address));
     const std::string text = std::string{what} + " the VMM's memory at " + place + ": ";
-    if (error == ESRCH) return {Errc::target_gone, "the guest is gone: its VMM has ended"};
+    if (error == ESRCH) return vmm_gone();
     if (error == EPERM)
         return {Errc::denied, text + "permission denied; run as root, or as its user with CAP_SYS_PTRACE"};
     return {Errc::bad_address, text + std::strerror(error)};
@@ -55,6 +55,8 @@ Result<void> unmap(TracedThread& thread, const RemoteMemory& memory, std::uint64
 }
 
 }  // namespace
+
+Error vmm_gone() { return {Errc::target_gone, "the guest is gone: its VMM has ended"}; }
 
 Result<void> RemoteMemory::read(std::uint64_t address, std::span<std::byte> out) const {
     const iovec local{out.data(), out.size()};
@@ -98,8 +100,7 @@ Result<std::int64_t> call_at(TracedThread& thread, std::uint64_t site, std::int6
     CHECK_OK(thread.set_signal_mask(~std::uint64_t{0}));
     CHECK_OK(thread.set_registers(registers));
     for (int stop = 0; stop < 2; ++stop)  // entry and exit
-        if (!TRY(thread.go_to_syscall()))
-            return fail(Errc::target_gone, "the guest is gone: its VMM has ended");
+        if (!TRY(thread.go_to_syscall())) return fail(vmm_gone());
     const auto after = TRY(thread.registers());
     CHECK_OK(thread.set_registers(before));
     CHECK_OK(thread.set_signal_mask(mask));

@@ -11,6 +11,9 @@
 
 namespace exo::kvm {
 
+// target_gone: the VMM's process has ended.
+Error vmm_gone();
+
 // All or nothing; by process_vm_readv(2) and process_vm_writev(2).
 class RemoteMemory {
 public:
