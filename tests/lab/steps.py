@@ -1,7 +1,9 @@
 """Runs inside gdb: steps one instruction at a time and compares where that leads with where the instruction goes.
 
-    source steps.py, then: python print(walk(200))"""
+    source steps.py, then: python walk(200, 'FILE')"""
 import collections
+import json
+import os
 import re
 
 import gdb
@@ -51,8 +53,8 @@ def faulted(pc):
     return word(register('rsp') + 8) == pc
 
 
-def walk(count):
-    """{'wrong': [one line each], 'names': how often which instruction was stepped}"""
+def walk(count, path):
+    """Leaves in the file {'wrong': [one line each], 'names': how often which instruction was stepped}."""
     gdb.execute('set disassembly-flavor att')
     wrong, names = [], collections.Counter()
     pc = register('rip')
@@ -65,4 +67,6 @@ def walk(count):
         names[text.split()[0]] += 1
         if expected is not None and pc not in expected and not faulted(before):
             wrong.append(f'{before:#x}: {text}: at {pc:#x}')
-    return {'wrong': wrong, 'names': dict(names)}
+    with open(f'{path}.partial', 'w') as file:
+        json.dump({'wrong': wrong, 'names': dict(names)}, file)
+    os.rename(file.name, path)

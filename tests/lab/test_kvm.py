@@ -6,11 +6,13 @@ import os
 import pathlib
 import random
 import re
+import tempfile
 import threading
 import time
 
 from harness import case, gdb, server
 from harness.errors import HarnessError
+from harness.patience import seconds
 from harness.vm import KvmVm
 
 import packets
@@ -114,8 +116,14 @@ class KvmGuest(case.GuestCase):
 
     def walk(self, session):
         """STEPS instructions, each of which must lead where it says."""
-        session.console(f'source {WALK}')
-        walked = json.loads(session.console(f'python import json; print(json.dumps(walk({STEPS})))', 300))
+        with tempfile.TemporaryDirectory(prefix='exogdb-walk-') as folder:
+            answer = pathlib.Path(folder, 'answer')
+            session.console(f'source {WALK}')
+            session.console(f'python walk({STEPS}, {str(answer)!r})')  # gdb answers ^running, which is not the end of it
+            until = time.monotonic() + seconds(120)
+            while not answer.exists() and time.monotonic() < until:
+                time.sleep(0.2)
+            walked = json.loads(answer.read_text())
         self.assertEqual(walked['wrong'], [], f'{len(walked["wrong"])} of {STEPS} steps went elsewhere')
         self.assertEqual(sum(walked['names'].values()), STEPS)
         return walked['names']
