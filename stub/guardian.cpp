@@ -5,8 +5,10 @@
 #include <unistd.h>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
+#include <thread>
 
 #include <spdlog/spdlog.h>
 
@@ -14,6 +16,8 @@ namespace exo::stub {
 namespace {
 
 constexpr char farewell = 'q';
+constexpr std::chrono::seconds dying_limit{5};
+constexpr std::chrono::milliseconds dying_interval{2};
 
 // Only async-signal-safe calls: between fork and exec.
 [[noreturn]] void become_guardian(int read_end, char* const* arguments) {
@@ -70,7 +74,13 @@ int run_guardian(const TargetUri& target, const OpenOptions& options) {
         count = ::read(STDIN_FILENO, &byte, 1);
     } while (count < 0 && errno == EINTR);
     if (count == 1 && byte == farewell) return 0;
-    const auto report = recover_target(target, options);
+    // The pipe may be closed before the process is seen to have ended: it has several threads.
+    const auto deadline = std::chrono::steady_clock::now() + dying_limit;
+    auto report = recover_target(target, options);
+    while (!report && report.error().code == Errc::busy && std::chrono::steady_clock::now() < deadline) {
+        std::this_thread::sleep_for(dying_interval);
+        report = recover_target(target, options);
+    }
     if (!report)
         spdlog::error("restoring {} after a killed server: {}", target.text(), report.error().message);
     return report ? 0 : 1;
