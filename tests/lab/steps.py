@@ -10,8 +10,9 @@ import gdb
 
 PREFIXES = {'lock', 'bnd', 'notrack', 'data16', 'cs', 'ds', 'es', 'fs', 'gs', 'ss'}
 REPEATED = {'rep', 'repz', 'repnz'}
-# Where these lead is not in the instruction.
-ELSEWHERE = {'iretq', 'iret', 'sysretq', 'sysretl', 'sysret', 'syscall', 'sysenter', 'sysexit', 'int3', 'int', 'ud2', 'hlt'}
+# Where these lead is not in the instruction; and TCG takes no single-step trap after `pause` (helper_pause(),
+# target/i386/tcg/misc_helper.c, leaves the loop before), so that in an emulated KVM a step over it takes the next one too.
+ELSEWHERE = {'pause', 'iretq', 'iret', 'sysretq', 'sysretl', 'sysret', 'syscall', 'sysenter', 'sysexit', 'int3', 'int', 'ud2', 'hlt'}
 
 
 def register(name):

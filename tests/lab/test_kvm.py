@@ -30,9 +30,17 @@ class KvmGuest(case.GuestCase):
 
     def vcpus(self) -> gdb.Session:
         """gdb on the bare vCPUs, and no symbols, which it would take long to read."""
-        session = gdb.Session(self.serve('--os', 'none').socket)
-        self.addCleanup(session.close)
-        return session
+        self.session = gdb.Session(self.serve('--os', 'none').socket)
+        return self.session
+
+    def setUp(self):
+        super().setUp()
+        self.session = None
+
+    def tearDown(self):
+        if self.session:
+            self.session.close()
+        super().tearDown()
 
     # Looking at it.
 
@@ -130,7 +138,7 @@ class KvmGuest(case.GuestCase):
 
     def test_steps_in_user_mode(self):
         names = self.walk(self.in_the_loop())
-        self.assertLessEqual({'incq', 'pause', 'jmp'}, set(names))
+        self.assertLessEqual({'incq', 'pause'}, set(names))
 
     def test_steps_in_the_kernel(self):
         session = self.vcpus()
