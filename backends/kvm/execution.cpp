@@ -158,6 +158,11 @@ Result<void> KvmExecution::build_board() {
         // What was emulated is completed, and what is held shows its registers.
         CHECK_OK(vcpu->refresh());
     }
+    // Which flags KVM_SET_GUEST_DEBUG takes, since 5.16: with KVM_GUESTDBG_BLOCKIRQ no interrupt is taken in
+    // a step, whose handler would return to the guest with the trap flag set.
+    if (!debug_flags_)
+        debug_flags_ =
+            static_cast<std::uint64_t>(std::max<std::int64_t>(TRY(extension(KVM_CAP_SET_GUEST_DEBUG2)), 0));
     return {};
 }
 

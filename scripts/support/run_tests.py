@@ -31,13 +31,14 @@ class Run:
 
 
 GUESTS = Run('guest', 'release', '^guest$', target='guest_programs')
-LAB = Run('lab', 'release', '^lab$', target='guest_programs')
+LAB = Run('lab', 'release', '^lab$', target='lab_programs')
+LAB_LINUX = Run('lab-linux', 'release', '^lab-linux$', target='lab_programs')
 DEV = Run('dev', 'checks', '^(unit|transcript)$')
 LINT = Run('lint', 'checks', '^lint$')
 ASAN = Run('asan', 'asan', '^(unit|transcript)$')
 FUZZ = Run('fuzz', 'asan', '^fuzz$', options=('-DEXOGDB_FUZZ_SECONDS=5',))
 TSAN = Run('tsan', 'tsan', '^concurrent$', target='concurrent_tests')
-LANES = ((GUESTS,), (DEV, LINT, FUZZ, ASAN, TSAN))
+LANES = ((LAB, GUESTS), (DEV, LINT, FUZZ, ASAN, TSAN))
 ENVIRONMENT = {
     'ASAN_OPTIONS': 'detect_stack_use_after_return=1:strict_string_checks=1:abort_on_error=0',
     'UBSAN_OPTIONS': 'print_stacktrace=1',
@@ -155,7 +156,7 @@ def can_fix_layout() -> bool:
 
 def chosen_lanes(options):
     if options.only:
-        for run in (ASAN, TSAN, FUZZ, LINT, GUESTS, LAB):
+        for run in (ASAN, TSAN, FUZZ, LINT, GUESTS, LAB, LAB_LINUX):
             if options.only == run.name:
                 return ((run,),)
         if (TOP / 'tests/guest' / f'test_{options.only}.py').exists() or options.only in SUITES:
@@ -168,7 +169,7 @@ def chosen_lanes(options):
     guests = dataclasses.replace(GUESTS, label='^(guest|every-kernel)$') if options.every_kernel else GUESTS
     # libvirt's guests are one control group, which the scheduler gives as much as one process outside of it, and whoever
     # waits for a guest may give up: what compiles beside them takes what they leave.
-    return ((guests,), tuple(dataclasses.replace(run, niceness=10) for run in LANES[1]))
+    return ((LAB, guests), tuple(dataclasses.replace(run, niceness=10) for run in LANES[1]))
 
 
 def main():
@@ -177,7 +178,7 @@ def main():
     parser.add_argument('--no-guests', action='store_true', help='no guests')
     parser.add_argument('--every-kernel', action='store_true', help='every guest test on every kernel: an hour more')
     parser.add_argument('--only', metavar='LABEL',
-                        help='tests of one label (unit, transcript, gdb, lint, guest, lab, fuzz), of one guest test or suite (safety, trixie) '
+                        help='tests of one label (unit, transcript, gdb, lint, guest, lab, lab-linux, fuzz), of one guest test or suite (safety, trixie) '
                              'or of one sanitizer (asan, tsan)')
     options = parser.parse_args()
     runner = Runner()

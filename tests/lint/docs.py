@@ -14,7 +14,7 @@ import tree
 MATRIX = pathlib.Path('docs/support-matrix.toml')
 ARCHITECTURE = pathlib.Path('docs/ARCHITECTURE.md')
 LONGEST_ARCHITECTURE = 200  # lines
-LEVELS = 'unit|transcript|lint|guest|gdb|fuzz-replay|live'
+LEVELS = 'unit|transcript|lint|guest|gdb|fuzz-replay|live|lab'
 TEST = re.compile(rf'^(?:{LEVELS})\.[\w.]+$')
 
 
