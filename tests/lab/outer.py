@@ -23,7 +23,8 @@ RESULTS = '/run/exogdb-lab/results'
 # Its packages have the 9p modules that the -cloud flavour lacks.
 SUITE, FLAVOUR = 'bookworm', kernels.FULL
 MODULES = ('9p', '9pnet_virtio', 'virtio_pci', 'virtio_console', 'kvm-amd', 'overlay')
-# Seen with QEMU 7.2: of five guests of two vCPUs two fell silent while KVM used the virtual global interrupt flag.
+# Guests of two vCPUs fall silent at times while nobody looks at them (QEMU 7.2). While KVM used the virtual global
+# interrupt flag that was two of five, without it one or two of twenty: less often, and not a cure.
 CPU = 'max,-vgif'
 MEMORY_MIB = int(os.environ.get('EXOGDB_LAB_MEMORY', '3072'))
 # What guests in there cannot show: the emulation does not leave the guest on #BP (so an int3 that KVM was asked to
