@@ -22,6 +22,7 @@ public:
             if (mapping.shared && mapping.writable && mapping.inode != 0)
                 shared_.push_back({mapping.start, mapping.end - mapping.start, nullptr, 0});
         std::vector<HostRange*> ranges;
+        ranges.reserve(shared_.size());
         for (HostRange& range : shared_) ranges.push_back(&range);
         vmm_.find_files(ranges, mappings);
     }

@@ -145,7 +145,7 @@ std::uint16_t full_tag_word(std::span<const std::byte> area) {
     const auto used = std::to_integer<unsigned>(area[abridged_tag_offset]);
     const unsigned top = std::to_integer<unsigned>(area[3]) >> 3U & 7U;  // fstat bits 11 to 13
     unsigned word = 0;
-    for (unsigned physical = 0; physical < 8; ++physical) {
+    for (std::size_t physical = 0; physical < 8; ++physical) {
         unsigned tag = empty;
         if ((used >> physical & 1U) != 0) {
             const auto* at = area.data() + first_register_offset + 16 * ((physical + 8 - top) % 8);
