@@ -62,6 +62,7 @@ Result<void> SlotMemory::load(std::span<const Witness> witnesses) {
         ranges_.push_back({regions.back(), {slot.host, slot.size, nullptr, 0}, *mapping});
     }
     std::vector<HostRange*> bytes;
+    bytes.reserve(ranges_.size());
     for (Range& range : ranges_) bytes.push_back(&range.bytes);
     vmm_.find_files(bytes, mappings);
     regions_.push_front(std::move(regions));
