@@ -91,13 +91,15 @@ Result<void> KvmExecution::settle(Vcpu& vcpu, Clock::time_point deadline) {
         case RunExit::Kind::interrupted: return {};
         case RunExit::Kind::gone: return fail(vmm_gone());
         case RunExit::Kind::debug: {
-            // It has stopped by itself at the same time. What it will do again when it goes on, if it is
-            // still wanted then, is not kept; the rest is told when its turn comes.
+            // It has stopped by itself at the same time. A breakpoint is hit again when it goes on, if it is
+            // still wanted then, and the end of a step is seen where it stands; what a watchpoint saw would
+            // be lost.
             const auto event = TRY(translate_exit(vcpu.index(), exit.debug));
             if (!event) return settle(vcpu, deadline);  // the guest's own
-            const bool comes_again = event->cause == StopEvent::Cause::breakpoint ||
-                                     event->cause == StopEvent::Cause::hardware_breakpoint;
-            if (!comes_again) events_.push_back(*event);
+            const bool watched = event->cause == StopEvent::Cause::write_watch ||
+                                 event->cause == StopEvent::Cause::read_watch ||
+                                 event->cause == StopEvent::Cause::access_watch;
+            if (watched) events_.push_back(*event);
             return {};
         }
         case RunExit::Kind::none: break;

@@ -1,6 +1,7 @@
 // Registers between KVM's structures (Documentation/virt/kvm/api.rst) and the layout that debuggers see.
 #pragma once
 
+#include <linux/ioctl.h>
 #include <linux/kvm.h>
 
 #include <cstddef>
@@ -11,6 +12,16 @@
 #include "backends/api/registers.h"
 
 namespace exo::kvm {
+
+// Numbers of ioctls whose structures end in a flexible array: in C++ linux/kvm.h gives those other sizes than
+// in C
+// (__DECLARE_FLEX_ARRAY, linux/stddef.h), and the size is part of the number. Eight bytes is struct kvm_msrs
+// without entries.
+inline constexpr std::uint64_t ioctl_get_msrs = _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0x88, 8);
+inline constexpr std::uint64_t ioctl_set_msrs = _IOC(_IOC_WRITE, KVMIO, 0x89, 8);
+inline constexpr std::uint64_t ioctl_get_xsave = _IOC(_IOC_READ, KVMIO, 0xa4, 4096);
+inline constexpr std::uint64_t ioctl_set_xsave = _IOC(_IOC_WRITE, KVMIO, 0xa5, 4096);
+inline constexpr std::uint64_t ioctl_get_xsave2 = _IOC(_IOC_READ, KVMIO, 0xcf, 4096);
 
 // Which of KVM's structures holds a register.
 enum class Holder : std::uint8_t { regs, sregs, xsave, msr, none };

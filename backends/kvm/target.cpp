@@ -132,7 +132,7 @@ private:
     Result<void> fill_kernel_gs(VcpuId vcpu, RegisterSet& registers) {
         OneMsr msr{.entry = {.index = msr_kernel_gs_base}};
         const auto bytes = std::as_writable_bytes(std::span{&msr, 1});
-        if (TRY(execution_.vcpu(vcpu).ioctl(KVM_GET_MSRS, bytes, bytes)) == 1)
+        if (TRY(execution_.vcpu(vcpu).ioctl(ioctl_get_msrs, bytes, bytes)) == 1)
             registers.set(x86::k_gs_base, msr.entry.data);
         return {};
     }
@@ -146,7 +146,7 @@ private:
         if (*xsave_size_ > Springboard::argument_size)
             return fail(Errc::unsupported, "this guest's CPU has more state than is provided for");
         XsaveArea xsave(std::max(*xsave_size_, least_xsave_size));
-        const auto request = more ? KVM_GET_XSAVE2 : KVM_GET_XSAVE;
+        const auto request = more ? ioctl_get_xsave2 : ioctl_get_xsave;
         const auto result = TRY(execution_.vcpu(vcpu).ioctl(request, {}, xsave));
         if (result < 0)
             return fail(Errc::unsupported,
@@ -190,14 +190,14 @@ Result<void> KvmTarget::write_registers(VcpuId vcpu, const RegisterSet& values,
             case Holder::msr: {
                 const OneMsr msr{
                     .entry = {.index = msr_kernel_gs_base, .data = values.get(number).value_or(0)}};
-                if (TRY(there.ioctl(KVM_SET_MSRS, std::as_bytes(std::span{&msr, 1}))) != 1)
+                if (TRY(there.ioctl(ioctl_set_msrs, std::as_bytes(std::span{&msr, 1}))) != 1)
                     return fail(Errc::unsupported, "KVM does not take the MSR");
                 break;
             }
             case Holder::none: return fail(Errc::unsupported, "KVM does not write this register");
         }
     }
-    if (xsave && TRY(there.ioctl(KVM_SET_XSAVE, *xsave)) < 0)
+    if (xsave && TRY(there.ioctl(ioctl_set_xsave, *xsave)) < 0)
         return fail(Errc::bad_request, "KVM_SET_XSAVE refuses these values");
     if (fields != 0) CHECK_OK(there.write_sync_registers(area.s.regs, fields));
     return {};

@@ -10,6 +10,15 @@
 using namespace exo;
 using namespace exo::kvm;
 
+TEST_CASE("kvm: numbers of ioctls are those of C") {
+    // As a C program prints them, of linux/kvm.h.
+    CHECK(ioctl_get_msrs == 0xc008ae88);
+    CHECK(ioctl_set_msrs == 0x4008ae89);
+    CHECK(ioctl_get_xsave == 0x9000aea4);
+    CHECK(ioctl_set_xsave == 0x5000aea5);
+    CHECK(ioctl_get_xsave2 == 0x9000aecf);
+}
+
 TEST_CASE("kvm: every register has its place") {
     for (RegisterNumber number = 0; number < x86::register_count; ++number)
         CHECK_MESSAGE(holder_of(number) != Holder::none, x86::layout().registers[number].name);
