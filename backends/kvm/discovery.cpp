@@ -65,6 +65,7 @@ Check check_sandbox(pid_t pid) {
 
 Check check_threads(const Vm& vm) {
     const auto threads = find_threads(vm, 20);
+    if (threads.refused) return failed("vCPU threads", *threads.refused);
     if (threads.by_vcpu.size() == vm.vcpus.size()) {
         std::string list;
         for (const auto& [fd, tid] : threads.by_vcpu)

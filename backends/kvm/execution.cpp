@@ -114,12 +114,14 @@ Result<void> KvmExecution::stop_all(std::optional<VcpuId> but) {
     for (auto& vcpu : vcpus_) CHECK_OK(vcpu->ask_for_registers());
     const auto is_known = [&](const auto& vcpu) { return !vcpu->free() || threads_.contains(vcpu->index()); };
     std::vector<pid_t> waiting;
+    std::optional<Error> refused;
     if (!std::ranges::all_of(vcpus_, is_known)) {
         auto found = find_threads(vm_, thread_tries);
         for (auto& vcpu : vcpus_)
             if (const auto row = found.by_vcpu.find(vcpu->handle().fd); row != found.by_vcpu.end())
                 threads_[vcpu->index()] = row->second;
         waiting = std::move(found.waiting);
+        refused = std::move(found.refused);
     }
     for (auto& vcpu : vcpus_) {
         if (vcpu->stopped() || but == vcpu->index()) continue;
@@ -136,6 +138,7 @@ Result<void> KvmExecution::stop_all(std::optional<VcpuId> but) {
     // No thread runs these: the VMM has paused them, or has not begun yet.
     for (auto& vcpu : vcpus_) {
         if (!vcpu->free()) continue;
+        if (refused) return fail(*std::move(refused));
         bool held = false;
         while (!held && !waiting.empty()) {
             const pid_t tid = waiting.back();

@@ -37,9 +37,23 @@ Error ptrace_error(pid_t tid, const char* what) {
 
 Result<TracedThread> TracedThread::seize(pid_t tid) {
     // Never PTRACE_O_EXITKILL: the guest outlives its debugger.
-    if (::ptrace(PTRACE_SEIZE, tid, nullptr, PTRACE_O_TRACESYSGOOD) != 0)
-        return fail(ptrace_error(tid, "tracing"));
-    return TracedThread{tid};
+    constexpr long options = PTRACE_O_TRACESYSGOOD;
+    // A sandboxed thread would be killed for a system call that its filter does not know.
+    const auto filter = status_field(tid, "Seccomp");
+    const bool sandboxed = filter && *filter != "0";
+    if (::ptrace(PTRACE_SEIZE, tid, nullptr, options | (sandboxed ? PTRACE_O_SUSPEND_SECCOMP : 0)) == 0)
+        return TracedThread{tid};
+    const int error = errno;
+    if (sandboxed && error == EINVAL)
+        return fail(Errc::unsupported,
+                    "the VMM filters its system calls (seccomp), and this host's kernel "
+                    "cannot lift that (CONFIG_CHECKPOINT_RESTORE); start the VMM without its sandbox");
+    if (sandboxed && error == EPERM && status_field(tid, "TracerPid").value_or("0") == "0")
+        return fail(Errc::denied,
+                    "the VMM filters its system calls (seccomp), and to lift that while it is traced "
+                    "needs CAP_SYS_ADMIN; run as root");
+    errno = error;
+    return fail(ptrace_error(tid, "tracing"));
 }
 
 TracedThread::TracedThread(TracedThread&& other) noexcept

@@ -27,7 +27,8 @@ struct ThreadStop {
 
 class TracedThread {
 public:
-    // PTRACE_SEIZE: the thread goes on. denied names the cause (yama, another tracer) and the remedy.
+    // PTRACE_SEIZE: the thread goes on. Its seccomp filter, if it has one, is lifted for that time. denied
+    // names the cause (yama, another tracer, the filter) and the remedy.
     static Result<TracedThread> seize(pid_t tid);
     TracedThread(TracedThread&& other) noexcept;
     TracedThread& operator=(TracedThread&& other) noexcept;

@@ -46,18 +46,17 @@ bool is_kernel_worker(const std::string& task) {
 
 // Of a thread that is in user mode or in the guest, its registers have to be asked: what was its last system
 // call?
-SystemCall stop_and_look(pid_t tid) {
-    auto thread = TracedThread::seize(tid);
-    if (!thread) return {};
-    thread->interrupt();
-    const auto stop = thread->wait();
-    const auto registers =
-        stop.kind == ThreadStop::Kind::ended ? fail(Errc::target_gone, "") : thread->registers();
-    thread->detach(stop.kind == ThreadStop::Kind::signal ? stop.signal : 0);
-    if (!registers || static_cast<std::int64_t>(registers->orig_rax) < 0) return {};
-    return {SystemCall::State::in_call,
-            static_cast<long>(registers->orig_rax),
-            {registers->rdi, registers->rsi, registers->rdx}};
+Result<SystemCall> stop_and_look(pid_t tid) {
+    auto thread = TRY(TracedThread::seize(tid));
+    thread.interrupt();
+    const auto stop = thread.wait();
+    if (stop.kind == ThreadStop::Kind::ended) return SystemCall{};
+    const auto registers = thread.registers();
+    thread.detach(stop.kind == ThreadStop::Kind::signal ? stop.signal : 0);
+    if (!registers || static_cast<std::int64_t>(registers->orig_rax) < 0) return SystemCall{};
+    return SystemCall{SystemCall::State::in_call,
+                      static_cast<long>(registers->orig_rax),
+                      {registers->rdi, registers->rsi, registers->rdx}};
 }
 
 }  // namespace
@@ -88,7 +87,11 @@ VmmThreads find_threads(const Vm& vm, int tries) {
             const std::string task = "/proc/" + std::to_string(vm.pid) + "/task/" + std::to_string(tid);
             if (is_kernel_worker(task)) continue;
             auto call = parse_syscall(read_proc_file(task + "/syscall"));
-            if (call.state == SystemCall::State::running) call = stop_and_look(tid);
+            if (call.state == SystemCall::State::running) {
+                auto looked = stop_and_look(tid);
+                if (!looked && looked.error().code != Errc::target_gone) found.refused = looked.error();
+                call = looked.value_or(SystemCall{});
+            }
             const int fd = static_cast<int>(call.arguments[0]);
             const bool runs =
                 call.number == SYS_ioctl && static_cast<std::uint32_t>(call.arguments[1]) == KVM_RUN;

@@ -4,9 +4,11 @@
 #include <sys/types.h>
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "backends/api/error.h"
 #include "backends/kvm/vm.h"
 
 namespace exo::kvm {
@@ -15,6 +17,7 @@ struct VmmThreads {
     std::map<int, pid_t> by_vcpu;  // descriptor of the vCPU: the thread that is in KVM_RUN with it
     std::vector<pid_t>
         waiting;  // others, which wait for a lock or a condition: they may be asked for an ioctl
+    std::optional<Error> refused;  // why a thread that is running could not be looked at
 };
 
 // Looks again and again until every vCPU of `vm` is found, or for `tries` times. A thread that is running is
