@@ -120,8 +120,8 @@ Result<void> Vcpu::go_home() {
     return memory_->put(board_->record(index_), ThreadRecord{.halted = halted_ ? 1U : 0U});
 }
 
-Result<std::int64_t> Vcpu::call(std::int64_t number, std::uint64_t a, std::uint64_t b, std::uint64_t c) {
-    CHECK_OK(go_away());
+// The thread's next instruction is the springboard's system call.
+Result<void> Vcpu::prepare_call(std::int64_t number, std::uint64_t a, std::uint64_t b, std::uint64_t c) {
     auto registers = home_;
     registers.rip = board_->code;
     registers.rax = static_cast<std::uint64_t>(number);
@@ -129,7 +129,12 @@ Result<std::int64_t> Vcpu::call(std::int64_t number, std::uint64_t a, std::uint6
     registers.rdi = a;
     registers.rsi = b;
     registers.rdx = c;
-    CHECK_OK(thread_->set_registers(registers));
+    return thread_->set_registers(registers);
+}
+
+Result<std::int64_t> Vcpu::call(std::int64_t number, std::uint64_t a, std::uint64_t b, std::uint64_t c) {
+    CHECK_OK(go_away());
+    CHECK_OK(prepare_call(number, a, b, c));
     for (int stop = 0; stop < 2; ++stop)  // entry and exit
         if (!TRY(thread_->go_to_syscall())) return fail(vmm_gone());
     return static_cast<std::int64_t>(TRY(thread_->registers()).rax);
@@ -197,14 +202,7 @@ Result<void> Vcpu::run_from_board() {
 
 Result<void> Vcpu::enter_from_board() {
     CHECK_OK(go_away());
-    auto registers = home_;
-    registers.rip = board_->code;
-    registers.rax = __NR_ioctl;
-    registers.orig_rax = no_call;
-    registers.rdi = static_cast<std::uint64_t>(handle_.fd);
-    registers.rsi = KVM_RUN;
-    registers.rdx = 0;
-    CHECK_OK(thread_->set_registers(registers));
+    CHECK_OK(prepare_call(__NR_ioctl, static_cast<std::uint64_t>(handle_.fd), KVM_RUN, 0));
     if (!TRY(thread_->go_to_syscall())) return fail(vmm_gone());
     // The VMM's signals call the vCPU out of the guest; a step is over soon enough.
     if (!stepping_) CHECK_OK(thread_->set_signal_mask(mask_));

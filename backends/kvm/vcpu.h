@@ -107,6 +107,7 @@ public:
 private:
     Result<void> go_away();
     Result<void> go_home();
+    Result<void> prepare_call(std::int64_t number, std::uint64_t a, std::uint64_t b, std::uint64_t c);
     Result<void> give_to_vmm(std::int64_t result);
     Result<RunExit> returned(std::int64_t result);
     Result<RunExit> take_stop(const ThreadStop& stop);
