@@ -35,11 +35,14 @@ bool KvmExecution::supports(BreakpointKind kind) const {
     return kind != BreakpointKind::read_watch;  // the debug registers know no such thing
 }
 
+bool KvmExecution::uses_debug_registers() const {
+    return std::ranges::any_of(hardware_, [](const auto& slot) { return slot.has_value(); });
+}
+
 kvm_guest_debug KvmExecution::debug_state(bool step) const {
     kvm_guest_debug debug{};
-    const bool any = std::ranges::any_of(hardware_, [](const auto& slot) { return slot.has_value(); });
     if (!software_.empty()) debug.control |= KVM_GUESTDBG_USE_SW_BP;
-    if (any) {
+    if (uses_debug_registers()) {
         debug.control |= KVM_GUESTDBG_USE_HW_BP;
         std::uint64_t dr7 = dr7_exact;
         for (std::size_t i = 0; i < hardware_.size(); ++i) {

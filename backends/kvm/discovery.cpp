@@ -15,12 +15,6 @@
 namespace exo::kvm {
 namespace {
 
-std::string comm_of(pid_t pid) {
-    auto name = read_proc_file("/proc/" + std::to_string(pid) + "/comm");
-    while (!name.empty() && name.back() == '\n') name.pop_back();
-    return name;
-}
-
 Check passed(std::string name, std::string detail) { return {std::move(name), true, std::move(detail), {}}; }
 Check failed(std::string name, std::string detail, std::string remedy) {
     return {std::move(name), false, std::move(detail), std::move(remedy)};
@@ -102,7 +96,7 @@ Result<std::vector<GuestSummary>> list() {
         auto target = "kvm:" + std::to_string(vm.pid);
         if (!alone) target += "/" + std::to_string(vm.fd);
         guests.push_back({.target = std::move(target),
-                          .name = comm_of(vm.pid),
+                          .name = name_of_vmm(vm.pid),
                           .state = "unknown",
                           .pid = vm.pid,
                           .accelerator = "kvm",
@@ -136,8 +130,9 @@ std::vector<Check> diagnose(const std::string& name) {
     if (!wanted) return {failed("process", wanted.error())};
     const auto vm = find_vm(*wanted);
     if (!vm) return {failed("virtual machine", vm.error())};
-    checks.push_back(passed("virtual machine", comm_of(vm->pid) + ", " + std::to_string(vm->vcpus.size()) +
-                                                   " vCPUs, descriptor " + std::to_string(vm->fd)));
+    checks.push_back(passed("virtual machine", name_of_vmm(vm->pid) + ", " +
+                                                   std::to_string(vm->vcpus.size()) + " vCPUs, descriptor " +
+                                                   std::to_string(vm->fd)));
     checks.push_back(check_kvm_tracer(vm->pid));
     checks.push_back(check_ptrace(vm->pid));
     checks.push_back(check_sandbox(vm->pid));

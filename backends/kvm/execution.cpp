@@ -253,8 +253,7 @@ Result<void> KvmExecution::resume(std::span<const VcpuAction> actions) {
     ++generation_;
     take_interrupt();
     const auto steps = std::ranges::count(actions_, VcpuAction::step);
-    if (held_by_vmm() && (steps > 0 || !software_.empty() ||
-                          std::ranges::any_of(hardware_, [](const auto& slot) { return slot.has_value(); })))
+    if (held_by_vmm() && (steps > 0 || !software_.empty() || uses_debug_registers()))
         return fail(Errc::busy,
                     "the guest is paused by its VMM: a vCPU cannot step, and breakpoints cannot be armed, "
                     "before it is continued there");
@@ -263,9 +262,9 @@ Result<void> KvmExecution::resume(std::span<const VcpuAction> actions) {
     if (!events_.empty()) return {};  // told by the next wait_for_stop()
     auto started = step_off_breakpoints();
     if (started && events_.empty()) {
-        const bool nothing_to_watch =
-            software_.empty() && steps == 0 && !std::ranges::count(actions_, VcpuAction::hold) &&
-            std::ranges::none_of(hardware_, [](const auto& slot) { return slot.has_value(); });
+        const bool nothing_to_watch = software_.empty() && steps == 0 &&
+                                      !std::ranges::count(actions_, VcpuAction::hold) &&
+                                      !uses_debug_registers();
         if (nothing_to_watch) {
             for (auto& vcpu : vcpus_) {
                 CHECK_OK(vcpu->set_guest_debug({}));

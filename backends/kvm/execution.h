@@ -88,6 +88,7 @@ private:
     bool take_interrupt();
 
     // breakpoints.cpp
+    [[nodiscard]] bool uses_debug_registers() const;
     [[nodiscard]] kvm_guest_debug debug_state(bool step) const;
     Result<PhysicalAddress> locate(VirtualAddress address);
     Result<PhysicalAddress> locate(VcpuId id, VirtualAddress address, std::uint64_t clear_in_cr3 = 0);

@@ -30,7 +30,7 @@ public:
     KvmTarget(Vm vm, Process process, std::string target)
         : vm_(std::move(vm)),
           process_(std::move(process)),
-          monitor_(name_of(vm_.pid)),
+          monitor_(name_of_vmm(vm_.pid)),
           memory_(process_, monitor_),
           execution_(vm_, process_, memory_, std::move(target)) {}
 
@@ -77,12 +77,6 @@ public:
     [[nodiscard]] Breakpoints* breakpoints() override { return &execution_; }
 
 private:
-    static std::string name_of(pid_t pid) {
-        auto name = read_proc_file("/proc/" + std::to_string(pid) + "/comm");
-        while (!name.empty() && name.back() == '\n') name.pop_back();
-        return name;
-    }
-
     Result<void> find_memory() {
         std::vector<Witness> witnesses;
         for (VcpuId id = 0; id < vcpu_count(); ++id) {

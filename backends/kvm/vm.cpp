@@ -123,6 +123,12 @@ Result<Vm> find_vm(const VmName& name) {
     return fail(Errc::bad_request, std::move(message));
 }
 
+std::string name_of_vmm(pid_t pid) {
+    auto name = read_proc_file("/proc/" + std::to_string(pid) + "/comm");
+    while (!name.empty() && name.back() == '\n') name.pop_back();
+    return name;
+}
+
 std::vector<Vm> all_vms() {
     std::vector<Vm> all;
     const std::unique_ptr<DIR, int (*)(DIR*)> processes{::opendir("/proc"), &::closedir};

@@ -38,6 +38,8 @@ struct VmName {
 Result<std::vector<Vm>> vms_of(pid_t pid);
 // The one that `name` means. not_found, or bad_request if there are several.
 Result<Vm> find_vm(const VmName& name);
+// What the VMM is called: /proc/PID/comm.
+std::string name_of_vmm(pid_t pid);
 // Of every process that this user may look at.
 std::vector<Vm> all_vms();
 
