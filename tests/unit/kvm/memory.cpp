@@ -14,25 +14,31 @@ namespace {
 
 constexpr std::uint64_t ram_bytes = 64 * mib;
 
-// This process is the monitor.
+// This process is the monitor. Its RAM lies within a mapping that cannot be read: the kernel would merge it
+// with anonymous memory beside it (an allocator's, a sanitizer's), and where it ends would be chance.
 struct OwnMemory {
+    static constexpr std::uint64_t guard_bytes = 2 * mib;
+
     explicit OwnMemory(bool shared) {
+        around = ::mmap(nullptr, ram_bytes + 2 * guard_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        REQUIRE(around != MAP_FAILED);
+        map = static_cast<std::byte*>(around) + guard_bytes;
         const int fd = shared ? ::memfd_create("ram", MFD_CLOEXEC) : -1;
         if (shared) REQUIRE(::ftruncate(fd, static_cast<off_t>(ram_bytes)) == 0);
-        map = ::mmap(nullptr, ram_bytes, PROT_READ | PROT_WRITE,
-                     shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, fd, 0);
-        REQUIRE(map != MAP_FAILED);
+        const int flags = MAP_FIXED | (shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS);
+        REQUIRE(::mmap(map, ram_bytes, PROT_READ | PROT_WRITE, flags, fd, 0) == map);
         if (fd >= 0) ::close(fd);
     }
     OwnMemory(const OwnMemory&) = delete;
     OwnMemory& operator=(const OwnMemory&) = delete;
-    ~OwnMemory() { ::munmap(map, ram_bytes); }
+    ~OwnMemory() { ::munmap(around, ram_bytes + 2 * guard_bytes); }
 
     [[nodiscard]] std::uint64_t host() const { return reinterpret_cast<std::uint64_t>(map); }
     [[nodiscard]] std::byte* at(std::uint64_t address) const {
         return static_cast<std::byte*>(map) + address;
     }
 
+    void* around = nullptr;
     void* map = nullptr;
 };
 
