@@ -16,8 +16,8 @@ namespace exo::stub {
 namespace {
 
 constexpr char farewell = 'q';
-constexpr std::chrono::seconds dying_limit{5};
-constexpr std::chrono::milliseconds dying_interval{2};
+constexpr std::chrono::seconds restoring_limit{30};
+constexpr std::chrono::milliseconds between_attempts{2};
 
 // Only async-signal-safe calls: between fork and exec.
 [[noreturn]] void become_guardian(int read_end, char* const* arguments) {
@@ -74,11 +74,15 @@ int run_guardian(const TargetUri& target, const OpenOptions& options) {
         count = ::read(STDIN_FILENO, &byte, 1);
     } while (count < 0 && errno == EINTR);
     if (count == 1 && byte == farewell) return 0;
-    // The pipe may be closed before the process is seen to have ended: it has several threads.
-    const auto deadline = std::chrono::steady_clock::now() + dying_limit;
+    // The pipe may be closed before the process is seen to have ended, since it has several threads; and on a
+    // machine that has more to do a thread of the VMM takes its time.
+    const auto may_pass = [](const Error& error) {
+        return error.code == Errc::busy || error.code == Errc::timed_out;
+    };
+    const auto deadline = std::chrono::steady_clock::now() + restoring_limit;
     auto report = recover_target(target, options);
-    while (!report && report.error().code == Errc::busy && std::chrono::steady_clock::now() < deadline) {
-        std::this_thread::sleep_for(dying_interval);
+    while (!report && may_pass(report.error()) && std::chrono::steady_clock::now() < deadline) {
+        std::this_thread::sleep_for(between_attempts);
         report = recover_target(target, options);
     }
     if (!report)

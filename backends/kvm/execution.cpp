@@ -3,6 +3,7 @@
 #include <asm/unistd.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,13 +19,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// How long a vCPU may take to come to its next KVM_RUN. One that does not is paused by its VMM, or the VMM is
-// busy with something that it should not do there.
-constexpr auto settle_limit = 500ms;
 constexpr auto hold_limit = 2s;
 constexpr int thread_tries = 20;
-// A single step over one of our breakpoints.
-constexpr auto step_limit = 2s;
 
 }  // namespace
 
@@ -39,7 +35,7 @@ KvmExecution::KvmExecution(const Vm& vm, const Process& process, SlotMemory& mem
     journal_.vmm_start = process.start_time();
     journal_.vm_fd = vm.fd;
     for (std::uint32_t i = 0; i < vm.vcpus.size(); ++i)
-        vcpus_.push_back(std::make_unique<Vcpu>(vm.vcpus[i], i, vmm_));
+        vcpus_.push_back(std::make_unique<Vcpu>(vm.vcpus[i], i, vmm_, tracer_));
     watch_children();
 }
 
@@ -52,6 +48,10 @@ bool KvmExecution::held_by_vmm() const {
 // --- taking and giving back
 
 Result<StopEvent> KvmExecution::attach() {
+    return tracer_.run([this] { return attach_traced(); });
+}
+
+Result<StopEvent> KvmExecution::attach_traced() {
     if (attached_ && !running_) return StopEvent{};
     if (!process_.alive()) return fail(vmm_gone());
     CHECK_OK(recover_stale(journal_));
@@ -64,6 +64,10 @@ Result<StopEvent> KvmExecution::attach() {
 }
 
 Result<void> KvmExecution::detach() {
+    return tracer_.run([this] { return detach_traced(); });
+}
+
+Result<void> KvmExecution::detach_traced() {
     if (!taken_ && !attached_) return {};
     if (running_ && !free_) CHECK_OK(stop_all());
     if (free_) CHECK_OK(take());
@@ -155,11 +159,12 @@ Result<void> KvmExecution::stop_all(std::optional<VcpuId> but) {
 Result<void> KvmExecution::build_board() {
     auto& first = *vcpus_.front();
     CHECK_OK(first.make_exit_harmless());
-    board_ = TRY(build_springboard(first.thread(), vmm_, vcpu_count()));
+    board_ = TRY(build_springboard(first.thread(), vmm_, vcpu_count(), board_data_));
     journal_.board = board_;
     CHECK_OK(write_journal(journal_));
     for (auto& vcpu : vcpus_) {
-        vcpu->use(&board_);
+        vcpu->use(&board_, board_data_.data());
+        map_run_area(*vcpu);
         // What was emulated is completed, and what is held shows its registers.
         CHECK_OK(vcpu->refresh());
     }
@@ -169,6 +174,14 @@ Result<void> KvmExecution::build_board() {
         debug_flags_ =
             static_cast<std::uint64_t>(std::max<std::int64_t>(TRY(extension(KVM_CAP_SET_GUEST_DEBUG2)), 0));
     return {};
+}
+
+// Through a descriptor of our own, since 5.6; without it kvm_run is read and written in the VMM.
+void KvmExecution::map_run_area(Vcpu& vcpu) const {
+    const FileDescriptor file{
+        static_cast<int>(::syscall(SYS_pidfd_getfd, process_.pidfd(), vcpu.handle().fd, 0))};
+    if (!file.valid()) return;
+    if (auto pages = MappedPages::map(file.get(), sizeof(kvm_run))) vcpu.use_run_area(*std::move(pages));
 }
 
 Result<void> KvmExecution::give_back() {
@@ -195,6 +208,7 @@ Result<void> KvmExecution::give_back() {
         }
         board_ = journal_.board = {};
         for (auto& vcpu : vcpus_) vcpu->use(nullptr);
+        board_data_ = {};
     }
     keep(release_all());
     taken_ = false;
@@ -211,6 +225,10 @@ Result<void> KvmExecution::release_all() {
 
 Result<void> KvmExecution::while_stopped(const std::function<Result<void>()>& work) {
     if (attached_ && !running_) return work();
+    return tracer_.run([&] { return stop_for(work); });
+}
+
+Result<void> KvmExecution::stop_for(const std::function<Result<void>()>& work) {
     if (running_ && !free_) return fail(Errc::busy, "the guest runs with breakpoints: stop it first");
     const bool was_attached = attached_;
     if (!was_attached) CHECK_OK(recover_stale(journal_));
@@ -232,143 +250,6 @@ Result<std::optional<PhysicalAddress>> KvmExecution::translate(VcpuId id, Virtua
     if (result < 0) return fail(Errc::backend, "KVM_TRANSLATE fails");
     if (translation.valid == 0) return std::nullopt;
     return PhysicalAddress{translation.physical_address};
-}
-
-// --- running
-
-void KvmExecution::interrupt() noexcept {
-    const std::uint64_t one = 1;
-    static_cast<void>(::write(wake_.get(), &one, sizeof one) == 0);
-}
-
-bool KvmExecution::take_interrupt() {
-    std::uint64_t count = 0;
-    return ::read(wake_.get(), &count, sizeof count) == sizeof count;
-}
-
-Result<void> KvmExecution::resume(std::span<const VcpuAction> actions) {
-    if (!attached_ || running_) return fail(Errc::busy, "the guest is not stopped");
-    actions_.assign(actions.begin(), actions.end());
-    actions_.resize(vcpus_.size(), VcpuAction::hold);
-    ++generation_;
-    take_interrupt();
-    const auto steps = std::ranges::count(actions_, VcpuAction::step);
-    if (held_by_vmm() && (steps > 0 || !software_.empty() || uses_debug_registers()))
-        return fail(Errc::busy,
-                    "the guest is paused by its VMM: a vCPU cannot step, and breakpoints cannot be armed, "
-                    "before it is continued there");
-    running_ = true;
-    free_ = false;
-    if (!events_.empty()) return {};  // told by the next wait_for_stop()
-    auto started = step_off_breakpoints();
-    if (started && events_.empty()) {
-        const bool nothing_to_watch = software_.empty() && steps == 0 &&
-                                      !std::ranges::count(actions_, VcpuAction::hold) &&
-                                      !uses_debug_registers();
-        if (nothing_to_watch) {
-            for (auto& vcpu : vcpus_) {
-                CHECK_OK(vcpu->set_guest_debug({}));
-                CHECK_OK(vcpu->stop_asking());
-            }
-            free_ = true;
-            return release_all();
-        }
-        for (VcpuId id = 0; id < vcpus_.size() && started; ++id) started = run_one(id, actions_[id]);
-    }
-    if (!started) {
-        static_cast<void>(stop_all());
-        running_ = false;
-    }
-    return started;
-}
-
-Result<void> KvmExecution::run_one(VcpuId id, VcpuAction action) {
-    auto& vcpu = *vcpus_.at(id);
-    if (action == VcpuAction::hold) return {};
-    CHECK_OK(vcpu.set_guest_debug(debug_state(action == VcpuAction::step)));
-    if (action != VcpuAction::step) return vcpu.run();
-    before_step_[id] = TRY(vcpu.run_area()).s.regs.regs;
-    return vcpu.run_from_board();
-}
-
-// Of those that stand on one of our breakpoints: the instruction under it, with all others held.
-Result<void> KvmExecution::step_off_breakpoints() {
-    if (software_.empty()) return {};
-    for (VcpuId id = 0; id < vcpus_.size(); ++id) {
-        if (actions_[id] == VcpuAction::hold) continue;
-        const auto area = TRY(vcpus_[id]->run_area());
-        const auto found = software_.find(area.s.regs.regs.rip);
-        if (found == software_.end()) continue;
-        CHECK_OK(write_byte(found->second.place, found->second.original));
-        auto event = step_alone(id);
-        CHECK_OK(write_byte(found->second.place, breakpoint_byte));
-        CHECK_OK(event);
-        const bool is_step = *event && (*event)->cause == StopEvent::Cause::step;
-        if (*event && (!is_step || actions_[id] == VcpuAction::step)) events_.push_back(**event);
-    }
-    return {};
-}
-
-Result<std::optional<StopEvent>> KvmExecution::step_alone(VcpuId id) {
-    auto& vcpu = *vcpus_.at(id);
-    CHECK_OK(vcpu.set_guest_debug(debug_state(true)));
-    before_step_[id] = TRY(vcpu.run_area()).s.regs.regs;
-    CHECK_OK(vcpu.run_from_board());
-    const auto exit = TRY(vcpu.wait_exit(Clock::now() + step_limit));
-    if (exit.kind == RunExit::Kind::debug) return translate_exit(id, exit.debug);
-    if (exit.kind == RunExit::Kind::gone) return fail(vmm_gone());
-    vcpu.ask_to_stop();
-    CHECK_OK(settle(vcpu, Clock::now() + settle_limit));
-    return std::optional<StopEvent>{};
-}
-
-Result<std::optional<StopEvent>> KvmExecution::stopped(StopEvent event) {
-    CHECK_OK(stop_all());
-    running_ = false;
-    ++generation_;
-    return event;
-}
-
-Result<std::optional<StopEvent>> KvmExecution::wait_for_stop(std::chrono::milliseconds limit) {
-    const auto deadline = Clock::now() + limit;
-    if (!running_) return StopEvent{};
-    if (!events_.empty()) {
-        const auto event = events_.front();
-        events_.pop_front();
-        return stopped(event);
-    }
-    if (free_) return wait_free(deadline);
-    for (;;) {
-        for (VcpuId id = 0; id < vcpus_.size(); ++id) {
-            if (vcpus_[id]->stopped()) continue;
-            if (auto event = TRY(look_at(id))) return stopped(*event);
-        }
-        if (take_interrupt()) return stopped({.cause = StopEvent::Cause::interrupt});
-        if (Clock::now() >= deadline) return std::optional<StopEvent>{};
-        wait_for_child(deadline, wake_.get());
-    }
-}
-
-Result<std::optional<StopEvent>> KvmExecution::look_at(VcpuId id) {
-    const auto exit = TRY(vcpus_.at(id)->poll_exit());
-    if (exit.kind == RunExit::Kind::debug) return translate_exit(id, exit.debug);
-    if (exit.kind != RunExit::Kind::gone) return std::optional<StopEvent>{};
-    if (!process_.alive()) return StopEvent{.cause = StopEvent::Cause::exited};
-    return fail(Errc::backend, "the thread of vCPU " + std::to_string(id) + " has ended");
-}
-
-// Untraced: the VMM's end and the client's interrupt are all that can come.
-Result<std::optional<StopEvent>> KvmExecution::wait_free(Clock::time_point deadline) {
-    std::array<pollfd, 2> events{pollfd{wake_.get(), POLLIN, 0}, pollfd{process_.pidfd(), POLLIN, 0}};
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
-    ::poll(events.data(), events.size(), static_cast<int>(std::max<std::int64_t>(left, 0)));
-    if (events[1].revents != 0) {
-        running_ = free_ = false;
-        return StopEvent{.cause = StopEvent::Cause::exited};
-    }
-    if (!take_interrupt()) return std::optional<StopEvent>{};
-    free_ = false;
-    return stopped({.cause = StopEvent::Cause::interrupt});
 }
 
 }  // namespace exo::kvm

@@ -3,11 +3,15 @@
 // A guest that runs with nothing to watch for is not traced at all. With breakpoints, or while a vCPU steps
 // or is held, its vCPU threads are stopped at each end of KVM_RUN, so that KVM_EXIT_DEBUG is seen before the
 // VMM would take it for the guest's own.
+//
+// Can be called from any thread, one at a time: what needs ptrace is done by a thread of its own. A guest
+// that stands has its vCPUs' threads parked (Vcpu), so that registers and steps need none.
 #pragma once
 
 #include <linux/kvm.h>
 
 #include <array>
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <map>
@@ -25,6 +29,10 @@
 namespace exo::kvm {
 
 inline constexpr std::byte breakpoint_byte{0xcc};  // int3
+
+// How long a vCPU may take to come to its next KVM_RUN. One that does not is paused by its VMM, or the VMM is
+// busy with something that it should not do there.
+inline constexpr std::chrono::milliseconds settle_limit{500};
 
 class KvmExecution final : public Execution, public Breakpoints {
 public:
@@ -71,18 +79,27 @@ private:
     };
 
     // execution.cpp
+    Result<StopEvent> attach_traced();
+    Result<void> detach_traced();
+    Result<void> stop_for(const std::function<Result<void>()>& work);
     Result<void> take();
     Result<void> give_back();
     Result<void> stop_all(std::optional<VcpuId> but = std::nullopt);
     Result<void> settle(Vcpu& vcpu, Clock::time_point deadline);
     Result<void> build_board();
+    void map_run_area(Vcpu& vcpu) const;
     Result<void> release_all();
+
+    // running.cpp
+    Result<void> start();
     Result<void> run_one(VcpuId id, VcpuAction action);
     Result<void> step_off_breakpoints();
     Result<std::optional<StopEvent>> step_alone(VcpuId id);
     Result<std::optional<StopEvent>> look_at(VcpuId id);
     Result<void> hide_trap_flag(VcpuId id, const kvm_regs& before);
     Result<std::optional<StopEvent>> translate_exit(VcpuId id, const kvm_debug_exit_arch& debug);
+    Result<std::optional<StopEvent>> wait_for_steps(Clock::time_point deadline);
+    Result<std::optional<StopEvent>> wait_traced(Clock::time_point deadline);
     Result<std::optional<StopEvent>> wait_free(Clock::time_point deadline);
     Result<std::optional<StopEvent>> stopped(StopEvent event);
     bool take_interrupt();
@@ -102,9 +119,11 @@ private:
     const Process& process_;
     SlotMemory& memory_;
     RemoteMemory vmm_;
+    Tracer tracer_;
     std::vector<std::unique_ptr<Vcpu>> vcpus_;
     std::map<std::uint32_t, pid_t> threads_;  // that were seen to run a vCPU, by index
     Springboard board_;
+    MappedPages board_data_;
     JournalEntry journal_;
     FileDescriptor wake_;  // eventfd of interrupt()
     bool taken_ = false;   // threads and springboard are ours

@@ -12,7 +12,7 @@
 
 #include "backends/api/result.h"
 #include "backends/host/file_descriptor.h"
-#include "backends/kvm/vmm.h"
+#include "backends/kvm/springboard.h"
 
 namespace exo::kvm {
 

@@ -21,23 +21,18 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto recover_lock_limit = 15s;
-constexpr auto recover_settle_limit = 1s;
-
-// Where its system call had been made and what it came back with: in rax just behind it, in rbx once the
-// thread waits (Springboard).
-std::int64_t result_of(const ThreadRegisters& registers, const Springboard& board) {
-    return static_cast<std::int64_t>(registers.rip == board.after() ? registers.rax : registers.rbx);
-}
+constexpr auto recover_settle_limit = 5s;
 
 // What the VMM is to see of the KVM_RUN that was under way: its own exit, or that it was interrupted. A debug
 // exit was ours.
-Result<std::uint64_t> result_for_vmm(const ThreadRegisters& registers, const Springboard& board,
-                                     const JournalEntry& entry, const RemoteMemory& memory) {
+Result<std::uint64_t> result_for_vmm(const ThreadRegisters& registers, const JournalEntry& entry,
+                                     const RemoteMemory& memory, std::uint32_t index, int vcpu_fd) {
     const auto interrupted = static_cast<std::uint64_t>(-EINTR);
-    if (static_cast<std::uint32_t>(registers.rsi) != KVM_RUN || result_of(registers, board) != 0)
-        return interrupted;
+    const auto box = TRY(memory.get<Mailbox>(entry.board.mailbox(index)));
+    const auto last = last_run(registers, entry.board, box, vcpu_fd);
+    if (!last.made || last.result != 0) return interrupted;
     for (const auto& run : entry.runs) {
-        if (run.fd != static_cast<int>(registers.rdi)) continue;
+        if (run.fd != vcpu_fd) continue;
         const auto reason = TRY(memory.get<std::uint32_t>(run.address + offsetof(kvm_run, exit_reason)));
         return reason == KVM_EXIT_DEBUG ? interrupted : 0;
     }
@@ -46,7 +41,7 @@ Result<std::uint64_t> result_for_vmm(const ThreadRegisters& registers, const Spr
 
 // A thread that came out of its last system call on the springboard, or is still in it.
 Result<bool> put_back(const ThreadRecord& record, const JournalEntry& entry, const RemoteMemory& memory,
-                      std::uint64_t debug_off, int vcpu_fd) {
+                      std::uint32_t index, int vcpu_fd) {
     auto thread = TRY(TracedThread::seize(static_cast<pid_t>(record.tid)));
     for (;;) {
         thread.interrupt();
@@ -56,14 +51,16 @@ Result<bool> put_back(const ThreadRecord& record, const JournalEntry& entry, con
         const bool on_board = entry.board.holds(registers.rip);
         if (record.mask_saved != 0) CHECK_OK(thread.set_signal_mask(record.signal_mask));
         if (on_board) {
+            const auto result = TRY(result_for_vmm(registers, entry, memory, index, vcpu_fd));
             // Before it enters the guest again.
+            const auto debug_off = entry.board.arguments(index);
+            CHECK_OK(memory.put(debug_off, kvm_guest_debug{}));
             CHECK_OK(call_at(thread, entry.board.code, __NR_ioctl,
                              std::to_array<std::uint64_t>(
                                  {static_cast<std::uint64_t>(vcpu_fd), KVM_SET_GUEST_DEBUG, debug_off})));
             auto home = record.home;
             // A home that repeats its own system call is none of KVM_RUN's.
-            if (static_cast<std::int64_t>(home.rax) == -EINTR)
-                home.rax = TRY(result_for_vmm(registers, entry.board, entry, memory));
+            if (static_cast<std::int64_t>(home.rax) == -EINTR) home.rax = result;
             CHECK_OK(thread.set_registers(home));
         }
         thread.detach(stop.kind == ThreadStop::Kind::signal ? stop.signal : 0);
@@ -72,10 +69,11 @@ Result<bool> put_back(const ThreadRecord& record, const JournalEntry& entry, con
 }
 
 // Takes each vCPU out of the guest once more, to switch KVM's debugging off.
-Result<void> switch_debugging_off(const Vm& vm, const JournalEntry& entry, const RemoteMemory& memory) {
+Result<void> switch_debugging_off(const Vm& vm, const JournalEntry& entry, const RemoteMemory& memory,
+                                  Tracer& tracer) {
     const auto threads = find_threads(vm, 20);
     for (std::uint32_t i = 0; i < vm.vcpus.size(); ++i) {
-        Vcpu vcpu{vm.vcpus[i], i, memory};
+        Vcpu vcpu{vm.vcpus[i], i, memory, tracer};
         const auto row = threads.by_vcpu.find(vcpu.handle().fd);
         if (row == threads.by_vcpu.end()) continue;  // paused: it had no debugging armed
         const auto record = TRY(memory.get<ThreadRecord>(entry.board.record(i)));
@@ -95,17 +93,18 @@ Result<void> switch_debugging_off(const Vm& vm, const JournalEntry& entry, const
     return {};
 }
 
-Result<void> unmap_board(const Vm& vm, const JournalEntry& entry, const RemoteMemory& memory) {
+Result<void> unmap_board(const Vm& vm, const JournalEntry& entry, const RemoteMemory& memory,
+                         Tracer& tracer) {
     const auto threads = find_threads(vm, 20);
     for (std::uint32_t i = 0; i < vm.vcpus.size(); ++i) {
-        Vcpu vcpu{vm.vcpus[i], i, memory};
+        Vcpu vcpu{vm.vcpus[i], i, memory, tracer};
         const auto row = threads.by_vcpu.find(vcpu.handle().fd);
         if (row == threads.by_vcpu.end()) continue;
         CHECK_OK(vcpu.begin_stop(row->second));
         const auto exit = TRY(vcpu.wait_exit(Clock::now() + recover_settle_limit));
         if (exit.kind != RunExit::Kind::interrupted) continue;
         CHECK_OK(vcpu.make_exit_harmless());
-        CHECK_OK(remove_springboard(vcpu.thread(), memory, entry.board));
+        CHECK_OK(tracer.run([&] { return remove_springboard(vcpu.thread(), memory, entry.board); }));
         return vcpu.release();
     }
     return {};  // some bytes of the VMM's memory are lost, no more
@@ -131,15 +130,14 @@ Result<void> undo(const JournalEntry& entry, std::vector<std::string>& done) {
         const auto record = TRY(memory.get<ThreadRecord>(entry.board.record(i)));
         if (record.magic != ThreadRecord::magic_value || record.tid == 0) continue;
         if (i >= vm.vcpus.size()) continue;
-        const auto debug_off = entry.board.arguments(i);
-        CHECK_OK(memory.put(debug_off, kvm_guest_debug{}));
-        count += TRY(put_back(record, entry, memory, debug_off, vm.vcpus[i].fd)) ? 1U : 0U;
+        count += TRY(put_back(record, entry, memory, i, vm.vcpus[i].fd)) ? 1U : 0U;
         CHECK_OK(memory.put(entry.board.record(i), ThreadRecord{.halted = record.halted}));
     }
     if (count > 0) done.push_back("put " + std::to_string(count) + " threads of the VMM back");
-    CHECK_OK(switch_debugging_off(vm, entry, memory));
+    Tracer tracer;
+    CHECK_OK(switch_debugging_off(vm, entry, memory, tracer));
     done.emplace_back("switched KVM's guest debugging off");
-    return unmap_board(vm, entry, memory);
+    return unmap_board(vm, entry, memory, tracer);
 }
 
 }  // namespace

@@ -18,13 +18,6 @@ namespace {
 
 constexpr std::uint64_t cr4_osxsave = 1U << 18U;
 
-// One MSR, as KVM_GET_MSRS and KVM_SET_MSRS take it: struct kvm_msrs with its one entry.
-struct OneMsr {
-    std::uint32_t count = 1;
-    std::uint32_t padding = 0;
-    kvm_msr_entry entry{};
-};
-
 class KvmTarget final : public Target {
 public:
     KvmTarget(Vm vm, Process process, std::string target)
@@ -45,6 +38,7 @@ public:
     [[nodiscard]] const RegisterLayout& layout() const override { return x86::layout(); }
     [[nodiscard]] std::uint32_t vcpu_count() const override { return execution_.vcpu_count(); }
     [[nodiscard]] PhysicalMemory& memory() override { return memory_; }
+    [[nodiscard]] bool bound_to_thread() const override { return false; }  // KvmExecution has its own
 
     Result<bool> running() override {
         if (!process_.alive()) return fail(vmm_gone());
@@ -124,10 +118,8 @@ private:
     }
 
     Result<void> fill_kernel_gs(VcpuId vcpu, RegisterSet& registers) {
-        OneMsr msr{.entry = {.index = msr_kernel_gs_base}};
-        const auto bytes = std::as_writable_bytes(std::span{&msr, 1});
-        if (TRY(execution_.vcpu(vcpu).ioctl(ioctl_get_msrs, bytes, bytes)) == 1)
-            registers.set(x86::k_gs_base, msr.entry.data);
+        if (const auto base = TRY(execution_.vcpu(vcpu).kernel_gs_base()))
+            registers.set(x86::k_gs_base, *base);
         return {};
     }
 
@@ -182,9 +174,7 @@ Result<void> KvmTarget::write_registers(VcpuId vcpu, const RegisterSet& values,
                 put_into_xsave(*xsave, values, number);
                 break;
             case Holder::msr: {
-                const OneMsr msr{
-                    .entry = {.index = msr_kernel_gs_base, .data = values.get(number).value_or(0)}};
-                if (TRY(there.ioctl(ioctl_set_msrs, std::as_bytes(std::span{&msr, 1}))) != 1)
+                if (!TRY(there.set_kernel_gs_base(values.get(number).value_or(0))))
                     return fail(Errc::unsupported, "KVM does not take the MSR");
                 break;
             }

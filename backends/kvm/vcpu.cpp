@@ -3,6 +3,7 @@
 #include <asm/unistd.h>
 #include <sys/ptrace.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
@@ -14,8 +15,8 @@
 namespace exo::kvm {
 namespace {
 
-constexpr std::uint64_t no_call = ~std::uint64_t{0};  // orig_rax of a thread that is in no system call
-constexpr std::uint64_t all_signals = ~std::uint64_t{0};
+// How long the end of a step is waited for before its thread is made to stop there.
+constexpr std::chrono::milliseconds posted_limit{5};
 constexpr std::uint64_t our_fields = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
 
 }  // namespace
@@ -23,11 +24,6 @@ constexpr std::uint64_t our_fields = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KV
 bool Vcpu::is_run(const ThreadRegisters& registers) const {
     return registers.orig_rax == __NR_ioctl && static_cast<int>(registers.rdi) == handle_.fd &&
            static_cast<std::uint32_t>(registers.rsi) == KVM_RUN;
-}
-
-Result<void> Vcpu::set_immediate_exit(bool value) {
-    immediate_exit_ = value;
-    return memory_->put<std::uint8_t>(handle_.run + offsetof(kvm_run, immediate_exit), value ? 1 : 0);
 }
 
 // --- stopping
@@ -47,7 +43,7 @@ Result<void> Vcpu::stop_asking() {
 }
 
 Result<void> Vcpu::begin_stop(pid_t tid) {
-    thread_ = TRY(TracedThread::seize(tid));
+    thread_ = TRY(tracer_->run([&] { return TracedThread::seize(tid); }));
     tid_ = tid;
     held_ = false;
     place_ = Place::vmm;
@@ -57,10 +53,18 @@ Result<void> Vcpu::begin_stop(pid_t tid) {
 
 void Vcpu::ask_to_stop() {
     stopping_ = true;
-    thread_->interrupt();
+    if (posted_) return watch();
+    tracer_->run([&] { thread_->interrupt(); });
 }
 
 Result<bool> Vcpu::hold(pid_t tid, Clock::time_point deadline) {
+    auto held = tracer_->run([&] { return hold_traced(tid, deadline); });
+    // A thread that was only tried is let go.
+    if (!held_) tracer_->run([&] { let_go(); });
+    return held;
+}
+
+Result<bool> Vcpu::hold_traced(pid_t tid, Clock::time_point deadline) {
     if (place_ == Place::free) {
         thread_ = TRY(TracedThread::seize(tid));
         place_ = Place::vmm;
@@ -90,93 +94,9 @@ Result<bool> Vcpu::hold(pid_t tid, Clock::time_point deadline) {
     return false;
 }
 
-// --- while stopped
-
-Result<void> Vcpu::keep_record(bool mask_saved) {
-    const ThreadRecord record{.tid = static_cast<std::uint64_t>(thread_->tid()),
-                              .mask_saved = mask_saved ? 1U : 0U,
-                              .signal_mask = mask_,
-                              .halted = halted_ ? 1U : 0U,
-                              .home = home_};
-    return memory_->put(board_->record(index_), record);
-}
-
-Result<void> Vcpu::go_away() {
-    if (place_ == Place::away && masked_) return thread_->set_signal_mask(all_signals);
-    mask_ = TRY(thread_->signal_mask());
-    CHECK_OK(keep_record(true));
-    CHECK_OK(thread_->set_signal_mask(all_signals));
-    masked_ = true;
-    place_ = Place::away;
-    return {};
-}
-
-Result<void> Vcpu::go_home() {
-    if (place_ == Place::home) return thread_->set_registers(home_);
-    if (masked_) CHECK_OK(thread_->set_signal_mask(mask_));
-    masked_ = false;
-    CHECK_OK(thread_->set_registers(home_));
-    place_ = Place::home;
-    return memory_->put(board_->record(index_), ThreadRecord{.halted = halted_ ? 1U : 0U});
-}
-
-// The thread's next instruction is the springboard's system call.
-Result<void> Vcpu::prepare_call(std::int64_t number, std::uint64_t a, std::uint64_t b, std::uint64_t c) {
-    auto registers = home_;
-    registers.rip = board_->code;
-    registers.rax = static_cast<std::uint64_t>(number);
-    registers.orig_rax = no_call;
-    registers.rdi = a;
-    registers.rsi = b;
-    registers.rdx = c;
-    return thread_->set_registers(registers);
-}
-
-Result<std::int64_t> Vcpu::call(std::int64_t number, std::uint64_t a, std::uint64_t b, std::uint64_t c) {
-    CHECK_OK(go_away());
-    CHECK_OK(prepare_call(number, a, b, c));
-    for (int stop = 0; stop < 2; ++stop)  // entry and exit
-        if (!TRY(thread_->go_to_syscall())) return fail(vmm_gone());
-    return static_cast<std::int64_t>(TRY(thread_->registers()).rax);
-}
-
-Result<std::int64_t> Vcpu::ioctl(std::uint64_t request, std::span<const std::byte> in,
-                                 std::span<std::byte> out) {
-    const auto place = board_->arguments(index_);
-    if (!in.empty()) CHECK_OK(memory_->write(place, in));
-    const auto result = TRY(call(__NR_ioctl, static_cast<std::uint64_t>(handle_.fd), request, place));
-    if (result >= 0 && !out.empty()) CHECK_OK(memory_->read(place, out));
-    return result;
-}
-
-Result<void> Vcpu::refresh() {
-    CHECK_OK(set_immediate_exit(true));
-    const auto result = TRY(call(__NR_ioctl, static_cast<std::uint64_t>(handle_.fd), KVM_RUN));
-    CHECK_OK(set_immediate_exit(false));
-    if (result == -EINTR || result == -EAGAIN) return {};
-    return fail(Errc::backend, "vCPU " + std::to_string(handle_.id) + ": KVM_RUN answers " +
-                                   (result < 0 ? std::strerror(static_cast<int>(-result)) : "with an exit"));
-}
-
-Result<void> Vcpu::write_sync_registers(const kvm_sync_regs& values, std::uint64_t fields) {
-    CHECK_OK(memory_->put(handle_.run + offsetof(kvm_run, s), values));
-    CHECK_OK(memory_->put(handle_.run + offsetof(kvm_run, kvm_dirty_regs), fields));
-    return refresh();
-}
-
-Result<void> Vcpu::set_guest_debug(const kvm_guest_debug& debug) {
-    if (debug_known_ && std::memcmp(&debug_, &debug, sizeof debug) == 0) return {};
-    const auto result = TRY(ioctl(KVM_SET_GUEST_DEBUG, std::as_bytes(std::span{&debug, 1})));
-    if (result < 0)
-        return fail(Errc::unsupported,
-                    std::string{"KVM_SET_GUEST_DEBUG: "} + std::strerror(static_cast<int>(-result)));
-    debug_ = debug;
-    debug_known_ = true;
-    return {};
-}
-
 Result<void> Vcpu::make_exit_harmless() {
     if (held_) return {};
+    CHECK_OK(unpark());
     auto area = TRY(run_area());
     area.exit_reason = KVM_EXIT_MMIO;
     area.mmio = {.phys_addr = 0, .data = {}, .len = 0, .is_write = 1};
@@ -190,17 +110,13 @@ Result<void> Vcpu::make_exit_harmless() {
 // would see the guest's next breakpoint.
 Result<void> Vcpu::run() {
     stopping_ = stepping_ = false;
-    if (held_) return give_to_vmm(static_cast<std::int64_t>(home_.rax));
-    return enter_from_board();
-}
-
-Result<void> Vcpu::run_from_board() {
-    stopping_ = false;
-    stepping_ = true;
-    return enter_from_board();
+    kernel_gs_.reset();
+    return tracer_->run(
+        [&] { return held_ ? give_to_vmm(static_cast<std::int64_t>(home_.rax)) : enter_from_board(); });
 }
 
 Result<void> Vcpu::enter_from_board() {
+    CHECK_OK(unpark());
     CHECK_OK(go_away());
     CHECK_OK(prepare_call(__NR_ioctl, static_cast<std::uint64_t>(handle_.fd), KVM_RUN, 0));
     if (!TRY(thread_->go_to_syscall())) return fail(vmm_gone());
@@ -220,11 +136,20 @@ Result<void> Vcpu::give_to_vmm(std::int64_t result) {
 
 Result<void> Vcpu::release() {
     if (place_ == Place::free) return {};
-    if (thread_ && thread_->tid() != 0 && stopped()) CHECK_OK(go_home());
+    return tracer_->run([&]() -> Result<void> {
+        Result<void> home;
+        if (thread_ && thread_->tid() != 0 && stopped()) home = go_home();
+        let_go();
+        return home;
+    });
+}
+
+void Vcpu::let_go() {
     thread_.reset();
     place_ = Place::free;
     held_ = stopping_ = stepping_ = false;
-    return {};
+    on_board_ = parked_ = posted_ = interrupting_ = masked_ = false;
+    kernel_gs_.reset();
 }
 
 // At the entry to the VMM's own KVM_RUN. Its way back leads to the springboard: rip of a thread at the entry
@@ -232,7 +157,7 @@ Result<void> Vcpu::release() {
 Result<void> Vcpu::send_into_guest(ThreadRegisters registers) {
     home_ = registers;
     home_.rax = static_cast<std::uint64_t>(-EINTR);
-    home_.orig_rax = no_call;
+    home_.orig_rax = no_system_call;
     if (board_ != nullptr && board_->present()) {
         CHECK_OK(keep_record(false));
         registers.rip = board_->after();
@@ -245,7 +170,7 @@ Result<void> Vcpu::send_into_guest(ThreadRegisters registers) {
 
 // At the entry to the VMM's KVM_RUN: ours is made instead.
 Result<RunExit> Vcpu::take_over(ThreadRegisters registers) {
-    registers.orig_rax = no_call;  // at the entry: the call is left out, and this its result
+    registers.orig_rax = no_system_call;  // at the entry: the call is left out, and this its result
     registers.rax = static_cast<std::uint64_t>(-EINTR);
     CHECK_OK(thread_->set_registers(registers));
     if (!TRY(thread_->go_to_syscall())) return fail(vmm_gone());
@@ -259,22 +184,6 @@ Result<RunExit> Vcpu::take_over(ThreadRegisters registers) {
     if (stepping_) CHECK_OK(set_guest_debug(step_debug_));
     CHECK_OK(enter_from_board());
     return RunExit{};
-}
-
-// Before the VMM goes on to its next KVM_RUN with breakpoints armed. Should exogdb be killed meanwhile, that
-// one does not enter the guest before its next interrupt, and a guardian is faster.
-Result<void> Vcpu::set_halted(bool halted) {
-    if (halted_ == halted) return {};
-    const auto noted = board_->record(index_) + offsetof(ThreadRecord, halted);
-    if (halted) {  // noted before it is
-        halted_ = true;
-        CHECK_OK(memory_->put<std::uint64_t>(noted, 1));
-    }
-    const kvm_mp_state state{
-        static_cast<std::uint32_t>(halted ? KVM_MP_STATE_HALTED : KVM_MP_STATE_RUNNABLE)};
-    const auto result = TRY(ioctl(KVM_SET_MP_STATE, std::as_bytes(std::span{&state, 1})));
-    halted_ = halted && result == 0;  // EINVAL: its interrupt controller is not KVM's
-    return memory_->put<std::uint64_t>(noted, halted_ ? 1 : 0);
 }
 
 Result<RunExit> Vcpu::take_syscall_stop() {
@@ -299,11 +208,11 @@ Result<RunExit> Vcpu::take_syscall_stop() {
 Result<RunExit> Vcpu::take_stop(const ThreadStop& stop) {
     using StopKind = ThreadStop::Kind;
     if (stop.kind == StopKind::ended) {
-        place_ = Place::free;
-        thread_.reset();
+        let_go();
         tid_ = 0;
         return RunExit{.kind = RunExit::Kind::gone};
     }
+    if (parked_) return take_parked_stop();
     if (on_board_) {
         if (stop.kind != StopKind::syscall) {
             CHECK_OK(thread_->resume(TracedThread::Resume::to_syscall));
@@ -318,7 +227,7 @@ Result<RunExit> Vcpu::take_stop(const ThreadStop& stop) {
         const auto registers = TRY(thread_->registers());
         if (is_run(registers)) {
             home_ = registers;
-            home_.orig_rax = no_call;
+            home_.orig_rax = no_system_call;
             place_ = Place::home;
             return returned(static_cast<std::int64_t>(registers.rax));
         }
@@ -345,6 +254,9 @@ Result<RunExit> Vcpu::returned(std::int64_t result) {
         }
     }
     if (debug_.control != 0) {
+        // The ioctls that follow must not make the VMM lose its exit should exogdb be killed.
+        home_.rax = static_cast<std::uint64_t>(result);
+        if (place_ == Place::away) CHECK_OK(keep_record(masked_));
         if (stepping_) {  // the VMM's next KVM_RUN must not make the step
             step_debug_ = debug_;
             auto without = debug_;
@@ -353,21 +265,24 @@ Result<RunExit> Vcpu::returned(std::int64_t result) {
         }
         CHECK_OK(set_halted(true));
     }
-    CHECK_OK(give_to_vmm(result));
+    CHECK_OK(tracer_->run([&] { return give_to_vmm(result); }));
     return RunExit{};
 }
 
 Result<RunExit> Vcpu::poll_exit() {
     while (!stopped() && place_ != Place::free) {
-        const auto stop = thread_->poll();
-        if (!stop) return RunExit{};
-        auto exit = TRY(take_stop(*stop));
+        // One that was asked to stop will, even if it is done by now.
+        const bool done = posted_ && !interrupting_ && is_done(mailbox());
+        const auto stop = done ? std::nullopt : thread_->poll();
+        if (!done && !stop) return RunExit{};
+        auto exit = TRY(done ? returned(take_posted()) : tracer_->run([&] { return take_stop(*stop); }));
         if (exit.kind != RunExit::Kind::none) return exit;
     }
     return RunExit{};
 }
 
 Result<RunExit> Vcpu::wait_exit(Clock::time_point deadline) {
+    if (posted_ && !interrupting_ && !wait_posted(std::min(deadline, Clock::now() + posted_limit))) watch();
     for (;;) {
         auto exit = TRY(poll_exit());
         if (exit.kind != RunExit::Kind::none || Clock::now() >= deadline) return exit;

@@ -3,7 +3,9 @@
 // Where the thread of an attached vCPU is:
 //   free    not traced; the VMM has it
 //   home    stopped in the VMM, just behind its ioctl(KVM_RUN)
-//   away    stopped in the springboard: a system call of ours is made, or can be
+//   away    in the springboard, where system calls of ours are made: stopped, or `parked`, which is running
+//   the
+//           loop that takes them out of its mailbox
 //   vmm     running, traced, in the VMM's own code: on its way to the next KVM_RUN
 //   guest   running, traced, in the VMM's KVM_RUN, which is made to come back to the springboard
 // A vCPU that its VMM has paused is `held`: some thread of the VMM makes the ioctls for it, nobody runs it.
@@ -15,8 +17,9 @@
 #include <cstdint>
 #include <optional>
 
+#include "backends/kvm/springboard.h"
+#include "backends/kvm/tracer.h"
 #include "backends/kvm/vm.h"
-#include "backends/kvm/vmm.h"
 
 namespace exo::kvm {
 
@@ -36,8 +39,9 @@ struct RunExit {
 
 class Vcpu {
 public:
-    Vcpu(VcpuHandle handle, std::uint32_t index, const RemoteMemory& memory)
-        : handle_(handle), index_(index), memory_(&memory) {}
+    // `memory` and `tracer` outlive it. All of it can be called from any thread, one at a time.
+    Vcpu(VcpuHandle handle, std::uint32_t index, const RemoteMemory& memory, Tracer& tracer)
+        : handle_(handle), index_(index), memory_(&memory), tracer_(&tracer) {}
 
     enum class Place : std::uint8_t { free, home, away, vmm, guest };
     [[nodiscard]] const VcpuHandle& handle() const { return handle_; }
@@ -45,8 +49,10 @@ public:
     [[nodiscard]] Place place() const { return place_; }
     [[nodiscard]] bool free() const { return place_ == Place::free; }
     [[nodiscard]] bool stopped() const {
-        return place_ == Place::home || (place_ == Place::away && !on_board_);
+        return place_ == Place::home || (place_ == Place::away && !on_board_ && !posted_);
     }
+    // Its KVM_RUN was posted, and is not seen to have ended.
+    [[nodiscard]] bool posted() const { return posted_; }
     [[nodiscard]] bool held() const { return held_; }
     // Of the thread that runs it, once that was seen to; 0 before.
     [[nodiscard]] pid_t tid() const { return tid_; }
@@ -67,7 +73,11 @@ public:
 
     // --- while stopped
 
-    void use(const Springboard* board) { board_ = board; }
+    // The springboard, and its data as this process has them; none of the latter: all calls are made under
+    // ptrace.
+    void use(const Springboard* board, std::byte* data = nullptr);
+    // kvm_run as this process has it, where the kernel lets it be mapped.
+    void use_run_area(MappedPages pages) { run_pages_ = std::move(pages); }
     // Makes a system call: home → away. Its result, a negative errno where it fails.
     Result<std::int64_t> call(std::int64_t number, std::uint64_t a = 0, std::uint64_t b = 0,
                               std::uint64_t c = 0);
@@ -78,7 +88,11 @@ public:
     // emulated, stores the registers.
     Result<void> refresh();
     // As KVM has left it at the last exit.
-    Result<kvm_run> run_area() const { return memory_->get<kvm_run>(handle_.run); }
+    Result<kvm_run> run_area() const;
+    // MSR_KERNEL_GS_BASE, nothing where KVM does not have it; known already behind a step from user mode.
+    Result<std::optional<std::uint64_t>> kernel_gs_base();
+    // False if KVM does not take it.
+    Result<bool> set_kernel_gs_base(std::uint64_t value);
     // As they were when it was stopped last or had made its last step.
     [[nodiscard]] const kvm_regs& last_registers() const { return last_; }
     // Which of them: KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS.
@@ -95,18 +109,33 @@ public:
 
     // → vmm. The thread goes on in the VMM; at its next KVM_RUN it is met, and sent into the guest.
     Result<void> run();
-    // A KVM_RUN of ours, for a step.
+    // A KVM_RUN of ours, for a step: posted.
     Result<void> run_from_board();
     // What has become of a running one, without waiting.
     Result<RunExit> poll_exit();
+    // Of a posted one: whether its end is there by then. It raises no SIGCHLD.
+    [[nodiscard]] bool wait_posted(Clock::time_point deadline) const;
+    // A posted one lasts: from now on its end is a stop under ptrace.
+    void watch();
     // The same, waiting.
     Result<RunExit> wait_exit(Clock::time_point deadline);
     // stopped → free.
     Result<void> release();
 
 private:
+    Result<bool> hold_traced(pid_t tid, Clock::time_point deadline);
+    void let_go();
     Result<void> go_away();
     Result<void> go_home();
+    Result<void> park();
+    Result<void> unpark();
+    Result<void> carry_out(std::span<const CallRequest> calls);
+    Result<std::int64_t> call_traced(std::int64_t number, std::uint64_t a, std::uint64_t b, std::uint64_t c);
+    [[nodiscard]] Mailbox& mailbox() const;
+    template <class T>
+    Result<void> put_run(std::size_t offset, const T& value);
+    std::int64_t take_posted();
+    Result<RunExit> take_parked_stop();
     Result<void> prepare_call(std::int64_t number, std::uint64_t a, std::uint64_t b, std::uint64_t c);
     Result<void> give_to_vmm(std::int64_t result);
     Result<RunExit> returned(std::int64_t result);
@@ -123,7 +152,10 @@ private:
     VcpuHandle handle_;
     std::uint32_t index_;
     const RemoteMemory* memory_;
+    Tracer* tracer_;
     const Springboard* board_ = nullptr;
+    std::byte* board_data_ = nullptr;
+    MappedPages run_pages_;
     std::optional<TracedThread> thread_;
     pid_t tid_ = 0;
     Place place_ = Place::free;
@@ -132,12 +164,16 @@ private:
     bool immediate_exit_ = false;  // as we have set it
     bool stepping_ = false;        // the KVM_RUNs are ours, until it has stopped
     bool halted_ = false;          // by us, while the VMM has it
-    bool on_board_ = false;        // away, and running
+    bool on_board_ = false;        // away, in a KVM_RUN under ptrace
+    bool parked_ = false;          // away, and not stopped
+    bool posted_ = false;          // parked, in a KVM_RUN
+    bool interrupting_ = false;    // posted, and asked to stop
     bool masked_ = false;          // away, with all signals blocked
     ThreadRegisters home_{};       // while it is home, away or in `guest`
     std::uint64_t mask_ = 0;
     kvm_regs last_{};
-    std::uint64_t valid_before_ = 0;  // the VMM's own kvm_valid_regs
+    std::optional<std::uint64_t> kernel_gs_;  // since the last step
+    std::uint64_t valid_before_ = 0;          // the VMM's own kvm_valid_regs
     bool asked_ = false;
     kvm_guest_debug debug_{};  // as it was set last
     bool debug_known_ = true;

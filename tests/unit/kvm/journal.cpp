@@ -41,17 +41,6 @@ TEST_CASE("kvm: what is no journal is refused") {
         CHECK(parse_journal(text).error().code == Errc::bad_data);
 }
 
-TEST_CASE("kvm: the springboard's parts do not overlap") {
-    const Springboard board{.code = 0x10000, .data = 0x20000, .records = 3};
-    const auto end = board.data + Springboard::data_size(3);
-    CHECK(board.record(1) - board.record(0) >= sizeof(ThreadRecord));
-    CHECK(board.record(2) + sizeof(ThreadRecord) <= board.arguments(0));
-    CHECK(board.arguments(1) - board.arguments(0) == Springboard::argument_size);
-    CHECK(board.arguments(2) + Springboard::argument_size <= end);
-    CHECK(board.holds(board.after()));
-    CHECK_FALSE(board.holds(board.data));
-}
-
 TEST_CASE("kvm: a system call that was interrupted is made again as the kernel would") {
     ThreadRegisters registers{};
     registers.rip = 0x1002;

@@ -1,0 +1,54 @@
+#include "backends/kvm/mailbox.h"
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <ctime>
+
+namespace exo::kvm {
+namespace {
+
+using Steady = std::chrono::steady_clock;
+
+// What is done in microseconds is not slept for.
+constexpr std::chrono::microseconds spin_before_sleep{20};
+
+// Across processes the futex is the page and the offset in it: without FUTEX_PRIVATE_FLAG.
+void futex(std::uint32_t& word, int operation, std::uint32_t value, const timespec* timeout) {
+    ::syscall(SYS_futex, &word, operation, value, timeout, nullptr, 0);
+}
+
+std::uint32_t done_of(const Mailbox& box) {
+    return std::atomic_ref{const_cast<std::uint32_t&>(box.done)}.load(std::memory_order_acquire);
+}
+
+}  // namespace
+
+void post(Mailbox& box, std::span<const CallRequest> calls) {
+    std::ranges::copy(calls, box.calls.begin());
+    box.count = static_cast<std::uint32_t>(calls.size());
+    std::atomic_ref{box.posted}.store(box.done + 1, std::memory_order_release);
+    futex(box.posted, FUTEX_WAKE, 1, nullptr);
+}
+
+bool is_done(const Mailbox& box) { return done_of(box) == box.posted; }
+
+bool wait_until_done(const Mailbox& box, Steady::time_point deadline) {
+    const auto until_sleep = std::min(deadline, Steady::now() + spin_before_sleep);
+    while (!is_done(box) && Steady::now() < until_sleep) ::sched_yield();
+    for (;;) {
+        const auto seen = done_of(box);
+        if (seen == box.posted) return true;
+        const auto left = std::chrono::nanoseconds{deadline - Steady::now()}.count();
+        if (left <= 0) return false;
+        constexpr std::int64_t second = 1'000'000'000;
+        const timespec timeout{left / second, left % second};
+        futex(const_cast<std::uint32_t&>(box.done), FUTEX_WAIT, seen, &timeout);
+    }
+}
+
+}  // namespace exo::kvm

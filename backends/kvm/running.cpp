@@ -1,0 +1,187 @@
+// The guest runs, and stops: of KvmExecution.
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "backends/kvm/child_events.h"
+#include "backends/kvm/execution.h"
+
+namespace exo::kvm {
+namespace {
+
+using namespace std::chrono_literals;
+
+// How long steps are waited for in the cheap way, and how long for one of several.
+constexpr auto posted_steps_limit = 5ms;
+constexpr auto posted_slice = 1ms;
+// A single step over one of our breakpoints.
+constexpr auto step_limit = 2s;
+
+}  // namespace
+
+void KvmExecution::interrupt() noexcept {
+    const std::uint64_t one = 1;
+    static_cast<void>(::write(wake_.get(), &one, sizeof one) == 0);
+}
+
+bool KvmExecution::take_interrupt() {
+    std::uint64_t count = 0;
+    return ::read(wake_.get(), &count, sizeof count) == sizeof count;
+}
+
+Result<void> KvmExecution::resume(std::span<const VcpuAction> actions) {
+    if (!attached_ || running_) return fail(Errc::busy, "the guest is not stopped");
+    actions_.assign(actions.begin(), actions.end());
+    actions_.resize(vcpus_.size(), VcpuAction::hold);
+    ++generation_;
+    take_interrupt();
+    const auto steps = std::ranges::count(actions_, VcpuAction::step);
+    if (held_by_vmm() && (steps > 0 || !software_.empty() || uses_debug_registers()))
+        return fail(Errc::busy,
+                    "the guest is paused by its VMM: a vCPU cannot step, and breakpoints cannot be armed, "
+                    "before it is continued there");
+    running_ = true;
+    free_ = false;
+    if (!events_.empty()) return {};  // told by the next wait_for_stop()
+    // Steps alone need no ptrace.
+    const bool any_runs = std::ranges::count(actions_, VcpuAction::run) > 0;
+    auto started = any_runs ? tracer_.run([this] { return start(); }) : start();
+    if (!started) {
+        static_cast<void>(tracer_.run([this] { return stop_all(); }));
+        running_ = free_ = false;
+    }
+    return started;
+}
+
+Result<void> KvmExecution::start() {
+    CHECK_OK(step_off_breakpoints());
+    if (!events_.empty()) return {};
+    const bool all_run = std::ranges::count(actions_, VcpuAction::run) == std::ssize(actions_);
+    if (all_run && software_.empty() && !uses_debug_registers()) {  // there is nothing to watch for
+        for (auto& vcpu : vcpus_) {
+            CHECK_OK(vcpu->set_guest_debug({}));
+            CHECK_OK(vcpu->stop_asking());
+        }
+        free_ = true;
+        return release_all();
+    }
+    for (VcpuId id = 0; id < vcpus_.size(); ++id) CHECK_OK(run_one(id, actions_[id]));
+    return {};
+}
+
+Result<void> KvmExecution::run_one(VcpuId id, VcpuAction action) {
+    auto& vcpu = *vcpus_.at(id);
+    if (action == VcpuAction::hold) return {};
+    CHECK_OK(vcpu.set_guest_debug(debug_state(action == VcpuAction::step)));
+    if (action != VcpuAction::step) return vcpu.run();
+    before_step_[id] = TRY(vcpu.run_area()).s.regs.regs;
+    return vcpu.run_from_board();
+}
+
+// Of those that stand on one of our breakpoints: the instruction under it, with all others held.
+Result<void> KvmExecution::step_off_breakpoints() {
+    if (software_.empty()) return {};
+    for (VcpuId id = 0; id < vcpus_.size(); ++id) {
+        if (actions_[id] == VcpuAction::hold) continue;
+        const auto area = TRY(vcpus_[id]->run_area());
+        const auto found = software_.find(area.s.regs.regs.rip);
+        if (found == software_.end()) continue;
+        CHECK_OK(write_byte(found->second.place, found->second.original));
+        auto event = step_alone(id);
+        CHECK_OK(write_byte(found->second.place, breakpoint_byte));
+        CHECK_OK(event);
+        const bool is_step = *event && (*event)->cause == StopEvent::Cause::step;
+        if (*event && (!is_step || actions_[id] == VcpuAction::step)) events_.push_back(**event);
+    }
+    return {};
+}
+
+Result<std::optional<StopEvent>> KvmExecution::step_alone(VcpuId id) {
+    auto& vcpu = *vcpus_.at(id);
+    CHECK_OK(vcpu.set_guest_debug(debug_state(true)));
+    before_step_[id] = TRY(vcpu.run_area()).s.regs.regs;
+    CHECK_OK(vcpu.run_from_board());
+    const auto exit = TRY(vcpu.wait_exit(Clock::now() + step_limit));
+    if (exit.kind == RunExit::Kind::debug) return translate_exit(id, exit.debug);
+    if (exit.kind == RunExit::Kind::gone) return fail(vmm_gone());
+    vcpu.ask_to_stop();
+    CHECK_OK(settle(vcpu, Clock::now() + settle_limit));
+    return std::optional<StopEvent>{};
+}
+
+Result<std::optional<StopEvent>> KvmExecution::stopped(StopEvent event) {
+    if (!std::ranges::all_of(vcpus_, [](const auto& vcpu) { return vcpu->stopped(); }))
+        CHECK_OK(tracer_.run([this] { return stop_all(); }));
+    running_ = false;
+    ++generation_;
+    return event;
+}
+
+Result<std::optional<StopEvent>> KvmExecution::wait_for_stop(std::chrono::milliseconds limit) {
+    const auto deadline = Clock::now() + limit;
+    if (!running_) return StopEvent{};
+    if (!events_.empty()) {
+        const auto event = events_.front();
+        events_.pop_front();
+        return stopped(event);
+    }
+    if (free_) return wait_free(deadline);
+    if (auto event = TRY(wait_for_steps(std::min(deadline, Clock::now() + posted_steps_limit)))) return event;
+    return tracer_.run([&] { return wait_traced(deadline); });
+}
+
+// Steps end soon, and are then seen without a stop under ptrace. Nothing if some vCPU does anything else.
+Result<std::optional<StopEvent>> KvmExecution::wait_for_steps(Clock::time_point deadline) {
+    for (;;) {
+        const Vcpu* posted = nullptr;
+        for (VcpuId id = 0; id < vcpus_.size(); ++id) {
+            if (vcpus_[id]->stopped()) continue;
+            if (!vcpus_[id]->posted()) return std::optional<StopEvent>{};
+            if (auto event = TRY(look_at(id))) return stopped(*event);
+            if (vcpus_[id]->posted()) posted = vcpus_[id].get();
+        }
+        if (take_interrupt()) return stopped({.cause = StopEvent::Cause::interrupt});
+        if (posted == nullptr || Clock::now() >= deadline) return std::optional<StopEvent>{};
+        static_cast<void>(posted->wait_posted(std::min(deadline, Clock::now() + posted_slice)));
+    }
+}
+
+Result<std::optional<StopEvent>> KvmExecution::wait_traced(Clock::time_point deadline) {
+    for (auto& vcpu : vcpus_) vcpu->watch();
+    for (;;) {
+        for (VcpuId id = 0; id < vcpus_.size(); ++id) {
+            if (vcpus_[id]->stopped()) continue;
+            if (auto event = TRY(look_at(id))) return stopped(*event);
+        }
+        if (take_interrupt()) return stopped({.cause = StopEvent::Cause::interrupt});
+        if (Clock::now() >= deadline) return std::optional<StopEvent>{};
+        wait_for_child(deadline, wake_.get());
+    }
+}
+
+Result<std::optional<StopEvent>> KvmExecution::look_at(VcpuId id) {
+    const auto exit = TRY(vcpus_.at(id)->poll_exit());
+    if (exit.kind == RunExit::Kind::debug) return translate_exit(id, exit.debug);
+    if (exit.kind != RunExit::Kind::gone) return std::optional<StopEvent>{};
+    if (!process_.alive()) return StopEvent{.cause = StopEvent::Cause::exited};
+    return fail(Errc::backend, "the thread of vCPU " + std::to_string(id) + " has ended");
+}
+
+// Untraced: the VMM's end and the client's interrupt are all that can come.
+Result<std::optional<StopEvent>> KvmExecution::wait_free(Clock::time_point deadline) {
+    std::array<pollfd, 2> events{pollfd{wake_.get(), POLLIN, 0}, pollfd{process_.pidfd(), POLLIN, 0}};
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    ::poll(events.data(), events.size(), static_cast<int>(std::max<std::int64_t>(left, 0)));
+    if (events[1].revents != 0) {
+        running_ = free_ = false;
+        return StopEvent{.cause = StopEvent::Cause::exited};
+    }
+    if (!take_interrupt()) return std::optional<StopEvent>{};
+    free_ = false;
+    return stopped({.cause = StopEvent::Cause::interrupt});
+}
+
+}  // namespace exo::kvm
