@@ -27,6 +27,13 @@ public:
         problems_ = kernel_.problems;
         return {};
     }
+    // Where the test says that lists are needed, or tasks cannot be told apart without one: nothing.
+    std::optional<os::Task> current_task(const RegisterSet& /*registers*/, VcpuId vcpu) override {
+        ++kernel_.tasks_told;
+        const auto it = std::ranges::find(kernel_.tasks, std::optional{vcpu}, &os::Task::vcpu);
+        if (!kernel_.present || kernel_.lists_only || it == kernel_.tasks.end()) return std::nullopt;
+        return *it;
+    }
     [[nodiscard]] std::span<const os::Task> tasks() const override { return tasks_; }
     [[nodiscard]] std::span<const std::string> problems() const override { return problems_; }
 

@@ -59,6 +59,8 @@ struct FakeKernel {
     std::function<void()> on_refresh;  // called once, during the next
     int probes = 0;
     int refreshes = 0;
+    int tasks_told = 0;       // calls of current_task()
+    bool lists_only = false;  // it tells none
     int module_lists = 0;
     int module_files = 0;
 };
