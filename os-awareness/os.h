@@ -34,6 +34,8 @@ struct Task {
     bool kernel_thread = false;  // no user address space of its own
     std::optional<VcpuId> vcpu;  // set while it is the one that this vCPU executes
     VirtualAddress wchan{};      // where it sleeps, 0 when not known
+
+    bool operator==(const Task&) const = default;
 };
 
 // A part of the kernel that was loaded later.

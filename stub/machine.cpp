@@ -65,6 +65,7 @@ Result<void> Machine::look_now() {
         }
     }
     if (!os_) look_for_os(vcpus);
+    if (os_) spdlog::trace("looked at {} tasks", os_->tasks().size());
     fresh_ = true;
     return {};
 }

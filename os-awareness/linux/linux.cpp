@@ -286,7 +286,7 @@ std::optional<Task> Linux::current_task(const RegisterSet& registers, VcpuId vcp
     module_code_->guest_ran();
     told_.reset();
     if (!list_ || !check_still_there({&registers, 1})) return std::nullopt;
-    told_ = running().one(registers, vcpu);
+    told_ = running().one(registers, vcpu, current_);
     if (!told_) return std::nullopt;
     const auto leader =
         told_->leader != told_->address ? list_->read(told_->leader) : Result<TaskRecord>{*told_};

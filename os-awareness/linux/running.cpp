@@ -47,7 +47,8 @@ std::vector<VcpuTask> RunningTasks::all(std::span<const RegisterSet> vcpus,
     return current;
 }
 
-std::optional<TaskRecord> RunningTasks::one(const RegisterSet& registers, std::uint32_t vcpu) const {
+std::optional<TaskRecord> RunningTasks::one(const RegisterSet& registers, std::uint32_t vcpu,
+                                            std::span<const VcpuTask> last) const {
     std::vector<Cpu> cpus;
     for (const Cpu* cpu : cpus_named_by(registers, per_cpu.cpus(), kernel)) {
         const auto now = per_cpu.read_again(*cpu);
@@ -66,6 +67,9 @@ std::optional<TaskRecord> RunningTasks::one(const RegisterSet& registers, std::u
     const auto found = current_on_vcpu(registers, vcpu, cpus, lookup, kernel);
     const auto cpu = std::ranges::find_if(cpus, [&](const Cpu& c) { return found.cpu == c.number; });
     if (found.task == 0 || cpu == cpus.end()) return std::nullopt;
+    // Which vCPU a CPU is does not change, and only then is its current task no other vCPU's.
+    if (vcpu >= last.size() || last[vcpu].cpu != found.cpu) return std::nullopt;
+    if (std::ranges::count(last, found.cpu, &VcpuTask::cpu) != 1) return std::nullopt;
     return list.read_running(found.task, *cpu);
 }
 

@@ -24,10 +24,11 @@ struct RunningTasks {
     std::vector<VcpuTask> all(std::span<const RegisterSet> vcpus, std::vector<std::string>& problems) const;
 
     // The task of one vCPU, read now, with no look at the lists and at the other CPUs: what all() would find.
-    // Nothing where that is not sure: its CPU is not told by its GDT or GS base, or was not there at the last
-    // refresh(); the task does not say itself that it is on that CPU; it is in no list (it exits), so that
-    // another can have its TID.
-    [[nodiscard]] std::optional<TaskRecord> one(const RegisterSet& registers, std::uint32_t vcpu) const;
+    // `last` is what all() found last. Nothing where that is not sure: its CPU is not told by its GDT or GS
+    // base, or was not this vCPU's, or not its alone; the task does not say itself that it is on that CPU; it
+    // is in no list (it exits), so that another can have its TID.
+    [[nodiscard]] std::optional<TaskRecord> one(const RegisterSet& registers, std::uint32_t vcpu,
+                                                std::span<const VcpuTask> last) const;
 };
 
 }  // namespace exo::os
