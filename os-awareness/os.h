@@ -34,6 +34,8 @@ struct Task {
     bool kernel_thread = false;  // no user address space of its own
     std::optional<VcpuId> vcpu;  // set while it is the one that this vCPU executes
     VirtualAddress wchan{};      // where it sleeps, 0 when not known
+
+    bool operator==(const Task&) const = default;
 };
 
 // A part of the kernel that was loaded later.
@@ -117,6 +119,10 @@ public:
     // Takes a snapshot of the tasks; called once a stop, with each vCPU's registers in order. An error
     // means that this kernel is not there any more (reset, kexec): probe again.
     virtual Result<void> refresh(std::span<const RegisterSet> vcpus) = 0;
+    // The task that vCPU `vcpu` executes now, as refresh() would have it among tasks(), without a look at the
+    // others. The snapshot stays as it is; task_space() knows this task too, until the next call of either.
+    // Nothing where only refresh() can tell: of this vCPU, or whether this kernel is still there.
+    virtual std::optional<Task> current_task(const RegisterSet& /*registers*/, VcpuId /*vcpu*/) { return {}; }
     // Guest memory may have changed, and page tables with it. The snapshot stays as it is.
     virtual void forget_translations() { kernel_space().forget(); }
 

@@ -4,15 +4,24 @@
 
 namespace exo::stub {
 
-Result<std::size_t> CleanMemory::read_some(PhysicalAddress address, MutableBytes out) {
-    const std::size_t count = TRY(below_.read_some(address, out));
-    for (auto it = hidden_.lower_bound(address); it != hidden_.end() && raw(it->first) < raw(address) + count;
-         ++it) {
-        std::byte& seen = out[raw(it->first) - raw(address)];
+void CleanMemory::clean(PhysicalAddress address, MutableBytes bytes) const {
+    for (auto it = hidden_.lower_bound(address);
+         it != hidden_.end() && raw(it->first) < raw(address) + bytes.size(); ++it) {
+        std::byte& seen = bytes[raw(it->first) - raw(address)];
         // Only where the breakpoint really is: the guest may have written or freed the page since.
         if (seen == int3) seen = it->second.value;
     }
+}
+
+Result<std::size_t> CleanMemory::read_some(PhysicalAddress address, MutableBytes out) {
+    const std::size_t count = TRY(below_.read_some(address, out));
+    clean(address, out.first(count));
     return count;
+}
+
+void CleanMemory::read_scattered(std::span<Fragment> fragments) {
+    below_.read_scattered(fragments);
+    for (const Fragment& fragment : fragments) clean(fragment.address, fragment.out.first(fragment.read));
 }
 
 Result<std::size_t> CleanMemory::write_some(PhysicalAddress address, ConstBytes in) {

@@ -14,6 +14,7 @@ public:
     explicit CleanMemory(PhysicalMemory& below) : below_(below) {}
 
     Result<std::size_t> read_some(PhysicalAddress address, MutableBytes out) override;
+    void read_scattered(std::span<Fragment> fragments) override;
     Result<std::size_t> write_some(PhysicalAddress address, ConstBytes in) override;
     [[nodiscard]] std::span<const MemoryRegion> regions() const override { return below_.regions(); }
 
@@ -28,6 +29,8 @@ public:
     static constexpr std::byte int3{0xcc};
 
 private:
+    void clean(PhysicalAddress address, MutableBytes bytes) const;
+
     struct Hidden {
         std::byte value{};
         bool written = false;

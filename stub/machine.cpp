@@ -52,6 +52,10 @@ Result<std::vector<RegisterSet>> Machine::all_registers() {
 
 Result<void> Machine::look() {
     forget();
+    return look_now();
+}
+
+Result<void> Machine::look_now() {
     const auto vcpus = TRY(all_registers());
     if (os_) {
         if (auto refreshed = os_->refresh(vcpus); !refreshed) {
@@ -61,6 +65,7 @@ Result<void> Machine::look() {
         }
     }
     if (!os_) look_for_os(vcpus);
+    if (os_) spdlog::trace("looked at {} tasks", os_->tasks().size());
     fresh_ = true;
     return {};
 }
@@ -160,10 +165,25 @@ Result<std::shared_ptr<const PublishedFile>> Machine::published_file(std::string
     return fail(Errc::not_found, "no such file: " + std::string{path});
 }
 
-Result<void> Machine::look_once() { return fresh_ ? Result<void>{} : look(); }
+// What was read for current_task() is of this stop, too.
+Result<void> Machine::look_once() {
+    if (fresh_) return {};
+    return told_ ? look_now() : look();
+}
+
+std::optional<os::Task> Machine::current_task(VcpuId vcpu) {
+    if (fresh_ || !os_) return std::nullopt;  // the list costs nothing more, or the OS has to be looked for
+    const auto registers = vcpu_registers(vcpu);
+    if (!registers) return std::nullopt;
+    auto task = os_->current_task(**registers, vcpu);
+    told_ = told_ || task;
+    return task;
+}
+
+Result<void> Machine::look_for_os_once() { return told_ ? Result<void>{} : look_once(); }
 
 void Machine::forget() {
-    fresh_ = false;
+    fresh_ = told_ = false;
     registers_.clear();
     completed_.clear();
     forget_memory();

@@ -43,6 +43,11 @@ public:
     Result<void> look();
     // look(), once, at the first question after a stop: steps that nobody asks about cost nothing.
     Result<void> look_once();
+    // The task that `vcpu` executes in a guest that stands, without a look at the others. Nothing where only
+    // look_once() can tell; whether there is an OS, for one.
+    std::optional<os::Task> current_task(VcpuId vcpu);
+    // What os() gives is of this stop: by look_once(), unless current_task() has seen it.
+    Result<void> look_for_os_once();
     void forget();         // the guest runs on: nothing that was read is true any more
     void forget_memory();  // guest memory was changed: page tables may have been
 
@@ -77,6 +82,7 @@ public:
 
 private:
     Result<std::vector<RegisterSet>> all_registers();
+    Result<void> look_now();
     // Where it is what the guest runs.
     [[nodiscard]] std::shared_ptr<const PublishedFile> matching_program();
     Result<std::shared_ptr<const PublishedFile>> made_symbol_file();
@@ -100,6 +106,7 @@ private:
     std::optional<os::OsAwareness::Modules> modules_;  // since the last stop
     std::map<std::string, std::shared_ptr<const PublishedFile>, std::less<>> module_files_;  // by path
     bool fresh_ = false;  // look() since forget()
+    bool told_ = false;   // current_task() told one since forget()
     std::map<VcpuId, RegisterSet> registers_;
     std::set<VcpuId> completed_;  // of registers_
     std::map<VirtualAddress, std::unique_ptr<AddressSpace>> task_spaces_;

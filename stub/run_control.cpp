@@ -36,6 +36,10 @@ bool is_step(const rsp::ResumeAction& action) {
 
 constexpr rsp::ThreadId everybody{kernel_pid, rsp::ThreadId::all};
 
+Result<void> nobody_to_resume() {
+    return fail(Errc::no_such_thread, "none of the threads to be resumed is there");
+}
+
 Reason reason_of(StopEvent::Cause cause) {
     switch (cause) {
         case StopEvent::Cause::write_watch: return Reason::watch;
@@ -54,8 +58,6 @@ Reason reason_of(BreakpointKind kind) {
 ThreadMap& RunControl::threads() {
     if (threads_epoch_ != epoch_) {
         // Errors here are of a target that is gone; the next access to it says so.
-        if (stepped_)
-            before_step_ = std::exchange(threads_, {});  // whoever has it from stepped() still reads it
         if (machine_.look_once()) threads_.rebuild(machine_, vcpus_only_);
         threads_.put_first(first_);
         threads_epoch_ = epoch_;
@@ -63,13 +65,32 @@ ThreadMap& RunControl::threads() {
     return threads_;
 }
 
-const Thread* RunControl::stepped(ThreadKey thread) const {
-    return stepped_ == thread && threads_epoch_ != epoch_ ? threads_.find(thread) : nullptr;
+const Thread* RunControl::known() const {
+    return known_ && known_epoch_ == epoch_ && threads_epoch_ != epoch_ ? &*known_ : nullptr;
+}
+
+const Thread* RunControl::known(ThreadKey thread) const {
+    const Thread* stopped = known();
+    return stopped != nullptr && stopped->tid == thread ? stopped : nullptr;
 }
 
 const Thread* RunControl::find(ThreadKey thread) {
-    const Thread* known = stepped(thread);
-    return known != nullptr ? known : threads().find(thread);
+    const Thread* stopped = known(thread);
+    return stopped != nullptr ? stopped : threads().find(thread);
+}
+
+// A stop is of one vCPU: the others, and all that runs on none, wait until somebody asks. Where ids were in
+// doubt they are given by the list alone.
+const Thread* RunControl::on_vcpu(VcpuId vcpu) {
+    if (threads_epoch_ != epoch_ && !threads_.has_duplicates()) {
+        if (const Thread* stopped = known(); stopped != nullptr && stopped->vcpu == vcpu) return stopped;
+        if (auto thread = ThreadMap::current(machine_, vcpu, vcpus_only_)) {
+            known_ = std::move(thread);
+            known_epoch_ = epoch_;
+            return &*known_;
+        }
+    }
+    return threads().on_vcpu(vcpu);
 }
 
 void RunControl::put_first(ThreadKey thread) {
@@ -80,7 +101,7 @@ void RunControl::put_first(ThreadKey thread) {
 Result<void> RunControl::resume(const rsp::Resume& request) {
     end();
     request_ = request;
-    if (steps_on() == nullptr) threads();  // as they are now: what the actions name
+    if (!needs_no_list()) threads();  // as they are now: what the actions name
     os_generation_ = machine_.os_generation();
     auto started = start();
     if (!started) end();
@@ -93,19 +114,18 @@ Result<void> RunControl::start() {
     return run();
 }
 
-// Another step of the thread that has just made one, all others alike: where they are does not matter.
-const Thread* RunControl::steps_on() const {
-    const Thread* thread = stepped_ ? stepped(*stepped_) : nullptr;
-    if (thread == nullptr || !thread->vcpu) return nullptr;
-    const auto* own = action_for(*thread);
-    const bool plain = std::ranges::all_of(request_.actions, [&](const rsp::ResumeAction& action) {
-        return &action == own || (!is_step(action) && matches(action.thread, everybody));
+// All threads alike run or stay, but for the one that stopped: where the others are does not matter.
+bool RunControl::needs_no_list() const {
+    if (threads_epoch_ == epoch_) return false;  // it is there
+    const Thread* stopped = known();
+    const auto* own = stopped != nullptr ? action_for(*stopped) : nullptr;
+    return std::ranges::all_of(request_.actions, [&](const rsp::ResumeAction& action) {
+        return matches(action.thread, everybody) ? !is_step(action) : &action == own;
     });
-    return plain && own != nullptr && is_step(*own) ? thread : nullptr;
 }
 
 Result<void> RunControl::begin_step(const Thread& thread, const rsp::ResumeAction& action) {
-    step_ = Step{.thread = thread.tid, .vcpu = thread.vcpu};
+    step_ = Step{.thread = thread, .vcpu = thread.vcpu};
     if (action.kind == Kind::range_step) {
         step_->range_start = action.range_start;
         step_->range_end = action.range_end;
@@ -117,15 +137,8 @@ Result<void> RunControl::begin_step(const Thread& thread, const rsp::ResumeActio
 
 // From the client's threads to vCPUs.
 Result<void> RunControl::plan() {
+    if (needs_no_list()) return plan_without_list();
     actions_.assign(machine_.target().vcpu_count(), VcpuAction::hold);
-    if (const Thread* thread = steps_on()) {
-        const auto rest = std::ranges::find_if(
-            request_.actions, [](const auto& action) { return matches(action.thread, everybody); });
-        const bool run = rest != request_.actions.end() && rest->kind != Kind::stop && !is_step(*rest);
-        if (run) std::ranges::fill(actions_, VcpuAction::run);
-        actions_.at(*thread->vcpu) = VcpuAction::step;
-        return begin_step(*thread, *action_for(*thread));
-    }
     bool any = false;
     for (const Thread& thread : threads().threads()) {
         const rsp::ResumeAction* action = action_for(thread);
@@ -134,12 +147,30 @@ Result<void> RunControl::plan() {
         if (thread.vcpu) actions_.at(*thread.vcpu) = is_step(*action) ? VcpuAction::step : VcpuAction::run;
         if (is_step(*action) && !step_) CHECK_OK(begin_step(thread, *action));
     }
-    if (!any) return fail(Errc::no_such_thread, "none of the threads to be resumed is there");
+    if (!any) return nobody_to_resume();
     // A resumed task that no vCPU runs can only come to run if some vCPU does.
     if (std::ranges::all_of(actions_, [](VcpuAction a) { return a == VcpuAction::hold; })) {
         std::ranges::fill(actions_, VcpuAction::run);
     }
     return {};
+}
+
+Result<void> RunControl::plan_without_list() {
+    const auto rest = std::ranges::find_if(
+        request_.actions, [](const auto& action) { return matches(action.thread, everybody); });
+    const bool run = rest != request_.actions.end() && rest->kind != Kind::stop;
+    actions_.assign(machine_.target().vcpu_count(), run ? VcpuAction::run : VcpuAction::hold);
+    if (const Thread* stopped = known()) {
+        const auto* own = action_for(*stopped);
+        auto& action = actions_.at(*stopped->vcpu);
+        action = VcpuAction::hold;
+        if (own != nullptr && own->kind != Kind::stop) {
+            action = is_step(*own) ? VcpuAction::step : VcpuAction::run;
+            if (is_step(*own)) CHECK_OK(begin_step(*stopped, *own));
+        }
+    }
+    const auto held = [](VcpuAction a) { return a == VcpuAction::hold; };
+    return std::ranges::all_of(actions_, held) ? nobody_to_resume() : Result<void>{};
 }
 
 Result<void> RunControl::run() {
@@ -224,19 +255,21 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_step(const StopEvent&
     const std::uint64_t fingerprint = task_fingerprint(registers);
     if (fingerprint != step_->stack) {
         // Looks at the OS: `registers` is of before.
-        const Thread* now = threads().on_vcpu(event.vcpu);
-        if (now == nullptr || now->tid != step_->thread) {
+        const Thread* now = on_vcpu(event.vcpu);
+        if (now == nullptr || now->tid != step_->thread.tid) {
             const bool same_os = machine_.os_generation() == os_generation_;
-            if (!same_os || threads().find(step_->thread) == nullptr) return report(event, {});
+            if (!same_os || threads().find(step_->thread.tid) == nullptr) return report(event, {});
             return switched_away();
         }
+        step_->thread = *now;
         step_->stack = fingerprint;
     }
     const bool in_range = pc >= step_->range_start && pc < step_->range_end;
     const auto breakpoint = breakpoints.client_breakpoint_at(VirtualAddress{pc});
     if (!in_range || breakpoint) {
-        stepped_ = step_->thread;
-        return Stop{.thread = step_->thread, .reason = in_range ? reason_of(*breakpoint) : Reason::none};
+        known_ = step_->thread;
+        known_epoch_ = epoch_;
+        return Stop{.thread = known_->tid, .reason = in_range ? reason_of(*breakpoint) : Reason::none};
     }
     CHECK_OK(run());
     return std::nullopt;
@@ -244,7 +277,7 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_step(const StopEvent&
 
 // The step ends when the task runs again; until then all do, or it might never.
 Result<std::optional<RunControl::Stop>> RunControl::switched_away() {
-    CHECK_OK(wait_for_task(step_->thread));
+    CHECK_OK(wait_for_task(step_->thread.tid));
     step_->vcpu.reset();
     std::ranges::fill(actions_, VcpuAction::run);
     CHECK_OK(run());
@@ -256,7 +289,9 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_breakpoint(const Stop
     const VirtualAddress pc{registers.get(x86::rip).value_or(0)};
     // Every task that was switched away goes on at the same instruction; its stack tells which it is.
     if (wakeup_ && wakeup_->address == pc && wakeup_->stack_pointer == registers.get(x86::rsp)) {
-        if (threads().find(wakeup_->thread) == nullptr) return report(event, {});
+        const Thread* now = on_vcpu(event.vcpu);
+        const bool there = now != nullptr && now->tid == wakeup_->thread;
+        if (!there && threads().find(wakeup_->thread) == nullptr) return report(event, {});
         return Stop{.thread = wakeup_->thread};
     }
     if (const auto kind = breakpoints.client_breakpoint_at(pc))
@@ -271,7 +306,7 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_breakpoint(const Stop
 
 // The stop is the client's if it resumed the thread; else the guest goes on as if nothing had been.
 Result<std::optional<RunControl::Stop>> RunControl::report(const StopEvent& event, Stop stop) {
-    const Thread* thread = threads().on_vcpu(event.vcpu);
+    const Thread* thread = on_vcpu(event.vcpu);
     if (thread != nullptr && resumed(*thread)) {
         stop.thread = thread->tid;
         return stop;
@@ -328,9 +363,8 @@ Result<StopEvent> RunControl::step_alone(VcpuId vcpu) {
 }
 
 ThreadKey RunControl::resumed_thread(VcpuId preferred) {
+    if (const Thread* thread = on_vcpu(preferred); thread != nullptr && resumed(*thread)) return thread->tid;
     const ThreadMap& map = threads();
-    if (const Thread* thread = map.on_vcpu(preferred); thread != nullptr && resumed(*thread))
-        return thread->tid;
     for (const Thread& thread : map.threads()) {
         if (thread.vcpu && resumed(thread)) return thread.tid;
     }

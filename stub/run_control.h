@@ -49,9 +49,10 @@ public:
 
     // Of the last look at the machine. The guest must be stopped, or the list is of what it was.
     ThreadMap& threads();
-    // The thread that made a step and is sure to be where it was: no look is needed for it. Else null.
-    [[nodiscard]] const Thread* stepped(ThreadKey thread) const;
-    // As stepped() has it, else as a look finds it; null if it is not there.
+    // The thread that stopped, while nobody has asked for another: where it is is known without a list. Good
+    // until the guest runs. Else null.
+    [[nodiscard]] const Thread* known(ThreadKey thread) const;
+    // As known() has it, else as a look finds it; null if it is not there.
     const Thread* find(ThreadKey thread);
     // gdb takes the first thread listed for the current one.
     void put_first(ThreadKey thread);
@@ -66,7 +67,7 @@ public:
 private:
     // A step that a task has begun and not ended (design: a step belongs to the task).
     struct Step {
-        ThreadKey thread = 0;
+        Thread thread;
         std::optional<VcpuId> vcpu;     // nothing while it waits for its wake-up
         std::uint64_t stack = 0;        // of the task, to notice cheaply that another task runs
         std::uint64_t range_start = 0;  // range step; empty range: one instruction
@@ -81,7 +82,8 @@ private:
 
     Result<void> start();
     Result<void> plan();
-    [[nodiscard]] const Thread* steps_on() const;
+    Result<void> plan_without_list();
+    [[nodiscard]] bool needs_no_list() const;
     Result<void> begin_step(const Thread& thread, const rsp::ResumeAction& action);
     Result<void> run();
     Result<std::optional<Stop>> handle(const StopEvent& event);
@@ -94,20 +96,19 @@ private:
     Result<StopEvent> step_alone(VcpuId vcpu);
     [[nodiscard]] const rsp::ResumeAction* action_for(const Thread& thread) const;
     [[nodiscard]] bool resumed(const Thread& thread) const;
+    const Thread* on_vcpu(VcpuId vcpu);
+    [[nodiscard]] const Thread* known() const;
     void end();
-    void new_epoch() {
-        ++epoch_;
-        stepped_.reset();
-    }
+    void new_epoch() { ++epoch_; }
 
     Machine& machine_;
     bool vcpus_only_;
+    std::uint64_t epoch_ = 1;  // counts up when nothing is true any more that was known of the guest
     ThreadMap threads_;
-    ThreadMap before_step_;
     std::uint64_t threads_epoch_ = 0;
+    std::optional<Thread> known_;
+    std::uint64_t known_epoch_ = 0;
     ThreadKey first_ = 0;
-    std::optional<ThreadKey> stepped_;  // of threads_, though that is of before the step
-    std::uint64_t epoch_ = 1;
     rsp::Resume request_;
     std::uint64_t os_generation_ = 0;  // of the threads that request_ names
     std::vector<VcpuAction> actions_;

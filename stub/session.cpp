@@ -104,7 +104,7 @@ std::vector<std::string> module_paths(Machine& machine) {
 bool Session::modules_changed() {
     const bool step =
         last_stop.reason == rsp::StopReply::Reason::none && last_stop.signal == rsp::Signal::trap;
-    if (!told_modules || thread_suffix || step || !machine.look_once() || machine.os() == nullptr)
+    if (!told_modules || thread_suffix || step || !machine.look_for_os_once() || machine.os() == nullptr)
         return false;
     return module_paths(machine) != *told_modules;
 }
@@ -154,8 +154,8 @@ std::optional<Reply> Session::poll_stop(std::chrono::milliseconds limit) {
 
 Result<const Thread*> Session::thread(const std::optional<rsp::ThreadId>& id) {
     const bool current = !id || id->tid == rsp::ThreadId::any || id->tid == rsp::ThreadId::all;
-    const Thread* stepped = run_control.stepped(current ? last_stop.thread : id->tid);
-    if (stepped != nullptr && (!id || ThreadMap::names_process(id->pid))) return stepped;
+    const Thread* known = run_control.known(current ? last_stop.thread : id->tid);
+    if (known != nullptr && (!id || ThreadMap::names_process(id->pid))) return known;
     ThreadMap& map = run_control.threads();
     const Thread* found = current ? map.find(last_stop.thread) : map.match(*id);
     if (found == nullptr && current && !map.threads().empty()) found = &map.threads().front();

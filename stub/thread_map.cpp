@@ -44,10 +44,24 @@ Thread of_task(const os::Task& task) {
     return thread;
 }
 
+bool has_possible_tid(const os::Task& task) {
+    return task.idle ? task.cpu < most_cpus : task.tid > 0 && task.tid < pid_max_limit;
+}
+
 }  // namespace
+
+std::optional<Thread> ThreadMap::current(Machine& machine, VcpuId vcpu, bool vcpus_only) {
+    const auto task = machine.current_task(vcpu);
+    if (!task || !has_possible_tid(*task)) return std::nullopt;
+    if (vcpus_only) return of_vcpu(vcpu, vcpu + 1);
+    Thread thread = of_task(*task);
+    thread.vcpu = vcpu;
+    return thread;
+}
 
 void ThreadMap::rebuild(Machine& machine, bool vcpus_only) {
     threads_.clear();
+    has_duplicates_ = false;
     const std::uint32_t vcpus = machine.target().vcpu_count();
     if (machine.os() == nullptr || vcpus_only) {
         for (VcpuId vcpu = 0; vcpu < vcpus; ++vcpu) threads_.push_back(of_vcpu(vcpu, vcpu + 1));
@@ -58,8 +72,8 @@ void ThreadMap::rebuild(Machine& machine, bool vcpus_only) {
     std::set<VcpuId> known;
     for (const os::Task& task : machine.os()->tasks()) {
         Thread thread = of_task(task);
-        const bool possible = task.idle ? task.cpu < most_cpus : task.tid > 0 && task.tid < pid_max_limit;
-        if (!possible || !taken.insert(thread.tid).second) {
+        if (!has_possible_tid(task) || !taken.insert(thread.tid).second) {
+            has_duplicates_ = true;
             thread.tid = duplicate_tid + static_cast<ThreadKey>(threads_.size());
         }
         if (task.vcpu && *task.vcpu < vcpus && known.insert(*task.vcpu).second) thread.vcpu = task.vcpu;

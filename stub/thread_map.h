@@ -48,6 +48,12 @@ class ThreadMap {
 public:
     // Of the machine as it was last looked at. At most one thread is on each vCPU.
     void rebuild(Machine& machine, bool vcpus_only);
+    // The thread on `vcpu` of a machine that stands, as rebuild() would have it, without a list of them all.
+    // Nothing where only that can tell.
+    static std::optional<Thread> current(Machine& machine, VcpuId vcpu, bool vcpus_only);
+    // Whether ids were given that are not the guest's own TIDs, since tasks had the same or an impossible
+    // one.
+    [[nodiscard]] bool has_duplicates() const { return has_duplicates_; }
     // The thread whose stop is reported, since gdb takes the first one listed for the current one.
     void put_first(ThreadKey tid);
 
@@ -62,6 +68,7 @@ public:
 private:
     void index();
     std::vector<Thread> threads_;
+    bool has_duplicates_ = false;
     std::map<ThreadKey, std::size_t> by_tid_;
 };
 

@@ -13,6 +13,7 @@
 #include "os-awareness/linux/modules.h"
 #include "os-awareness/linux/percpu.h"
 #include "os-awareness/linux/printk.h"
+#include "os-awareness/linux/running.h"
 #include "os-awareness/linux/saved_frame.h"
 #include "os-awareness/linux/struct_layout.h"
 #include "os-awareness/linux/tasks.h"
@@ -62,6 +63,7 @@ public:
     Result<std::vector<std::string>> write_module_file(const Module& module, ByteSink& sink) override;
 
     Result<void> refresh(std::span<const RegisterSet> vcpus) override;
+    std::optional<Task> current_task(const RegisterSet& registers, VcpuId vcpu) override;
     Result<KernelLog> kernel_log() override {
         return read_kernel_log({*image_.space, image_.symbols, btf_ ? &*btf_ : nullptr,
                                 image_.vmcoreinfo ? &*image_.vmcoreinfo : nullptr});
@@ -88,7 +90,9 @@ private:
     void find(std::string what, std::string value, std::string how);
     [[nodiscard]] Result<void> check_still_there(std::span<const RegisterSet> vcpus);
     [[nodiscard]] bool maps_banner(const RegisterSet& registers);
-    void find_current(std::span<const RegisterSet> vcpus);
+    [[nodiscard]] RunningTasks running() {
+        return {*per_cpu_, *list_, *image_.space, [this](std::uint64_t mm) { return root_of(mm); }};
+    }
     void publish();
     [[nodiscard]] Result<std::reference_wrapper<PerCpu>> per_cpu() {
         if (!per_cpu_)
@@ -112,7 +116,8 @@ private:
     std::optional<Result<OrcTable>> orc_;  // read at the first backtrace
     std::optional<ModuleList> modules_;
     std::optional<ModuleCode> module_code_;
-    std::vector<VcpuTask> current_;  // by vCPU
+    std::vector<VcpuTask> current_;   // by vCPU
+    std::optional<TaskRecord> told_;  // by the last current_task(), since refresh()
     const RegisterLayout* register_layout_ = &x86::layout();
 
     std::vector<Task> tasks_;
@@ -238,6 +243,7 @@ Result<void> Linux::refresh(std::span<const RegisterSet> vcpus) {
     problems_.clear();
     tasks_.clear();
     current_.clear();
+    told_.reset();
     module_code_->guest_ran();
     CHECK_OK(check_still_there(vcpus));
     add_boot_finding();
@@ -254,7 +260,7 @@ Result<void> Linux::refresh(std::span<const RegisterSet> vcpus) {
     }
     per_cpu_->refresh(problems_);
     list_->refresh(*per_cpu_, problems_);
-    find_current(vcpus);
+    current_ = running().all(vcpus, problems_);
     publish();
     if (problems_.size() > shown_problems) {
         const auto more = problems_.size() - shown_problems;
@@ -264,66 +270,29 @@ Result<void> Linux::refresh(std::span<const RegisterSet> vcpus) {
     return {};
 }
 
-void Linux::find_current(std::span<const RegisterSet> vcpus) {
-    const auto size = per_cpu_->stack_size();
-    const StackLookup lookup{
-        .stack_of = [&](std::uint64_t task) -> std::uint64_t {
-            const auto* record = list_->add_unlisted(task);
-            return record != nullptr ? record->stack : 0;
-        },
-        .owner_of = [&](std::uint64_t rsp) -> std::uint64_t {
-            const auto holds = [&](const TaskRecord& t) {
-                return t.stack != 0 && rsp > t.stack && rsp - t.stack <= size;
-            };
-            const auto it = std::ranges::find_if(list_->records(), holds);
-            return it != list_->records().end() ? it->address : 0;
-        },
-        .root_of = [&](std::uint64_t task) -> std::optional<std::uint64_t> {
-            const auto* record = list_->add_unlisted(task);
-            if (record == nullptr || record->mm == 0) return std::nullopt;
-            const auto root = root_of(record->mm);
-            return root ? std::optional{raw(*root)} : std::nullopt;
-        },
-        .stack_size = size,
-    };
-    for (std::uint32_t i = 0; i < vcpus.size(); ++i) {
-        auto found = current_on_vcpu(vcpus[i], i, per_cpu_->cpus(), lookup, *image_.space);
-        const auto same = [&](const VcpuTask& other) { return other.task == found.task; };
-        if (found.task == 0) {
-            problems_.push_back("vCPU " + std::to_string(i) + ": " + found.why_not);
-        } else if (list_->add_unlisted(found.task) == nullptr) {
-            problems_.push_back("vCPU " + std::to_string(i) + ": its current task at " + hex(found.task) +
-                                " cannot be read");
-            found.task = 0;
-        } else if (std::ranges::any_of(current_, same)) {
-            problems_.push_back("vCPU " + std::to_string(i) + ": its current task at " + hex(found.task) +
-                                " is another vCPU's");
-            found.task = 0;
-        }
-        current_.push_back(std::move(found));
-    }
-}
-
 void Linux::publish() {
     const auto size = per_cpu_->stack_size();
     tasks_.reserve(list_->records().size());
     for (const auto& record : list_->records()) {
-        Task task{.address = VirtualAddress{record.address},
-                  .tid = record.tid,
-                  .tgid = record.tgid,
-                  .cpu = record.cpu,
-                  .comm = record.comm,
-                  .process = record.comm,
-                  .state = record.state_letter(),
-                  .idle = record.idle,
-                  .kernel_thread = record.kernel_thread(),
-                  .vcpu = std::nullopt};
-        if (const auto* leader = list_->find(record.leader)) task.process = leader->comm;
+        Task task = task_of(record, list_->find(record.leader));
         const auto it = std::ranges::find(current_, record.address, &VcpuTask::task);
         if (it != current_.end()) task.vcpu = static_cast<VcpuId>(it - current_.begin());
         if (!task.vcpu && task.state != 'R') task.wchan = VirtualAddress{frames_->wchan(record, size)};
         tasks_.push_back(std::move(task));
     }
+}
+
+std::optional<Task> Linux::current_task(const RegisterSet& registers, VcpuId vcpu) {
+    module_code_->guest_ran();
+    told_.reset();
+    if (!list_ || !check_still_there({&registers, 1})) return std::nullopt;
+    told_ = running().one(registers, vcpu, current_);
+    if (!told_) return std::nullopt;
+    const auto leader =
+        told_->leader != told_->address ? list_->read(told_->leader) : Result<TaskRecord>{*told_};
+    Task task = task_of(*told_, leader ? &*leader : nullptr);
+    task.vcpu = vcpu;
+    return task;
 }
 
 Result<RegisterSet> Linux::saved_registers(const Task& task) {
@@ -377,6 +346,7 @@ Result<PhysicalAddress> Linux::root_of(std::uint64_t mm) {
 
 Result<std::unique_ptr<AddressSpace>> Linux::task_space(const Task& task) {
     const auto* record = list_ ? list_->find(raw(task.address)) : nullptr;
+    if (told_ && told_->address == raw(task.address)) record = &*told_;
     if (record == nullptr) {
         return fail(Errc::no_such_thread, "no task at " + hex(task.address) + " any more");
     }

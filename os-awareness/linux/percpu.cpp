@@ -95,6 +95,12 @@ std::optional<Cpu> PerCpu::read_cpu(std::uint32_t number, std::uint64_t offset,
     return cpu;
 }
 
+std::optional<Cpu> PerCpu::read_again(const Cpu& cpu) const {
+    std::vector<std::string> problems;  // who asks looks at everything then, and finds them again
+    const auto now = read_cpu(cpu.number, cpu.offset, problems);
+    return now && now->gdt == cpu.gdt ? now : std::nullopt;
+}
+
 void PerCpu::refresh(std::vector<std::string>& problems) {
     cpus_.clear();
     const auto table = image_->symbols.find("__per_cpu_offset");

@@ -37,6 +37,8 @@ public:
     // Reads every CPU's variables. CPUs whose area is not set up (early boot) are left out.
     void refresh(std::vector<std::string>& problems);
     [[nodiscard]] std::span<const Cpu> cpus() const { return cpus_; }
+    // One of them as it is now; nothing where its area is not what it was.
+    [[nodiscard]] std::optional<Cpu> read_again(const Cpu& cpu) const;
 
     // As OsAwareness has them. Of CPUs that were there at the last refresh().
     [[nodiscard]] Result<std::uint64_t> offset_of(std::uint32_t cpu) const;
@@ -87,6 +89,11 @@ struct VcpuTask {
     std::optional<std::uint32_t> cpu{};  // as the guest numbers it
     std::string why_not{};               // one line, when it could not be told
 };
+
+// Those of `cpus` among which current_on_vcpu() would decide by GDT or GS base. Empty where it would go on to
+// look at what the CPUs execute.
+std::vector<const Cpu*> cpus_named_by(const RegisterSet& registers, std::span<const Cpu> cpus,
+                                      AddressSpace& kernel);
 
 // The task whose registers vCPU `index` holds, in any state of it: in user mode, in an interrupt, between
 // swapgs and iret, in the middle of a context switch, before per-CPU areas are set up.

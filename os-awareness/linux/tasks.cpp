@@ -61,6 +61,19 @@ std::string printable(ConstBytes bytes) {
 bool TaskRecord::kernel_thread() const { return idle || (flags & pf_kthread) != 0; }
 char TaskRecord::state_letter() const { return os::state_letter(state, exit_state); }
 
+Task task_of(const TaskRecord& record, const TaskRecord* leader) {
+    return {.address = VirtualAddress{record.address},
+            .tid = record.tid,
+            .tgid = record.tgid,
+            .cpu = record.cpu,
+            .comm = record.comm,
+            .process = leader != nullptr ? leader->comm : record.comm,
+            .state = record.state_letter(),
+            .idle = record.idle,
+            .kernel_thread = record.kernel_thread(),
+            .vcpu = std::nullopt};
+}
+
 Result<TaskRecord> TaskReader::read(std::uint64_t address) {
     const auto not_a_task = [&](const std::string& why) {
         return fail(Errc::bad_data, "no task at " + hex(address) + ": " + why);
@@ -119,6 +132,27 @@ const TaskRecord* TaskList::add(std::uint64_t address, Result<TaskRecord>&& reco
 const TaskRecord* TaskList::add_unlisted(std::uint64_t address) {
     if (const auto* known = find(address)) return known;
     return add(address, reader_.read(address));
+}
+
+// What exits is taken off its list: the neighbours do not lead back to it any more.
+bool TaskList::is_linked(const TaskRecord& task) {
+    const bool leads = task.tid == task.tgid;
+    const auto node = task.address + (leads ? layout_->task.tasks : layout_->task.thread_node).offset;
+    const auto next = (leads ? task.tasks : task.thread_node).next;
+    const auto links = image_->space->read_value<ListLinks>(VirtualAddress{next});
+    return links && links->prev == node;
+}
+
+std::optional<TaskRecord> TaskList::read_running(std::uint64_t address, const Cpu& cpu) {
+    auto record = reader_.read(address);
+    if (!record || record->cpu != cpu.number) return std::nullopt;
+    record->idle = record->tid == 0 && address == cpu.idle;
+    if (record->idle || record->tid == record->tgid) record->leader = address;
+    // Who leads its group would take the lists to find.
+    if (record->leader == 0 || (!record->idle && (record->tid == 0 || !is_linked(*record)))) {
+        return std::nullopt;
+    }
+    return std::move(*record);
 }
 
 void TaskList::refresh(const PerCpu& per_cpu, std::vector<std::string>& problems) {

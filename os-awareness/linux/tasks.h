@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -40,6 +41,9 @@ struct TaskRecord {
     [[nodiscard]] char state_letter() const;
 };
 
+// What users of Task see of it, but for what depends on where it runs: vcpu and wchan. `leader` may be null.
+Task task_of(const TaskRecord& record, const TaskRecord* leader);
+
 // As ps and /proc/PID/stat print it (fs/proc/array.c).
 char state_letter(std::uint64_t state, std::uint64_t exit_state);
 
@@ -76,10 +80,17 @@ public:
     // Reads a task that is in no list (it exits and is unhashed already) and adds it; null if it is none.
     const TaskRecord* add_unlisted(std::uint64_t address);
 
+    // A task as it is now; what refresh() found stays as it is.
+    Result<TaskRecord> read(std::uint64_t address) { return reader_.read(address); }
+    // The same of one that `cpu` executes, with what refresh() would say of it. Nothing where it is not sure
+    // that a list has it, or that it is on this CPU alone.
+    [[nodiscard]] std::optional<TaskRecord> read_running(std::uint64_t address, const Cpu& cpu);
+
 private:
     const TaskRecord* add(std::uint64_t address, Result<TaskRecord>&& record);
     Result<void> spend();
     Result<TaskRecord> read_listed(std::uint64_t address);
+    [[nodiscard]] bool is_linked(const TaskRecord& task);
     void add_idle(const PerCpu& per_cpu, std::vector<std::string>& problems);
     void walk_leaders(std::vector<std::string>& problems);
     void walk_threads(std::uint64_t leader, std::vector<std::string>& problems);

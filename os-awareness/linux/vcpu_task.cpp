@@ -1,6 +1,7 @@
 // Which task a vCPU executes: from its registers and the CPUs' variables.
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "os-awareness/linux/constants.h"
 #include "os-awareness/linux/percpu.h"
@@ -39,13 +40,17 @@ struct Evidence {
         return it != cpus.end() ? &*it : nullptr;
     }
 
+    [[nodiscard]] std::pair<const Cpu*, const Cpu*> with_gs() const {
+        const auto* direct = user_mode() ? nullptr : with_offset(registers.get(x86::gs_base));
+        return {direct, with_offset(registers.get(x86::k_gs_base))};
+    }
+
     // The kernel's GS base is in gs_base while it runs and in k_gs_base while the user does, but for the
     // instructions between an entry and its swapgs, and between swapgs and iret. There a user can have put
     // another CPU's base into his own (wrgsbase), so that the stack has to decide.
     [[nodiscard]] const Cpu* by_gs() const {
-        const auto* swapped = with_offset(registers.get(x86::k_gs_base));
+        const auto [direct, swapped] = with_gs();
         if (user_mode()) return swapped;
-        const auto* direct = with_offset(registers.get(x86::gs_base));
         if (direct == nullptr || swapped == nullptr || direct == swapped) {
             return direct != nullptr ? direct : swapped;
         }
@@ -74,6 +79,22 @@ struct Evidence {
 };
 
 }  // namespace
+
+std::vector<const Cpu*> cpus_named_by(const RegisterSet& registers, std::span<const Cpu> cpus,
+                                      AddressSpace& kernel) {
+    const StackLookup none;
+    const Evidence evidence{registers, cpus, none, kernel};
+    std::vector<const Cpu*> named;
+    const auto has_gdt = [](const Cpu& c) { return c.gdt.has_value(); };
+    if (registers.available(x86::gdt_base) && std::ranges::any_of(cpus, has_gdt)) {
+        if (const auto* cpu = evidence.by_gdt()) named.push_back(cpu);
+        return named;  // a GDT of none of them may be of one that is new
+    }
+    const auto [direct, swapped] = evidence.with_gs();
+    if (direct != nullptr) named.push_back(direct);
+    if (swapped != nullptr && swapped != direct) named.push_back(swapped);
+    return named;
+}
 
 VcpuTask current_on_vcpu(const RegisterSet& registers, std::uint32_t index, std::span<const Cpu> cpus,
                          const StackLookup& lookup, AddressSpace& kernel) {

@@ -86,6 +86,43 @@ class Threads(case.GuestCase):
         symbols = self.guest.symbols('linux_banner')
         self.assertEqual(int(info['linux_banner'], 16), symbols['linux_banner'][0])
 
+    @case.needs('breakpoints')
+    def test_a_breakpoint_whose_condition_is_false_costs_no_list(self):
+        """gdb steps over it and goes on by itself, which must not take a look at every task of the guest each time."""
+        getpid = self.guest.symbols('__x64_sys_getpid')['__x64_sys_getpid'][0]
+        serving = self.serve()
+
+        def logged(pattern: str) -> int:
+            return len(re.findall(pattern, serving.log()))
+
+        with gdb.Session(serving.socket) as session:
+            session.command(f'-break-insert -c "$rsp == 0" *{getpid:#x}')
+            session.resume()
+            self.guest.alive()
+            before = logged(r'looked at \d+ tasks')
+            self.guest.channel.ask('getpid 10', 120)
+            during = logged(r'looked at \d+ tasks')
+            self.assertEqual(logged('-> vCont;s:'), 10, 'steps over the breakpoint')
+            self.assertEqual(during - before, 0, 'looks at all tasks')
+            session.control_c()
+            session.wait_stop()
+            session.console('info threads')
+            self.assertGreater(logged(r'looked at \d+ tasks'), during, 'those that gdb does ask for')
+
+    def test_a_stop_names_the_thread_that_the_list_has_on_that_vcpu(self):
+        with gdb.Session(self.serve().socket) as session:
+            for _ in range(10):
+                session.resume()
+                self.guest.alive()
+                session.control_c()
+                record = session.wait_stop()
+                pc = session.value('$pc')
+                stopped = re.findall(r'^\* .*', session.console('info threads'), re.M)
+                self.assertEqual(len(stopped), 1, record)
+                self.assertRegex(stopped[0], r'on vCPU \d')
+                session.console('maintenance flush register-cache')
+                self.assertEqual(session.value('$pc'), pc, stopped)
+
 
 if __name__ == '__main__':
     case.main()

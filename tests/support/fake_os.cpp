@@ -21,11 +21,18 @@ public:
 
     Result<void> refresh(std::span<const RegisterSet> /*vcpus*/) override {
         ++kernel_.refreshes;
-        if (kernel_.on_refresh) std::exchange(kernel_.on_refresh, {})();
+        if (kernel_.on_look) std::exchange(kernel_.on_look, {})();
         if (!kernel_.present) return fail(Errc::not_found, "the banner is gone");
         tasks_ = kernel_.tasks;
         problems_ = kernel_.problems;
         return {};
+    }
+    std::optional<os::Task> current_task(const RegisterSet& /*registers*/, VcpuId vcpu) override {
+        ++kernel_.tasks_told;
+        if (kernel_.on_look) std::exchange(kernel_.on_look, {})();
+        const auto it = std::ranges::find(kernel_.tasks, std::optional{vcpu}, &os::Task::vcpu);
+        if (!kernel_.present || kernel_.lists_only || it == kernel_.tasks.end()) return std::nullopt;
+        return *it;
     }
     [[nodiscard]] std::span<const os::Task> tasks() const override { return tasks_; }
     [[nodiscard]] std::span<const std::string> problems() const override { return problems_; }

@@ -56,9 +56,11 @@ struct FakeKernel {
     std::vector<std::byte> build_id;  // empty: not known
     std::uint64_t slide = 0;
     std::uint64_t mapped = 1U << 20U;  // bytes of physical memory at `text`
-    std::function<void()> on_refresh;  // called once, during the next
+    std::function<void()> on_look;     // called once, during the next refresh() or current_task()
     int probes = 0;
     int refreshes = 0;
+    int tasks_told = 0;       // calls of current_task()
+    bool lists_only = false;  // only refresh() can tell
     int module_lists = 0;
     int module_files = 0;
 };

@@ -38,8 +38,22 @@ struct GuestCpus {
             const auto it = std::ranges::find(os->tasks(), std::optional{i}, &os::Task::vcpu);
             text += it == os->tasks().end() ? "-" : std::to_string(it->tid);
         }
+        check_each_alone(vcpus);
         return text;
     }
+    // What is told of one vCPU without the list is never anything but what the list says.
+    void check_each_alone(const std::vector<RegisterSet>& vcpus) {
+        told.clear();
+        for (VcpuId i = 0; i < vcpus.size(); ++i) {
+            const auto alone = os->current_task(vcpus[i], i);
+            told += alone ? std::to_string(alone->tid) : "-";
+            if (!alone) continue;
+            const auto it = std::ranges::find(os->tasks(), std::optional{i}, &os::Task::vcpu);
+            REQUIRE(it != os->tasks().end());
+            CHECK(*alone == *it);
+        }
+    }
+    std::string told;  // by the last on(), as it: of each vCPU without the list
     PhysicalAddress root_of(std::uint64_t process) {
         const auto mm = tasks.get<FakeTask>(process).mm;
         return guest.physical_of(VirtualAddress{tasks.get<FakeMm>(mm).pgd});
@@ -58,7 +72,9 @@ struct GuestCpus {
 TEST_CASE_FIXTURE(GuestCpus, "in the kernel, by GDT or GS base, whatever the order of the vCPUs") {
     CHECK(on({tasks.vcpu(0, shell), tasks.vcpu(1, editor)}) == "12");
     CHECK(on({tasks.vcpu(1, editor), tasks.vcpu(0, shell)}) == "21");
+    CHECK(told == "21");
     CHECK(on({no_gdt(tasks.vcpu(1, editor)), no_gdt(tasks.vcpu(0, shell))}) == "21");
+    CHECK(told == "21");
     CHECK(os->problems().empty());
 }
 
@@ -68,6 +84,7 @@ TEST_CASE_FIXTURE(GuestCpus, "in user mode the kernel's GS base is the other one
     // A user may set any GS base, also another CPU's.
     CHECK(on({no_gdt(tasks.vcpu_in_user(0, root_of(shell) + 4096, tasks.area(1))),
               no_gdt(tasks.vcpu_in_user(1, root_of(editor) + 4096, tasks.area(0)))}) == "12");
+    CHECK(told == "12");
 }
 
 TEST_CASE_FIXTURE(GuestCpus, "between an entry and swapgs the bases are still the user's way round") {
@@ -80,6 +97,7 @@ TEST_CASE_FIXTURE(GuestCpus, "between an entry and swapgs the bases are still th
     entry.set(x86::gs_base, tasks.area(1));
     entry.set(x86::rsp, tasks.get<FakeTask>(shell).stack + 0x3ff8);
     CHECK(on({entry, no_gdt(tasks.vcpu(1, editor))}) == "12");
+    CHECK(told == "12");
 }
 
 TEST_CASE_FIXTURE(GuestCpus, "in the middle of a switch the stack decides") {
@@ -90,7 +108,9 @@ TEST_CASE_FIXTURE(GuestCpus, "in the middle of a switch the stack decides") {
     // rq->curr is the next task already, current_task the previous one.
     tasks.edit<FakeRq>(tasks.area(0) + TaskBuilder::runqueues, [&](FakeRq& rq) { rq.curr = other; });
     CHECK(on(switched(shell)) == "1");
+    CHECK(told == "1");
     CHECK(on(switched(other)) == "3");
+    CHECK(told == "3");
     // Then current_task follows.
     guest.put(VirtualAddress{tasks.area(0) + TaskBuilder::current_task}, other);
     CHECK(on(switched(other)) == "3");
@@ -100,6 +120,7 @@ TEST_CASE_FIXTURE(GuestCpus, "on an interrupt or exception stack it is the curre
     const auto irq_stack = raw(guest.in_heap(16384, 4096)) + 0x3f00;
     CHECK(on({with(tasks.vcpu(0, shell), x86::rsp, irq_stack),
               with(tasks.vcpu(1, editor), x86::rsp, 0xfffffe0000002ff8)}) == "12");
+    CHECK(told == "12");
 }
 
 TEST_CASE_FIXTURE(GuestCpus, "no GS base of the kernel in sight: by the stack, by the page tables") {
@@ -125,6 +146,7 @@ TEST_CASE_FIXTURE(GuestCpus, "what cannot be told is said") {
     CHECK(on({tasks.vcpu(0, shell), guest.vcpu_in_firmware()}) == "1-");
     CHECK(os->problems()[0] == "vCPU 1: not in long mode");
     CHECK(on({tasks.vcpu(0, shell), tasks.vcpu(0, shell)}) == "1-");
+    CHECK(told == "--");
 }
 
 TEST_CASE_FIXTURE(GuestCpus, "a CPU whose current task is garbage") {

@@ -60,6 +60,52 @@ TEST_CASE("a breakpoint is not seen, from wherever one reads") {
     CHECK(guest.byte(0x1002) == 0x92);
 }
 
+namespace {
+
+class CountingRam final : public PhysicalMemory {
+public:
+    explicit CountingRam(test::FakeRam& ram) : ram_(ram) {}
+    Result<std::size_t> read_some(PhysicalAddress address, MutableBytes out) override {
+        ++single;
+        return ram_.read_some(address, out);
+    }
+    void read_scattered(std::span<Fragment> fragments) override {
+        ++scattered;
+        ram_.read_scattered(fragments);
+    }
+    Result<std::size_t> write_some(PhysicalAddress address, ConstBytes in) override {
+        return ram_.write_some(address, in);
+    }
+    [[nodiscard]] std::span<const MemoryRegion> regions() const override { return ram_.regions(); }
+
+    int single = 0, scattered = 0;
+
+private:
+    test::FakeRam& ram_;
+};
+
+}  // namespace
+
+TEST_CASE("many pieces are one read of the memory below, and a breakpoint is seen in none of them") {
+    Guest guest;
+    CountingRam ram{guest.ram};
+    CleanMemory clean{ram};
+    guest.ram.at(0x1002, 1)[0] = int3;
+    clean.hide(PhysicalAddress{0x1002}, std::byte{0x92});
+    std::array<std::byte, 4> first{};
+    std::array<std::byte, 2> second{}, hole{};
+    std::array fragments{PhysicalMemory::Fragment{PhysicalAddress{0x1000}, first},
+                         PhysicalMemory::Fragment{PhysicalAddress{0x1002}, second},
+                         PhysicalMemory::Fragment{PhysicalAddress{0x20000}, hole}};
+    clean.read_scattered(fragments);
+    CHECK(ram.scattered == 1);
+    CHECK(ram.single == 0);
+    CHECK(first == std::array{std::byte{0x90}, std::byte{0x91}, std::byte{0x92}, std::byte{0x93}});
+    CHECK(second == std::array{std::byte{0x92}, std::byte{0x93}});
+    CHECK(fragments[1].read == 2);
+    CHECK(fragments[2].read == 0);
+}
+
 TEST_CASE("several, next to each other and at the borders of what is read") {
     Guest guest;
     guest.insert(0x1000);

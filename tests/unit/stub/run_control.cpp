@@ -159,7 +159,7 @@ TEST_CASE("an interrupt while an unseen stop is dealt with") {
     REQUIRE(f.resume("c:1").has_value());
     // Between wait_for_stop() and the resume that follows: the target takes it for harmless.
     f.fake.target->script({.cause = Cause::step, .vcpu = 1});
-    f.fake.kernel.on_refresh = [&] { f.control.interrupt(); };
+    f.fake.kernel.on_look = [&] { f.control.interrupt(); };
     const auto stop = f.stop();
     CHECK(stop.signal == rsp::Signal::interrupt);
     CHECK(stop.thread == 1);

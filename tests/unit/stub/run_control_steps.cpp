@@ -15,18 +15,18 @@ TEST_CASE("steps of a thread that stays on its vCPU need no look at the guest") 
         REQUIRE(f.resume(at == 2 ? "s:1" : "s:1;c").has_value());
         f.script(Cause::step, 0, kernel_text + at);
         CHECK(f.stop().thread == 1);
-        CHECK(f.control.stepped(1)->vcpu == 0U);
-        CHECK(f.control.stepped(2) == nullptr);
+        CHECK(f.control.known(1)->vcpu == 0U);
+        CHECK(f.control.known(2) == nullptr);
     }
     CHECK(f.fake.kernel.refreshes == looks);
     CHECK(f.log() == Log{"resume step run", "resume step hold", "resume step run"});
 
     SUBCASE("a question for the others is one") {
         f.fake.switch_to(3, 1);
-        const Thread* kept = f.control.stepped(1);
+        const Thread* kept = f.control.known(1);
         CHECK(f.control.threads().on_vcpu(1)->tid == 3);
         CHECK(f.fake.kernel.refreshes == looks + 1);
-        CHECK(f.control.stepped(1) == nullptr);
+        CHECK(f.control.known(1) == nullptr);
         CHECK(kept->tid == 1);
     }
     SUBCASE("so is a resume that names others") {
