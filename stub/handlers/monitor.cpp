@@ -51,10 +51,14 @@ Output list_modules(Session& session, std::string_view /*arguments*/) {
     return text;
 }
 
-Output show_info(Session& session, std::string_view /*arguments*/) { return info_text(session.machine); }
+Output show_info(Session& session, std::string_view /*arguments*/) {
+    if (session.machine.os() != nullptr) CHECK_OK(session.machine.look_once());
+    return info_text(session.machine);
+}
 
 Output list_problems(Session& session, std::string_view /*arguments*/) {
     std::string text;
+    if (session.machine.os() != nullptr) CHECK_OK(session.machine.look_once());
     if (session.machine.os() != nullptr) {
         for (const auto& problem : session.machine.os()->problems()) text += problem + "\n";
     }

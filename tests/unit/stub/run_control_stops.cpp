@@ -1,6 +1,7 @@
 // Stops: that they are told without a list of all tasks, and when there has to be one.
 #include <doctest/doctest.h>
 
+#include "rsp/hex.h"
 #include "stub/session.h"
 #include "tests/support/controlled.h"
 
@@ -211,5 +212,22 @@ TEST_CASE("which packets make the list") {
         CAPTURE(std::string{payload});
         CHECK_FALSE(session.dispatch(payload).payload.starts_with("E"));
         CHECK(lists.made() == 1);
+    }
+}
+
+TEST_CASE("what `monitor` says of the guest is of this stop") {
+    FakeMachine fake;
+    fake.add_task(1, "init", 0);
+    Session session{*fake.machine, {}};
+    REQUIRE(session.open().has_value());
+    for (const std::string command : {"info", "problems"}) {
+        REQUIRE(session.dispatch("vCont;c").kind == Reply::Kind::resumed);
+        fake.target->script({.cause = Cause::breakpoint, .vcpu = 0});
+        REQUIRE(session.poll_stop(now).has_value());
+        const std::string problem = "seen by " + command;
+        fake.kernel.problems = {problem};
+        const Reply reply = session.dispatch("qRcmd," + rsp::to_hex(command));
+        REQUIRE(reply.before.size() == 1);
+        CHECK(reply.before[0].find(rsp::to_hex(problem)) != std::string::npos);
     }
 }
