@@ -226,7 +226,8 @@ TEST_CASE("what `monitor` says of the guest is of this stop") {
         REQUIRE(session.poll_stop(now).has_value());
         const std::string problem = "seen by " + command;
         fake.kernel.problems = {problem};
-        const auto reply = session.dispatch("qRcmd," + rsp::to_hex(command)).payload;
-        CHECK(reply.find(rsp::to_hex(problem)) != reply.npos);
+        const Reply reply = session.dispatch("qRcmd," + rsp::to_hex(command));
+        REQUIRE(reply.before.size() == 1);
+        CHECK(reply.before[0].find(rsp::to_hex(problem)) != std::string::npos);
     }
 }
