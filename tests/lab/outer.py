@@ -30,8 +30,8 @@ CPU = 'max,-vgif'  # QEMU 7.2 lost two of five guests while KVM used the virtual
 # clock is then one at an emulated device, and KVM sets its guests' counters back whenever a vCPU moves: they crawl.
 COMMAND_LINE = 'console=ttyS0 quiet mitigations=off no_timer_check tsc=reliable panic=-1'
 MEMORY_MIB = int(os.environ.get('EXOGDB_LAB_MEMORY', '3072'))
-# What guests in there cannot show: the emulation does not leave the guest on #BP (so an int3 that KVM was asked to
-# report is the guest's own), and VMRUN does not arm the guest's DR7.
+# What guests in there cannot show (harness.case.needs()): breakpoints in their text. The emulation does not leave the guest
+# on #BP, so an int3 that KVM was asked to report is the guest's own. Those in registers work.
 LACKS = 'breakpoints'
 # A guest that writes no boot messages through an emulated serial port, and flushes nothing, is up in half of the time.
 GUEST_ARGUMENTS = 'quiet mitigations=off'

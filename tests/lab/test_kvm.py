@@ -166,6 +166,22 @@ class KvmGuest(case.GuestCase):
         session.command('-target-detach')
         self.assertGreaterEqual({cpu: count for cpu, _, count in self.guest.alive()}[0], was + FAR)
 
+    @case.needs('hardware-breakpoints')
+    def test_hardware_breakpoint_and_watchpoint(self):
+        session = self.in_the_loop()
+        session.console(f'thbreak *{self.loop[0]:#x}')
+        session.resume()
+        self.assertEqual(gdb.stop_reason(session.wait_stop()), 'breakpoint-hit')
+        self.assertEqual(session.value('$rip'), self.loop[0])
+        counted = session.value('*(long long *) $rdi')
+        session.console(f'watch *(long long *) {session.value("$rdi"):#x}')
+        for _ in range(3):
+            session.resume()
+            self.assertEqual(gdb.stop_reason(session.wait_stop()), 'watchpoint-trigger')
+            counted += 1
+            self.assertEqual(session.value('*(long long *) $rdi'), counted)
+        session.console('delete')
+
     def test_control_c_again_and_again(self):
         with self.vcpus() as session:
             for _ in range(10):
