@@ -196,7 +196,7 @@ class KvmGuest(case.GuestCase):
             answer = pathlib.Path(folder, 'answer')
             session.console(f'source {WALK}')
             session.console(f'python walk({STEPS}, {str(answer)!r})')  # gdb answers ^running, which is not the end of it
-            until = time.monotonic() + seconds(120)
+            until = time.monotonic() + seconds(120 + STEPS / 20)
             while not answer.exists() and time.monotonic() < until:
                 time.sleep(0.2)
             walked = json.loads(answer.read_text())
