@@ -72,7 +72,7 @@ class Safety(case.GuestCase):
                 session.control_c()
                 session.wait_stop()
 
-    @case.needs('breakpoints')
+    @case.needs('hardware-breakpoints')
     def test_hardware_breakpoint_hits_and_leaves_the_text_alone(self):
         with gdb.Session(self.serve().socket) as session:
             self.breakpoint(session, '-h')

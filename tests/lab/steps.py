@@ -10,9 +10,8 @@ import gdb
 
 PREFIXES = {'lock', 'bnd', 'notrack', 'data16', 'cs', 'ds', 'es', 'fs', 'gs', 'ss'}
 REPEATED = {'rep', 'repz', 'repnz'}
-# Where these lead is not in the instruction; and TCG takes no single-step trap after `pause` (helper_pause(),
-# target/i386/tcg/misc_helper.c, leaves the loop before), so that in an emulated KVM a step over it takes the next one too.
-ELSEWHERE = {'pause', 'iretq', 'iret', 'sysretq', 'sysretl', 'sysret', 'syscall', 'sysenter', 'sysexit', 'int3', 'int', 'ud2', 'hlt'}
+# Where these lead is not in the instruction.
+ELSEWHERE = {'iretq', 'iret', 'sysretq', 'sysretl', 'sysret', 'syscall', 'sysenter', 'sysexit', 'int3', 'int', 'ud2', 'hlt'}
 
 
 def register(name):
@@ -48,6 +47,18 @@ def successors(pc, text, length):
     return {pc + length}
 
 
+def after(pc):
+    """The instruction at `pc`, and the addresses that may be next."""
+    instruction = gdb.selected_frame().architecture().disassemble(pc)[0]
+    text, following = instruction['asm'], pc + instruction['length']
+    if text.split()[0] != 'pause':
+        return text, successors(pc, text, instruction['length'])
+    # TCG takes no single-step trap after it (helper_pause(), target/i386/tcg/misc_helper.c, leaves the loop before), so
+    # that in an emulated KVM a step over it takes the next one too.
+    beyond = after(following)[1]
+    return text, beyond and beyond | {following}
+
+
 def faulted(pc):
     """The instruction at `pc` has led to an exception: error code and pc are on the stack (Intel SDM 3A, 6.13). A page
     may be absent at any time. An interrupt would have left neither, and is not to come while there is stepped."""
@@ -60,9 +71,7 @@ def walk(count, path):
     wrong, names = [], collections.Counter()
     pc = register('rip')
     for _ in range(count):
-        instruction = gdb.selected_frame().architecture().disassemble(pc)[0]
-        text = instruction['asm']
-        expected = successors(pc, text, instruction['length'])
+        text, expected = after(pc)
         gdb.execute('stepi', to_string=True)
         before, pc = pc, register('rip')
         names[text.split()[0]] += 1

@@ -1,5 +1,8 @@
 """What a KVM guest shows and suffers through `kvm:PID`: its VMM knows nothing of a debugger, has no stub and is asked
-nothing. The tests of tests/guest run on such guests as well; here is what only they have."""
+nothing. The tests of tests/guest run on such guests as well; here is what only they have.
+
+EXOGDB_GUEST says which VMM: kvm (QEMU, without it too) or small_vmm. The guest has a program that looks for what is done to it
+(guest_init/witness.c), and each test ends with what that has found."""
 import contextlib
 import json
 import os
@@ -11,9 +14,9 @@ import threading
 import time
 
 from harness import case, gdb, server
+from harness.channel import GuestSilent
 from harness.errors import HarnessError
 from harness.patience import seconds
-from harness.vm import KvmVm
 
 import packets
 
@@ -22,11 +25,18 @@ KILLS = int(os.environ.get('EXOGDB_LAB_KILLS', '4'))
 SEED = int(os.environ.get('EXOGDB_LAB_SEED', str(time.time_ns())))
 WALK = pathlib.Path(__file__).with_name('steps.py')
 USER, RPL = 3, 3
+FAR = 1 << 40  # further than a spinner counts
+LISTED = 'result = [(thread.ptid[1], thread.name) for thread in gdb.selected_inferior().threads()]'
+
+
+# What a witness counts that is nobody's but a debugger's doing.
+HARM = ('stray', 'backwards', 'memory', 'registers', 'trap_flag')
+DRIFT = 0.02  # of the guest's clock and this machine's, which an emulated machine has measured
 
 
 class KvmGuest(case.GuestCase):
-    config = {'scenario': 'spin'}
-    guest_type = KvmVm
+    config = {'scenario': 'witness'}
+    guest_type = case.GUEST_TYPES[os.environ.get('EXOGDB_GUEST', 'kvm')]
 
     def vcpus(self) -> gdb.Session:
         """gdb on the bare vCPUs, and no symbols, which it would take long to read."""
@@ -36,11 +46,47 @@ class KvmGuest(case.GuestCase):
     def setUp(self):
         super().setUp()
         self.session = None
+        self.stood = 0.0  # seconds that the VMM's own pause took from the guest's clock
+        self.witnessed, self.clock = self.guest.witness(), self.read_clock()
 
     def tearDown(self):
         if self.session:
             self.session.close()
         super().tearDown()
+        self.assert_time_is_right()
+        self.assert_witnesses_content()
+
+    def read_clock(self):
+        """(before, after, the guest's clock in between), in seconds."""
+        before = time.monotonic()
+        milliseconds = self.guest.alive()[0][1]
+        return before, time.monotonic(), milliseconds / 1000
+
+    def assert_time_is_right(self):
+        """As much time has gone by in the guest as out here."""
+        began, now = self.clock, self.read_clock()
+        passed = now[2] - began[2]
+        least, most = now[0] - began[1] - self.stood, now[1] - began[0]
+        tolerance = 0.5 + DRIFT * most
+        self.assertTrue(least - tolerance <= passed <= most + tolerance, f'{passed} s passed in the guest, {least} to {most} here')
+
+    def assert_witnesses_content(self):
+        """The guest's program went on, got each int3 of its own, and found nothing that is not as it should be."""
+        until = time.monotonic() + seconds(30)
+        while True:
+            now = self.guest.witness()
+            if all(now[cpu]['rounds'] > self.witnessed[cpu]['rounds'] + 2 for cpu in now):
+                break
+            self.assertLess(time.monotonic(), until, f'a witness does not go on: {now}')
+            time.sleep(0.2)
+        for of in now.values():
+            self.assertEqual({name: of[name] for name in HARM}, dict.fromkeys(HARM, 0), now)
+            self.assertIn(of['int3'] - of['traps'], (0, 1), now)  # it may be about to execute one
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.loop = [int(word, 16) for word in cls.guest.channel.ask('spinners')[0].split(' ')[2:4]]
 
     # Looking at it.
 
@@ -50,7 +96,8 @@ class KvmGuest(case.GuestCase):
                          [(self.guest.pid(), 'kvm', self.guest.config.vcpus)])
 
     def test_doctor_finds_nothing_in_the_way(self):
-        self.assertNotIn('FAIL', server.run('doctor', self.guest.target).stdout)
+        told = server.run('doctor', self.guest.target, check=False)
+        self.assertEqual((told.returncode, re.findall('.*FAIL.*', told.stdout)), (0, []), told.stdout + told.stderr)
 
     def test_info_and_ps(self):
         info = server.run_json('info', self.guest.target)
@@ -59,6 +106,14 @@ class KvmGuest(case.GuestCase):
         self.assertEqual(shown['problems'], [])
         names = {task['comm'] for task in shown['tasks']}
         self.assertLessEqual({f'spinner-{cpu}' for cpu in range(self.guest.config.vcpus)} | {'kthreadd'}, names)
+
+    def test_gdb_lists_the_tasks_of_the_guest(self):
+        listed = gdb.evaluate(self.serve().socket, LISTED, limit=300)
+        tasks = {task.tid: task.comm.decode() for task in self.guest.tasks()}
+        # Kernel workers come and go, and are renamed by what they work at.
+        lasting = {tid: name for tid, name in tasks.items() if not name.startswith('kworker')}
+        self.assertGreater(len(lasting), 30)
+        self.assertEqual(set(lasting.items()) - {tuple(row) for row in listed}, set())
 
     def test_every_thread_has_a_backtrace(self):
         output = gdb.batch(f'target remote {self.serve().socket}', 'thread apply all -s bt', limit=300)
@@ -75,44 +130,57 @@ class KvmGuest(case.GuestCase):
 
     # Run control.
 
-    def in_the_loop(self):
-        """A session whose thread is vCPU 0, in the loop of its spinner."""
-        session = self.vcpus()
+    def reach_loop(self, session, thread: int = 1):
+        """That thread of gdb's is stopped, and selected, in the loop of the spinners."""
         for _ in range(10):
-            if session.value('$cs') & RPL == USER:
-                return session
+            session.console(f'thread {thread}')
+            if self.loop[0] <= session.value('$rip') < self.loop[1]:
+                return
             session.resume()
             session.control_c()
             session.wait_stop()
-        self.fail('vCPU 0 was never caught in user mode')
+        self.fail(f'thread {thread} was never caught in the loop')
+
+    def in_the_loop(self):
+        session = self.vcpus()
+        self.reach_loop(session)
+        return session
 
     def test_a_register_that_is_written_stays_written(self):
         session = self.in_the_loop()
         was, written = session.value('$r12'), 0x0123456789abcdef
         session.console(f'set $r12 = {written:#x}')
         self.assertEqual(session.value('$r12'), written)
-        for _ in range(3):
-            session.resume()
-            time.sleep(0.5)
-            session.control_c()
-            session.wait_stop()
-            session.console('thread 1')
-            if session.value('$cs') & RPL == USER:
-                break
+        session.resume()
+        session.control_c()
+        session.wait_stop()
+        self.reach_loop(session)
         self.assertEqual(session.value('$r12'), written)  # the loop does not touch it
         session.console(f'set $r12 = {was:#x}')
         self.assertEqual(session.value('$r12'), was)
 
     def test_memory_that_is_written_stays_written(self):
         session = self.in_the_loop()
-        far = 1 << 40  # the loop counts up at rdi, and has not come that far
-        was = session.value('*(long long *) $rdi')
-        self.assertLess(was, far)
-        session.console(f'set var *(long long *) $rdi = {far}')
+        was = session.value('*(long long *) $rdi')  # the loop counts there
+        session.console(f'set var *(long long *) $rdi = {was + FAR}')
         session.command('-target-detach')
-        counts = {cpu: count for cpu, _, count in self.guest.alive()}
-        self.assertGreaterEqual(counts[0], far)
-        self.assertLess(counts[1], far)
+        self.assertGreaterEqual({cpu: count for cpu, _, count in self.guest.alive()}[0], was + FAR)
+
+    @case.needs('hardware-breakpoints')
+    def test_hardware_breakpoint_and_watchpoint(self):
+        session = self.in_the_loop()
+        session.console(f'thbreak *{self.loop[0]:#x}')
+        session.resume()
+        self.assertEqual(gdb.stop_reason(session.wait_stop()), 'breakpoint-hit')
+        self.assertEqual(session.value('$rip'), self.loop[0])
+        counted = session.value('*(long long *) $rdi')
+        session.console(f'watch *(long long *) {session.value("$rdi"):#x}')
+        for _ in range(3):
+            session.resume()
+            self.assertEqual(gdb.stop_reason(session.wait_stop()), 'watchpoint-trigger')
+            counted += 1
+            self.assertEqual(session.value('*(long long *) $rdi'), counted)
+        session.console('delete')
 
     def test_control_c_again_and_again(self):
         with self.vcpus() as session:
@@ -128,7 +196,7 @@ class KvmGuest(case.GuestCase):
             answer = pathlib.Path(folder, 'answer')
             session.console(f'source {WALK}')
             session.console(f'python walk({STEPS}, {str(answer)!r})')  # gdb answers ^running, which is not the end of it
-            until = time.monotonic() + seconds(120)
+            until = time.monotonic() + seconds(120 + STEPS / 20)
             while not answer.exists() and time.monotonic() < until:
                 time.sleep(0.2)
             walked = json.loads(answer.read_text())
@@ -157,16 +225,53 @@ class KvmGuest(case.GuestCase):
         session.command('-target-detach')
         self.guest.channel.receive('tasks', 120)
 
+    def test_a_session_from_beginning_to_end(self):
+        """What a user does, with the guest's kernel known: one after the other in one session."""
+        with gdb.Session(self.serve().socket, limit=120) as session:
+            threads = session.console('info threads')
+            for name in ('spinner-0', 'spinner-1', 'witness-0', 'kthreadd'):
+                self.assertIn(name, threads)
+            session.console(f'thread {self.number(threads, "kthreadd")}')
+            self.assertRegex(session.console('bt'), r'(?s)schedule.*kthreadd.*ret_from_fork')
+            self.reach_loop(session, self.number(threads, 'spinner-1'))
+            counted = session.value('*(long long *) $rdi')
+            session.console(f'set var *(long long *) $rdi = {counted + FAR}')
+            for _ in range(6):
+                session.command('-exec-step-instruction')
+                self.assertEqual(gdb.stop_reason(session.wait_stop()), 'end-stepping-range')
+                self.assertTrue(self.loop[0] <= session.value('$rip') < self.loop[1])
+            self.assertGreater(session.value('*(long long *) $rdi'), counted + FAR)
+            for _ in range(3):
+                session.resume()
+                self.guest.alive()
+                session.control_c()
+                self.assertEqual(gdb.stop_reason(session.wait_stop()), 'signal-received')
+            self.assertIn('witness-1', session.console('info threads'))
+            session.command('-target-detach')
+            self.assertGreater({cpu: count for cpu, _, count in self.guest.alive()}[1], counted + FAR)
+
+    @staticmethod
+    def number(threads: str, name: str) -> int:
+        """gdb's of the task of that name, in what `info threads` has printed."""
+        return int(re.search(rf'^[* ]*(\d+) +Thread .*"{re.escape(name)}"', threads, re.M)[1])
+
     # Its monitor holds it: what is not running is not made to run.
 
     @contextlib.contextmanager
     def paused(self):
-        self.guest.qmp('stop')
+        began = time.monotonic()
+        self.guest.pause()
         try:
+            self.assert_silent()
             yield
-            self.assertEqual(self.guest.qmp('query-status')['status'], 'paused')
+            self.assert_silent()
         finally:
-            self.guest.qmp('cont')
+            self.guest.unpause()
+            self.stood = time.monotonic() - began
+
+    def assert_silent(self):
+        with self.assertRaises(GuestSilent, msg='the guest runs while its monitor has paused it'):
+            self.guest.alive(1)
 
     def test_a_paused_guest_is_shown_and_stays_paused(self):
         with self.paused(), gdb.Session(self.serve().socket) as session:

@@ -198,7 +198,7 @@ static const struct {
     {"spinners", answer_spinners}, {"symbol", answer_symbol}, {"file", answer_file},
     {"text", answer_text},         {"run", answer_run},       {"getpid", answer_getpid},
     {"poweroff", answer_poweroff}, {"reboot", answer_reboot}, {"load", answer_load},
-    {"unload", answer_unload},     {"open", answer_open},
+    {"unload", answer_unload},     {"open", answer_open},     {"witness", answer_witness},
 };
 
 static const char* answer(char* line) {

@@ -24,8 +24,10 @@ int cpu_count(void);
 
 void scenario_spin(void);
 void scenario_threads(void);
+void scenario_witness(void);
 
 const char* answer_text(char* rest);
+const char* answer_witness(char* rest);
 // Opens the command channel; 0 when there is none.
 int open_channel(void);
 // One command line at a time until the channel ends.

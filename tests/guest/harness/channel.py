@@ -1,4 +1,6 @@
 """The host's end of the guest's command channel (see guest_init/main.c)."""
+import re
+import secrets
 import socket
 import time
 
@@ -57,28 +59,38 @@ class Channel:
         return line.decode(errors='surrogateescape')
 
     def wait_ready(self, limit: float):
-        """Until guest-init answers: a fresh word each time, so that no old answer is taken for it."""
+        """Until guest-init answers: fresh words, so that no old answer is taken for it. What is sent before the guest has
+        opened its end may be lost in part, so more is sent until it answers, however long one answer takes."""
         until = time.monotonic() + limit
-        attempt = 0
+        silence = f'guest-init is not there after {limit:.0f} s'
+        call, last = f'hello {secrets.token_hex(4)}', 0
         while True:
-            attempt += 1
-            word = f'hello {attempt}'
             self._connect(until)
             try:
-                self._socket.sendall(word.encode() + b'\n')
+                self._socket.sendall(f'{call} {last + 1}\n'.encode())
+                last += 1
             except TimeoutError:  # nobody has read the words so far: the guest is not that far
-                self._check(until, f'guest-init is not there after {limit:.0f} s')
-                continue
-            pause = min(until, time.monotonic() + 2)
-            try:
-                while self._line(pause, 'no answer') != word:
-                    pass
-                while self._line(pause, 'no answer') != '.ok':
-                    pass
-                self._late = 0  # the guest answers in order: those came before, or went while nobody was connected
-                return
-            except GuestSilent as error:
-                self._check(until, f'guest-init is not there after {limit:.0f} s ({error})')
+                pass
+            answered = self._answer_to(call, min(until, time.monotonic() + 2))
+            if answered:
+                break
+            self._check(until, silence)
+        # It answers in order: what comes before the last answer is to words of this call, or to older ones.
+        while answered != last:
+            answered = self._answer_to(call, until) or self._check(until, silence)
+        while self._line(until, silence) != '.ok':
+            pass
+        self._late = 0
+
+    def _answer_to(self, call: str, until: float) -> int:
+        """The number in the next answer to a word of wait_ready(), 0 when none comes until then."""
+        try:
+            while True:
+                found = re.fullmatch(rf'{call} (\d+)', self._line(until, 'no answer'))
+                if found:
+                    return int(found[1])
+        except GuestSilent:
+            return 0
 
     def send(self, command: str):
         """Without waiting for the answer: a guest that stands reads it when it runs. receive() must follow."""

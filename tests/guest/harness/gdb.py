@@ -22,9 +22,10 @@ def program() -> str:
     return path
 
 
+REMOTE_TIMEOUT = 2  # gdb's own: a reply that takes longer is taken for lost, and the next packet's for it
 # No init files, no index cache, no debuginfod, no questions: what is left is what the server makes it do.
 QUIET = ('-nx', '-q', '-iex', 'set debuginfod enabled off', '-iex', 'set confirm off', '-iex', 'set pagination off',
-         '-iex', 'set width 0')
+         '-iex', 'set width 0', '-iex', f'set remotetimeout {seconds(REMOTE_TIMEOUT):.0f}')
 
 
 def batch(*commands: str, limit: float = 120, check: bool = True) -> str:

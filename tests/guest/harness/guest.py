@@ -146,6 +146,14 @@ class Guest:
     def text_changes(self) -> list:
         return self.channel.ask('text diff')
 
+    def witness(self) -> dict:
+        """{CPU: {what: how often}} of the scenario of that name; see guest_init/witness.c."""
+        found = {}
+        for line in self.channel.ask('witness'):
+            words = line.split(' ')
+            found[int(words[1])] = {name: int(count) for name, count in zip(words[2::2], words[3::2])}
+        return found
+
     def alive(self, limit: float = 60) -> list:
         """(cpu, monotonic ms, spinner's count) for each CPU; HarnessError when one does not run."""
         rows = (line.split(' ') for line in self.channel.ask('alive', limit))

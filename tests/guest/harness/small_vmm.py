@@ -4,6 +4,7 @@ EXOGDB_SMALL_VMM names the program; its bare programs lie in tests/lab/vmm/bare 
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -58,6 +59,12 @@ class SmallVmm(Guest):
 
     def pid(self) -> int:
         return self._process.pid
+
+    def pause(self):
+        self._process.send_signal(signal.SIGUSR2)
+
+    def unpause(self):
+        self._process.send_signal(signal.SIGUSR1)
 
     def wait_end(self, limit: float) -> int:
         """Its exit status: 0 when the guest ended itself."""

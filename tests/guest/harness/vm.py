@@ -76,6 +76,12 @@ class Vm(Guest):
             raise HarnessError(f'QMP {command}: {answer["error"].get("desc")}')
         return answer['return']
 
+    def pause(self):
+        self.qmp('stop')
+
+    def unpause(self):
+        self.qmp('cont')
+
     def _end(self):
         processes.end(self._process)
 
