@@ -23,6 +23,7 @@ int pin(int cpu);
 int cpu_count(void);
 
 void scenario_spin(void);
+void scenario_syscalls(void);
 void scenario_threads(void);
 void scenario_witness(void);
 

@@ -1,8 +1,9 @@
 // PID 1 of the test guest: sets up a scenario, then answers commands on the second serial port.
 //
-// Kernel command line: exo.scenario=idle|spin|threads|witness (default idle), exo.threads=N.
+// Kernel command line: exo.scenario=idle|spin|syscalls|threads|witness (default idle), exo.threads=N.
 //   idle     nothing but the kernel's own threads and this process
 //   spin     one thread pinned on each CPU that stays in user mode for ever, with known register values
+//   syscalls the same threads make one system call after the other
 //   witness  spin, and beside it one thread on each CPU that looks for what a debugger does to it (witness.c)
 //   threads  one process with N threads, and processes in odd states with odd names
 //
@@ -64,6 +65,7 @@ int main(void) {
     mount_all();
     argument("exo.scenario", scenario, sizeof scenario);
     if (!strcmp(scenario, "spin")) scenario_spin();
+    if (!strcmp(scenario, "syscalls")) scenario_syscalls();
     if (!strcmp(scenario, "threads")) scenario_threads();
     if (!strcmp(scenario, "witness")) scenario_witness();
 

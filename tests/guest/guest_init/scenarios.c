@@ -42,6 +42,12 @@ __attribute__((noinline)) static void spin(volatile uint64_t* count) {
         : "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm3", "xmm4", "memory", "cc");
 }
 
+__attribute__((noreturn)) static void call(volatile uint64_t* count) {
+    for (;; ++*count) syscall(SYS_getppid);
+}
+
+static void (*work)(volatile uint64_t*) = spin;
+
 static void* spin_thread(void* argument_) {
     struct spinner* self = argument_;
     char name[16];
@@ -49,7 +55,7 @@ static void* spin_thread(void* argument_) {
     prctl(PR_SET_NAME, name);
     pin(self->cpu);
     self->tid = (int)syscall(SYS_gettid);
-    spin(&self->count);
+    work(&self->count);
     return NULL;
 }
 
@@ -62,6 +68,11 @@ void scenario_spin(void) {
     }
     for (int cpu = 0; cpu < spinner_count; ++cpu)
         while (!spinners[cpu].count) usleep(10000);
+}
+
+void scenario_syscalls(void) {
+    work = call;
+    scenario_spin();
 }
 
 static const char* const odd_names[] = {
