@@ -132,8 +132,9 @@ class KvmGuest(case.GuestCase):
     # Run control.
 
     def reach_loop(self, session, thread: int = 1):
-        """That thread of gdb's is stopped, and selected, in the loop of the spinners."""
-        for _ in range(10):
+        """That thread of gdb's is stopped, and selected, in the loop of the spinners. On a busy machine it is seldom there: the
+        clock's interrupts take most of an emulated processor."""
+        for _ in range(60):
             session.console(f'thread {thread}')
             if self.loop[0] <= session.value('$rip') < self.loop[1]:
                 return
