@@ -1,8 +1,9 @@
 """The QEMU that emulates the outer machine: not this machine's own, whose emulation of SVM may be too old.
 
-Of 7.2's guests with two vCPUs one in five to twenty falls silent: it changes what interrupts a processor has without a
-lock, so that one of another thread is lost (`cs->interrupt_request` in target/i386/tcg/sysemu/svm_helper.c; atomic from 10.2
-on). Its VMRUN does not arm the guest's DR7 either; 11's does."""
+Where guests look silent there are two reasons that are no debugger's. Up to 10.1 it changes what interrupts a processor has
+without a lock (`cs->interrupt_request` in target/i386/tcg/sysemu/svm_helper.c; atomic since), so that one that comes from
+another thread may be lost. And a clock that the outer kernel has given up: see outer.COMMAND_LINE. 7.2's VMRUN does not arm
+the guest's DR7 either; 11's does, so that hardware breakpoints and watchpoints can be tested on whole Linux guests."""
 import unpacked
 
 SUITE = 'forky'
