@@ -223,7 +223,8 @@ void Client::dispatch() {
     };
     run_job(where, std::move(job), [this](const Reply& reply) {
         if (reply.kind == Reply::Kind::resumed) {
-            running_ = just_resumed_ = true;
+            running_ = true;
+            just_stepped_ = session_.run_control.stepping();
             return deliver_interrupts();
         }
         if (!session_.attached) running_ = false;  // detached while it ran
@@ -233,7 +234,7 @@ void Client::dispatch() {
 
 // A step is over soon. Else it is looked for where that keeps nobody from ^C.
 void Client::poll() {
-    const bool soon = std::exchange(just_resumed_, false);
+    const bool soon = std::exchange(just_stepped_, false);
     const auto limit = soon ? step_time : poll_interval;
     run_job(
         soon ? Where::here : Where::target_thread, [this, limit] { return session_.poll_stop(limit); },

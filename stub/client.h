@@ -77,7 +77,7 @@ private:
     bool writing_ = false;
     bool target_busy_ = false;
     bool advancing_ = false;
-    bool just_resumed_ = false;
+    bool just_stepped_ = false;
     bool acks_ = true;
     bool running_ = false;  // the client waits for a stop reply
     bool eof_ = false;      // the client sends nothing any more; what it has sent still counts

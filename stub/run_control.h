@@ -33,6 +33,8 @@ public:
     Result<void> resume(const rsp::Resume& request);
     // The stop to report, nothing within `limit`. Stops that are not the client's are dealt with here.
     Result<std::optional<Stop>> poll(std::chrono::milliseconds limit);
+    // Whether a thread steps, by the last resume.
+    [[nodiscard]] bool stepping() const { return step_.has_value(); }
     // Any thread. The next stop is reported as SIGINT, whatever else happens.
     void interrupt() noexcept;
     // The client or the guest has gone: nothing runs for anybody, no breakpoint is in the machine any more.

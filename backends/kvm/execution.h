@@ -92,6 +92,7 @@ private:
 
     // running.cpp
     Result<void> start();
+    Result<void> stop_and_make_ready();
     Result<void> run_one(VcpuId id, VcpuAction action);
     Result<void> step_off_breakpoints();
     Result<std::optional<StopEvent>> step_alone(VcpuId id);

@@ -112,9 +112,15 @@ Result<std::optional<StopEvent>> KvmExecution::step_alone(VcpuId id) {
     return std::optional<StopEvent>{};
 }
 
+Result<void> KvmExecution::stop_and_make_ready() {
+    CHECK_OK(stop_all());
+    for (auto& vcpu : vcpus_) CHECK_OK(vcpu->make_ready());
+    return {};
+}
+
 Result<std::optional<StopEvent>> KvmExecution::stopped(StopEvent event) {
     if (!std::ranges::all_of(vcpus_, [](const auto& vcpu) { return vcpu->stopped(); }))
-        CHECK_OK(tracer_.run([this] { return stop_all(); }));
+        CHECK_OK(tracer_.run([this] { return stop_and_make_ready(); }));
     running_ = false;
     ++generation_;
     return event;
@@ -128,7 +134,7 @@ Result<std::optional<StopEvent>> KvmExecution::wait_for_stop(std::chrono::millis
         events_.pop_front();
         return stopped(event);
     }
-    if (free_) return wait_free(deadline);
+    if (free_) return tracer_.run([&] { return wait_free(deadline); });
     if (auto event = TRY(wait_for_steps(std::min(deadline, Clock::now() + posted_steps_limit)))) return event;
     return tracer_.run([&] { return wait_traced(deadline); });
 }

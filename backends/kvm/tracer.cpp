@@ -3,30 +3,26 @@
 namespace exo::kvm {
 
 Tracer::~Tracer() {
-    {
-        const std::scoped_lock lock{mutex_};
-        ending_ = true;
-    }
-    changed_.notify_all();
+    const Work nothing;  // the end
+    hand_over(nothing);
     thread_.join();
 }
 
 void Tracer::serve() {
-    std::unique_lock lock{mutex_};
-    for (;;) {
-        changed_.wait(lock, [this] { return ending_ || work_ != nullptr; });
-        if (work_ == nullptr) return;
-        (*work_)();
+    for (bool more = true; more;) {
+        work_.wait(nullptr);
+        const Work& work = *work_.load();
+        more = static_cast<bool>(work);
+        if (more) work();
         work_ = nullptr;
-        changed_.notify_all();
+        work_.notify_one();
     }
 }
 
-void Tracer::hand_over(const std::function<void()>& work) {
-    std::unique_lock lock{mutex_};
+void Tracer::hand_over(const Work& work) {
     work_ = &work;
-    changed_.notify_all();
-    changed_.wait(lock, [this] { return work_ == nullptr; });
+    work_.notify_one();
+    work_.wait(&work);
 }
 
 }  // namespace exo::kvm

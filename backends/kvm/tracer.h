@@ -1,9 +1,8 @@
 // The thread that all ptrace(2) requests come from: the kernel takes them from no other.
 #pragma once
 
-#include <condition_variable>
+#include <atomic>
 #include <functional>
-#include <mutex>
 #include <optional>
 #include <thread>
 #include <type_traits>
@@ -32,14 +31,12 @@ public:
     }
 
 private:
+    using Work = std::function<void()>;
     void serve();
-    void hand_over(const std::function<void()>& work);
+    void hand_over(const Work& work);
 
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    const std::function<void()>* work_ = nullptr;  // being done, or to be
-    bool ending_ = false;
-    std::thread thread_;  // last: it uses the others
+    std::atomic<const Work*> work_ = nullptr;  // being done, or to be
+    std::thread thread_;                       // last: it uses the other
 };
 
 }  // namespace exo::kvm

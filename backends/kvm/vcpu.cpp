@@ -30,16 +30,16 @@ bool Vcpu::is_run(const ThreadRegisters& registers) const {
 
 Result<void> Vcpu::ask_for_registers() {
     if (asked_) return {};
-    const auto address = handle_.run + offsetof(kvm_run, kvm_valid_regs);
-    valid_before_ = TRY(memory_->get<std::uint64_t>(address));
-    CHECK_OK(memory_->put(address, valid_before_ | our_fields));
+    const auto offset = offsetof(kvm_run, kvm_valid_regs);
+    valid_before_ = TRY(memory_->get<std::uint64_t>(handle_.run + offset));
+    CHECK_OK(put_run(offset, valid_before_ | our_fields));
     asked_ = true;
     return {};
 }
 
 Result<void> Vcpu::stop_asking() {
     if (!std::exchange(asked_, false)) return {};
-    return memory_->put(handle_.run + offsetof(kvm_run, kvm_valid_regs), valid_before_);
+    return put_run(offsetof(kvm_run, kvm_valid_regs), valid_before_);
 }
 
 Result<void> Vcpu::begin_stop(pid_t tid) {
@@ -148,7 +148,7 @@ void Vcpu::let_go() {
     thread_.reset();
     place_ = Place::free;
     held_ = stopping_ = stepping_ = false;
-    on_board_ = parked_ = posted_ = interrupting_ = masked_ = false;
+    on_board_ = parked_ = posted_ = interrupting_ = masked_ = asked_for_gs_ = false;
     kernel_gs_.reset();
 }
 

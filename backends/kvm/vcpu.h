@@ -15,6 +15,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 
 #include "backends/kvm/springboard.h"
@@ -78,6 +79,8 @@ public:
     void use(const Springboard* board, std::byte* data = nullptr);
     // kvm_run as this process has it, where the kernel lets it be mapped.
     void use_run_area(MappedPages pages) { run_pages_ = std::move(pages); }
+    // Of a stopped one: its calls cost little from then on, and what is asked for most is under way.
+    Result<void> make_ready();
     // Makes a system call: home → away. Its result, a negative errno where it fails.
     Result<std::int64_t> call(std::int64_t number, std::uint64_t a = 0, std::uint64_t b = 0,
                               std::uint64_t c = 0);
@@ -89,7 +92,7 @@ public:
     Result<void> refresh();
     // As KVM has left it at the last exit.
     Result<kvm_run> run_area() const;
-    // MSR_KERNEL_GS_BASE, nothing where KVM does not have it; known already behind a step from user mode.
+    // MSR_KERNEL_GS_BASE, nothing where KVM does not have it; asked for already when it stops in user mode.
     Result<std::optional<std::uint64_t>> kernel_gs_base();
     // False if KVM does not take it.
     Result<bool> set_kernel_gs_base(std::uint64_t value);
@@ -132,8 +135,17 @@ private:
     Result<void> carry_out(std::span<const CallRequest> calls);
     Result<std::int64_t> call_traced(std::int64_t number, std::uint64_t a, std::uint64_t b, std::uint64_t c);
     [[nodiscard]] Mailbox& mailbox() const;
+    // A field of kvm_run.
     template <class T>
-    Result<void> put_run(std::size_t offset, const T& value);
+    Result<void> put_run(std::size_t offset, const T& value) {
+        if (!run_pages_.present()) return memory_->put(handle_.run + offset, value);
+        std::memcpy(run_pages_.data() + offset, &value, sizeof value);
+        return {};
+    }
+    void ask_for_gs();
+    Result<void> finish_gs();
+    Result<void> await();
+    Result<void> put_record(const ThreadRecord& record);
     std::int64_t take_posted();
     Result<RunExit> take_parked_stop();
     Result<void> prepare_call(std::int64_t number, std::uint64_t a, std::uint64_t b, std::uint64_t c);
@@ -172,7 +184,8 @@ private:
     ThreadRegisters home_{};       // while it is home, away or in `guest`
     std::uint64_t mask_ = 0;
     kvm_regs last_{};
-    std::optional<std::uint64_t> kernel_gs_;  // since the last step
+    std::optional<std::uint64_t> kernel_gs_;  // since the last stop
+    bool asked_for_gs_ = false;               // posted
     std::uint64_t valid_before_ = 0;          // the VMM's own kvm_valid_regs
     bool asked_ = false;
     kvm_guest_debug debug_{};  // as it was set last

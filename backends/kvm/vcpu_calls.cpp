@@ -50,13 +50,6 @@ Result<kvm_run> Vcpu::run_area() const {
     return copy_from<kvm_run>(run_pages_.data());
 }
 
-template <class T>
-Result<void> Vcpu::put_run(std::size_t offset, const T& value) {
-    if (!run_pages_.present()) return memory_->put(handle_.run + offset, value);
-    std::memcpy(run_pages_.data() + offset, &value, sizeof value);
-    return {};
-}
-
 // --- the two ways
 
 Result<void> Vcpu::keep_record(bool mask_saved) {
@@ -65,7 +58,13 @@ Result<void> Vcpu::keep_record(bool mask_saved) {
                               .signal_mask = mask_,
                               .halted = halted_ ? 1U : 0U,
                               .home = home_};
-    return memory_->put(board_->record(index_), record);
+    return put_record(record);
+}
+
+Result<void> Vcpu::put_record(const ThreadRecord& record) {
+    if (board_data_ == nullptr) return memory_->put(board_->record(index_), record);
+    std::memcpy(board_data_ + Springboard::record_offset(index_), &record, sizeof record);
+    return {};
 }
 
 // Of a stopped thread.
@@ -86,7 +85,14 @@ Result<void> Vcpu::go_home() {
     masked_ = false;
     CHECK_OK(thread_->set_registers(home_));
     place_ = Place::home;
-    return memory_->put(board_->record(index_), ThreadRecord{.halted = halted_ ? 1U : 0U});
+    return put_record({.halted = halted_ ? 1U : 0U});
+}
+
+Result<void> Vcpu::make_ready() {
+    if (board_data_ == nullptr || parked_) return {};
+    CHECK_OK(park());
+    if ((TRY(run_area()).s.regs.sregs.cs.selector & 3U) == 3) ask_for_gs();
+    return {};
 }
 
 Result<void> Vcpu::park() {
@@ -109,6 +115,7 @@ Result<void> Vcpu::park() {
 // Stops it where it is: away.
 Result<void> Vcpu::unpark() {
     if (!parked_) return {};
+    CHECK_OK(finish_gs());
     return tracer_->run([&]() -> Result<void> {
         thread_->interrupt();
         if (!thread_->stopped() && thread_->wait().kind == ThreadStop::Kind::ended) return fail(vmm_gone());
@@ -142,7 +149,12 @@ Result<std::int64_t> Vcpu::call_traced(std::int64_t number, std::uint64_t a, std
 
 // By a parked thread. Whoever stops the VMM's threads meanwhile (SIGSTOP) does not stop this one.
 Result<void> Vcpu::carry_out(std::span<const CallRequest> calls) {
+    CHECK_OK(finish_gs());
     exo::kvm::post(mailbox(), calls);
+    return await();
+}
+
+Result<void> Vcpu::await() {
     while (!wait_until_done(mailbox(), Clock::now() + call_patience)) {
         const auto stop = thread_->poll();
         if (!stop) continue;
@@ -164,6 +176,7 @@ Result<std::int64_t> Vcpu::call(std::int64_t number, std::uint64_t a, std::uint6
 
 Result<std::int64_t> Vcpu::ioctl(std::uint64_t request, std::span<const std::byte> in,
                                  std::span<std::byte> out) {
+    CHECK_OK(finish_gs());  // it has the same place for its arguments
     const auto place = board_->arguments(index_);
     std::byte* const here = board_data_ == nullptr ? nullptr : board_data_ + board_->argument_offset(index_);
     if (here != nullptr && !in.empty())
@@ -210,7 +223,28 @@ Result<void> Vcpu::set_guest_debug(const kvm_guest_debug& debug) {
     return {};
 }
 
+// Without waiting for it.
+void Vcpu::ask_for_gs() {
+    const OneMsr msr{.entry = {.index = msr_kernel_gs_base}};
+    std::memcpy(board_data_ + board_->argument_offset(index_), &msr, sizeof msr);
+    const CallRequest request{.number = __NR_ioctl,
+                              .a = static_cast<std::uint64_t>(handle_.fd),
+                              .b = ioctl_get_msrs,
+                              .c = board_->arguments(index_)};
+    exo::kvm::post(mailbox(), {&request, 1});
+    asked_for_gs_ = true;
+}
+
+Result<void> Vcpu::finish_gs() {
+    if (!std::exchange(asked_for_gs_, false)) return {};
+    CHECK_OK(await());
+    if (mailbox().calls[0].result == 1)
+        kernel_gs_ = copy_from<OneMsr>(board_data_ + board_->argument_offset(index_)).entry.data;
+    return {};
+}
+
 Result<std::optional<std::uint64_t>> Vcpu::kernel_gs_base() {
+    CHECK_OK(finish_gs());
     if (kernel_gs_) return kernel_gs_;
     OneMsr msr{.entry = {.index = msr_kernel_gs_base}};
     const auto bytes = std::as_writable_bytes(std::span{&msr, 1});
@@ -248,6 +282,7 @@ Result<void> Vcpu::run_from_board() {
     stepping_ = true;
     if (board_data_ == nullptr) return enter_from_board();
     CHECK_OK(park());
+    CHECK_OK(finish_gs());
     kernel_gs_.reset();
     const auto fd = static_cast<std::uint64_t>(handle_.fd);
     const std::array calls{

@@ -69,11 +69,12 @@ Result<std::int64_t> call_at(TracedThread& thread, std::uint64_t site, std::int6
 
 Result<std::int64_t> call_in_place(TracedThread& thread, const RemoteMemory& memory, std::int64_t number,
                                    std::span<const std::uint64_t> arguments) {
-    const auto site = TRY(thread.registers()).rip - syscall_instruction.size();
-    if (TRY(memory.get<std::array<std::byte, 2>>(site)) != syscall_instruction)
-        return fail(Errc::backend, "the VMM's thread " + std::to_string(thread.tid()) +
-                                       " does not stand behind a system call");
-    return call_at(thread, site, number, arguments);
+    const auto rip = TRY(thread.registers()).rip;
+    for (const auto site : {rip - syscall_instruction.size(), rip})
+        if (TRY(memory.get<std::array<std::byte, 2>>(site)) == syscall_instruction)
+            return call_at(thread, site, number, arguments);
+    return fail(Errc::backend,
+                "the VMM's thread " + std::to_string(thread.tid()) + " does not stand at a system call");
 }
 
 ThreadRegisters restarted(ThreadRegisters registers) {

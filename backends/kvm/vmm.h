@@ -41,8 +41,8 @@ private:
 // afterwards as they were.
 Result<std::int64_t> call_at(TracedThread& thread, std::uint64_t site, std::int64_t number,
                              std::span<const std::uint64_t> arguments);
-// The same, where it stands: just behind a `syscall` instruction. For what has
-// to be done without a springboard. The thread's registers are afterwards as they were.
+// The same, where it stands: just behind a `syscall` instruction, or at one that is to be made again. For
+// what has to be done without a springboard.
 Result<std::int64_t> call_in_place(TracedThread& thread, const RemoteMemory& memory, std::int64_t number,
                                    std::span<const std::uint64_t> arguments);
 
