@@ -106,10 +106,16 @@ Result<std::vector<Vm>> vms_of(pid_t pid) {
     return group_vms(pid, std::move(links), read_proc_file("/proc/" + std::to_string(pid) + "/maps"));
 }
 
-Result<Vm> find_vm(const VmName& name) {
-    auto vms = TRY(vms_of(name.pid));
+Result<Vm> find_vm(const VmName& name) { return choose_vm(TRY(vms_of(name.pid)), name); }
+
+// One without a vCPU is none that can be debugged: VMMs make such to ask KVM what it can do.
+Result<Vm> choose_vm(std::vector<Vm> vms, const VmName& name) {
     const std::string process = "process " + std::to_string(name.pid);
-    if (name.fd) std::erase_if(vms, [&](const Vm& vm) { return vm.fd != *name.fd; });
+    const auto is_bare = [](const Vm& vm) { return vm.vcpus.empty(); };
+    if (name.fd)
+        std::erase_if(vms, [&](const Vm& vm) { return vm.fd != *name.fd; });
+    else if (!std::ranges::all_of(vms, is_bare))
+        std::erase_if(vms, is_bare);
     if (vms.empty())
         return fail(Errc::not_found, process + " holds no " + (name.fd ? "such " : "") +
                                          "virtual machine of KVM; `exogdb list` shows who does");

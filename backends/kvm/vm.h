@@ -43,11 +43,13 @@ std::string name_of_vmm(pid_t pid);
 // Of every process that this user may look at.
 std::vector<Vm> all_vms();
 
-// For the tests: from the text of /proc/PID/maps and the links in /proc/PID/fd.
+// For the tests: of what a process has; and that, from the text of /proc/PID/maps and the links in
+// /proc/PID/fd.
 struct Link {
     int fd = -1;
     std::string target;
 };
+Result<Vm> choose_vm(std::vector<Vm> vms, const VmName& name);
 std::vector<Vm> group_vms(pid_t pid, std::vector<Link> links, const std::string& maps);
 
 }  // namespace exo::kvm

@@ -42,8 +42,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t read_size = std::size_t{1} << 20U;
 constexpr std::size_t longest_reply = std::size_t{1} << 24U;
-// Long enough that the guest's vCPUs are well in their loop when ^C comes.
-constexpr auto run_time = 5ms;
+// Long enough that the guest's vCPUs are well in their loop when ^C comes, on an emulated machine too.
+constexpr auto run_time = 50ms;
 
 [[noreturn]] void die(const std::string& what) {
     std::fprintf(stderr, "rsp_bench: %s\n", what.c_str());

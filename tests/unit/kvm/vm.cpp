@@ -67,3 +67,19 @@ TEST_CASE("kvm: what is not whole is left out") {
         1, {{4, "anon_inode:kvm-vm"}, {5, "anon_inode:kvm-vcpu:"}, {6, "anon_inode:kvm-vcpu:0x"}}, one_vm);
     CHECK(odd.at(0).vcpus.empty());
 }
+
+TEST_CASE("kvm: which VM of a process is meant") {
+    const Vm bare{.pid = 1, .fd = 4, .vcpus = {}};
+    const Vm whole{.pid = 1, .fd = 6, .vcpus = {{.id = 0, .fd = 7}}};
+    const Vm other{.pid = 1, .fd = 9, .vcpus = {{.id = 0, .fd = 10}}};
+    CHECK(choose_vm({bare, whole}, {.pid = 1})->fd == 6);
+    CHECK(choose_vm({whole, other}, {.pid = 1, .fd = 9})->fd == 9);
+    CHECK(choose_vm({}, {.pid = 1}).error().code == Errc::not_found);
+    CHECK(choose_vm({whole}, {.pid = 1, .fd = 9}).error().code == Errc::not_found);
+    CHECK(choose_vm({bare, bare}, {.pid = 1}).error().code == Errc::bad_request);
+    CHECK(choose_vm({bare, whole}, {.pid = 1, .fd = 4}).error().message ==
+          "the virtual machine of process 1 has no vCPU yet");
+    const auto several = choose_vm({bare, whole, other}, {.pid = 1});
+    CHECK(several.error().code == Errc::bad_request);
+    CHECK(several.error().message == "process 1 holds several virtual machines: give one of kvm:1/6 kvm:1/9");
+}
