@@ -60,6 +60,9 @@ Guess with_lower_part(const Guess& guess, const Block& block, const ReadVmm& rea
     if (low_end == 0) {
         auto to_try = sizes;
         if (before > 0 && before < four_gib) to_try.push_back(before);
+        // Other memory of the monitor may lie before it in the same mapping; splits are at whole MiB.
+        for (std::uint64_t size = before / mib * mib; size > 0 && before - size < notable; size -= mib)
+            if (size < four_gib) to_try.push_back(size);
         for (const std::uint64_t size : to_try)
             if (const auto next = with(size); next && !landmarks(*next, read).empty()) return *next;
     }

@@ -108,6 +108,22 @@ inline Mapping memory(std::uint64_t start, std::uint64_t size, std::string path 
     return mapping;
 }
 
+inline void set_checksum(std::vector<std::byte>& bytes, std::size_t at) {
+    unsigned sum = 0;
+    for (const std::byte byte : bytes) sum += std::to_integer<unsigned>(byte);
+    bytes[at] = static_cast<std::byte>(std::to_integer<unsigned>(bytes[at]) - sum);
+}
+
+// A table of firmware: `value` at `offset`, and all bytes together sum to zero.
+inline std::vector<std::byte> structure(std::string_view signature, std::size_t size, std::size_t offset,
+                                        std::uint32_t value, std::size_t checksum) {
+    std::vector<std::byte> bytes(size);
+    std::memcpy(bytes.data(), signature.data(), signature.size());
+    std::memcpy(bytes.data() + offset, &value, sizeof value);
+    set_checksum(bytes, checksum);
+    return bytes;
+}
+
 // A kernel with a direct map, in four levels, whose tables lie where the test wants them.
 class FakeGuest {
 public:

@@ -13,21 +13,6 @@ namespace {
 constexpr std::uint64_t rsdp = 0xf52d0;
 constexpr std::uint64_t rsdt = 0x1fe'0000;
 
-void set_checksum(std::vector<std::byte>& bytes, std::size_t at) {
-    unsigned sum = 0;
-    for (const std::byte byte : bytes) sum += std::to_integer<unsigned>(byte);
-    bytes[at] = static_cast<std::byte>(std::to_integer<unsigned>(bytes[at]) - sum);
-}
-
-std::vector<std::byte> structure(std::string_view signature, std::size_t size, std::size_t offset,
-                                 std::uint32_t value, std::size_t checksum) {
-    std::vector<std::byte> bytes(size);
-    std::memcpy(bytes.data(), signature.data(), signature.size());
-    std::memcpy(bytes.data() + offset, &value, sizeof value);
-    set_checksum(bytes, checksum);
-    return bytes;
-}
-
 struct Machine {
     FakeMonitor monitor{{memory(base, 32 * mib)}, {{0, 32 * mib, base}}};
     Block block{base, base + 32 * mib, {}};

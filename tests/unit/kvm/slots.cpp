@@ -164,6 +164,25 @@ TEST_CASE("a mapping that is too long for the memory below 4 GiB, and nothing is
     CHECK(found->notes[0].starts_with("4096 MiB of the monitor's memory"));
 }
 
+TEST_CASE("all page tables lie above a split that no table knows: what firmware left tells of the rest") {
+    // The kernel may have merged other memory of the monitor's with what lies at 0.
+    for (const std::uint64_t merged : {std::uint64_t{0}, 15 * mib + 0x7b000}) {
+        CAPTURE(merged);
+        constexpr std::uint64_t low = 1311 * mib;
+        constexpr std::uint32_t rsdp = 0xf52d0, rsdt = 0x51e'0000;
+        FakeMonitor monitor{{memory(base - merged, merged + 3 * gib)},
+                            {{0, low, base}, {4 * gib, 3 * gib - low, base + low}}};
+        const FakeGuest guest{monitor, {4 * gib + 32 * mib, 5 * gib}};
+        monitor.put(rsdp, structure("RSD PTR ", 20, 16, rsdt, 8));
+        monitor.put(rsdt, structure("RSDT", 60, 4, 60, 9));
+        const Witness witnesses[] = {guest.witness()};
+        const auto found = find_slots(monitor.mappings(), monitor.reader(), witnesses);
+        REQUIRE_MESSAGE(found, found.error().message);
+        check_true(*found, monitor, {rsdt, low - mib, 4 * gib, 5 * gib});
+        CHECK(slot_at(*found, low) == nullptr);
+    }
+}
+
 TEST_CASE("memory that cannot be placed is a hole and is told") {
     FakeMonitor monitor{{memory(base, 1 * gib), memory(base + 16 * gib, 1 * gib)},
                         {{0, 1 * gib, base}, {8 * gib, 1 * gib, base + 16 * gib}}};
