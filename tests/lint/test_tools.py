@@ -156,6 +156,14 @@ class Channel(unittest.TestCase):
     def test_a_late_answer_is_not_the_next_commands(self):
         self.assertEqual(self.channel.ask('second', 10), ['second'])
 
+    def test_no_late_answer_of_several_is_the_next_commands(self):
+        self.guest.asleep.set()
+        for command in ('second', 'third'):
+            self.assertRaises(channel.GuestSilent, self.channel.ask, command, 0.1)
+        self.guest.asleep.clear()
+        self.assertEqual(self.channel.ask('fourth', 10), ['fourth'])
+        self.assertEqual(self.channel.ask('fifth', 10), ['fifth'])
+
     def test_an_answer_that_went_with_its_connection_is_not_awaited(self):
         self.channel.close()
         self.channel.wait_ready(10)

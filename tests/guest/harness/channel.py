@@ -102,12 +102,12 @@ class Channel:
         limit = seconds(limit)
         until = time.monotonic() + limit
         silence = f'guest: {command!r} not answered in {limit:.0f} s'
-        while self._late:
-            self._answer(until, silence)
-            self._late -= 1
         try:
+            while self._late:
+                self._answer(until, silence)
+                self._late -= 1
             lines, error = self._answer(until, silence)
-        except GuestSilent:
+        except GuestSilent:  # of this command, whichever answer was waited for
             self._late += 1
             raise
         if error:
