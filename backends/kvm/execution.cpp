@@ -1,7 +1,6 @@
 #include "backends/kvm/execution.h"
 
 #include <asm/unistd.h>
-#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -114,7 +113,7 @@ Result<void> KvmExecution::settle(Vcpu& vcpu, Clock::time_point deadline) {
                                      " is neither in the guest nor waiting for anything");
 }
 
-Result<void> KvmExecution::stop_all(std::optional<VcpuId> but) {
+Result<void> KvmExecution::stop_all() {
     for (auto& vcpu : vcpus_) CHECK_OK(vcpu->ask_for_registers());
     const auto is_known = [&](const auto& vcpu) { return !vcpu->free() || threads_.contains(vcpu->index()); };
     std::vector<pid_t> waiting;
@@ -128,7 +127,7 @@ Result<void> KvmExecution::stop_all(std::optional<VcpuId> but) {
         refused = std::move(found.refused);
     }
     for (auto& vcpu : vcpus_) {
-        if (vcpu->stopped() || but == vcpu->index()) continue;
+        if (vcpu->stopped()) continue;
         if (!vcpu->free())
             vcpu->ask_to_stop();
         else if (const auto row = threads_.find(vcpu->index()); row != threads_.end())
@@ -136,7 +135,7 @@ Result<void> KvmExecution::stop_all(std::optional<VcpuId> but) {
     }
     const auto deadline = Clock::now() + settle_limit;
     for (auto& vcpu : vcpus_) {
-        if (vcpu->stopped() || vcpu->free() || but == vcpu->index()) continue;
+        if (vcpu->stopped() || vcpu->free()) continue;
         CHECK_OK(settle(*vcpu, deadline));
     }
     // No thread runs these: the VMM has paused them, or has not begun yet.

@@ -84,7 +84,7 @@ private:
     Result<void> stop_for(const std::function<Result<void>()>& work);
     Result<void> take();
     Result<void> give_back();
-    Result<void> stop_all(std::optional<VcpuId> but = std::nullopt);
+    Result<void> stop_all();
     Result<void> settle(Vcpu& vcpu, Clock::time_point deadline);
     Result<void> build_board();
     void map_run_area(Vcpu& vcpu) const;

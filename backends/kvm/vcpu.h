@@ -3,8 +3,7 @@
 // Where the thread of an attached vCPU is:
 //   free    not traced; the VMM has it
 //   home    stopped in the VMM, just behind its ioctl(KVM_RUN)
-//   away    in the springboard, where system calls of ours are made: stopped, or `parked`, which is running
-//   the
+//   away    in the springboard, where system calls of ours are made: stopped, or `parked`: running, in the
 //           loop that takes them out of its mailbox
 //   vmm     running, traced, in the VMM's own code: on its way to the next KVM_RUN
 //   guest   running, traced, in the VMM's KVM_RUN, which is made to come back to the springboard
@@ -132,7 +131,6 @@ private:
     Result<void> go_home();
     Result<void> park();
     Result<void> unpark();
-    Result<void> carry_out(std::span<const CallRequest> calls);
     Result<std::int64_t> call_traced(std::int64_t number, std::uint64_t a, std::uint64_t b, std::uint64_t c);
     [[nodiscard]] Mailbox& mailbox() const;
     // A field of kvm_run.
@@ -142,8 +140,10 @@ private:
         std::memcpy(run_pages_.data() + offset, &value, sizeof value);
         return {};
     }
-    void ask_for_gs();
+    [[nodiscard]] CallRequest gs_request() const;
+    void take_gs(const CallRequest& call);
     Result<void> finish_gs();
+    Result<bool> in_user_mode() const;
     Result<void> await();
     Result<void> put_record(const ThreadRecord& record);
     std::int64_t take_posted();

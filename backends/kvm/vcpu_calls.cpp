@@ -91,7 +91,10 @@ Result<void> Vcpu::go_home() {
 Result<void> Vcpu::make_ready() {
     if (board_data_ == nullptr || parked_) return {};
     CHECK_OK(park());
-    if ((TRY(run_area()).s.regs.sregs.cs.selector & 3U) == 3) ask_for_gs();
+    if (!TRY(in_user_mode())) return {};
+    const auto request = gs_request();
+    exo::kvm::post(mailbox(), {&request, 1});  // without waiting for it
+    asked_for_gs_ = true;
     return {};
 }
 
@@ -147,13 +150,7 @@ Result<std::int64_t> Vcpu::call_traced(std::int64_t number, std::uint64_t a, std
     });
 }
 
-// By a parked thread. Whoever stops the VMM's threads meanwhile (SIGSTOP) does not stop this one.
-Result<void> Vcpu::carry_out(std::span<const CallRequest> calls) {
-    CHECK_OK(finish_gs());
-    exo::kvm::post(mailbox(), calls);
-    return await();
-}
-
+// Of a parked thread. Whoever stops the VMM's threads meanwhile (SIGSTOP) does not stop this one.
 Result<void> Vcpu::await() {
     while (!wait_until_done(mailbox(), Clock::now() + call_patience)) {
         const auto stop = thread_->poll();
@@ -167,8 +164,10 @@ Result<void> Vcpu::await() {
 Result<std::int64_t> Vcpu::call(std::int64_t number, std::uint64_t a, std::uint64_t b, std::uint64_t c) {
     if (board_data_ == nullptr) return call_traced(number, a, b, c);
     CHECK_OK(park());
+    CHECK_OK(finish_gs());
     const CallRequest request{.number = number, .a = a, .b = b, .c = c};
-    CHECK_OK(carry_out({&request, 1}));
+    exo::kvm::post(mailbox(), {&request, 1});
+    CHECK_OK(await());
     return mailbox().calls[0].result;
 }
 
@@ -223,23 +222,29 @@ Result<void> Vcpu::set_guest_debug(const kvm_guest_debug& debug) {
     return {};
 }
 
-// Without waiting for it.
-void Vcpu::ask_for_gs() {
+// There the kernel's GS base is what is asked for next: it tells the CPU.
+Result<bool> Vcpu::in_user_mode() const { return (TRY(run_area()).s.regs.sregs.cs.selector & 3U) == 3; }
+
+// To be posted; its arguments are in their place.
+CallRequest Vcpu::gs_request() const {
     const OneMsr msr{.entry = {.index = msr_kernel_gs_base}};
     std::memcpy(board_data_ + board_->argument_offset(index_), &msr, sizeof msr);
-    const CallRequest request{.number = __NR_ioctl,
-                              .a = static_cast<std::uint64_t>(handle_.fd),
-                              .b = ioctl_get_msrs,
-                              .c = board_->arguments(index_)};
-    exo::kvm::post(mailbox(), {&request, 1});
-    asked_for_gs_ = true;
+    return {.number = __NR_ioctl,
+            .a = static_cast<std::uint64_t>(handle_.fd),
+            .b = ioctl_get_msrs,
+            .c = board_->arguments(index_)};
+}
+
+// That was a gs_request().
+void Vcpu::take_gs(const CallRequest& call) {
+    if (call.result == 1)
+        kernel_gs_ = copy_from<OneMsr>(board_data_ + board_->argument_offset(index_)).entry.data;
 }
 
 Result<void> Vcpu::finish_gs() {
     if (!std::exchange(asked_for_gs_, false)) return {};
     CHECK_OK(await());
-    if (mailbox().calls[0].result == 1)
-        kernel_gs_ = copy_from<OneMsr>(board_data_ + board_->argument_offset(index_)).entry.data;
+    take_gs(mailbox().calls[0]);
     return {};
 }
 
@@ -276,7 +281,6 @@ Result<void> Vcpu::set_halted(bool halted) {
 
 // --- KVM_RUN on the springboard
 
-// In user mode the kernel's GS base is wanted next: by the same post.
 Result<void> Vcpu::run_from_board() {
     stopping_ = false;
     stepping_ = true;
@@ -284,14 +288,9 @@ Result<void> Vcpu::run_from_board() {
     CHECK_OK(park());
     CHECK_OK(finish_gs());
     kernel_gs_.reset();
-    const auto fd = static_cast<std::uint64_t>(handle_.fd);
-    const std::array calls{
-        CallRequest{.number = __NR_ioctl, .a = fd, .b = KVM_RUN},
-        CallRequest{.number = __NR_ioctl, .a = fd, .b = ioctl_get_msrs, .c = board_->arguments(index_)}};
-    const bool user_mode = (TRY(run_area()).s.regs.sregs.cs.selector & 3U) == 3;
-    const OneMsr msr{.entry = {.index = msr_kernel_gs_base}};
-    if (user_mode) std::memcpy(board_data_ + board_->argument_offset(index_), &msr, sizeof msr);
-    exo::kvm::post(mailbox(), std::span{calls}.first(user_mode ? 2 : 1));
+    const CallRequest run{.number = __NR_ioctl, .a = static_cast<std::uint64_t>(handle_.fd), .b = KVM_RUN};
+    const std::array calls{run, gs_request()};
+    exo::kvm::post(mailbox(), std::span{calls}.first(TRY(in_user_mode()) ? 2 : 1));
     posted_ = true;
     return {};
 }
@@ -308,8 +307,7 @@ void Vcpu::watch() {
 std::int64_t Vcpu::take_posted() {
     posted_ = false;
     const auto& box = mailbox();
-    const bool with_gs = box.count == 2 && box.calls[1].result == 1;
-    if (with_gs) kernel_gs_ = copy_from<OneMsr>(board_data_ + board_->argument_offset(index_)).entry.data;
+    if (box.count == 2) take_gs(box.calls[1]);
     return box.calls[0].result;
 }
 
