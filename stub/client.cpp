@@ -25,7 +25,7 @@ constexpr std::size_t hot_bytes = 1U << 13U;
 constexpr std::size_t lent_slack = 1U << 16U;
 // How long the next packet is looked for before the thread sleeps, and after how many of them somebody else
 // (a signal, another client) has a turn.
-constexpr std::chrono::microseconds linger_time{40};
+constexpr std::chrono::microseconds linger_time{200};
 constexpr int most_turns = 256;
 // Of a packet in the log.
 constexpr std::size_t logged_bytes = 200;

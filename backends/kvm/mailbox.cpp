@@ -15,7 +15,7 @@ namespace {
 using Steady = std::chrono::steady_clock;
 
 // What is done in microseconds is not slept for.
-constexpr std::chrono::microseconds spin_before_sleep{20};
+constexpr std::chrono::microseconds spin_before_sleep{200};
 
 // Across processes the futex is the page and the offset in it: without FUTEX_PRIVATE_FLAG.
 void futex(std::uint32_t& word, int operation, std::uint32_t value, const timespec* timeout) {
@@ -31,8 +31,10 @@ std::uint32_t done_of(const Mailbox& box) {
 void post(Mailbox& box, std::span<const CallRequest> calls) {
     std::ranges::copy(calls, box.calls.begin());
     box.count = static_cast<std::uint32_t>(calls.size());
-    std::atomic_ref{box.posted}.store(box.done + 1, std::memory_order_release);
-    futex(box.posted, FUTEX_WAKE, 1, nullptr);
+    // Either the thread sees what is posted before it waits, or this sees that it does.
+    std::atomic_ref{box.posted}.store(box.done + 1, std::memory_order_seq_cst);
+    if (std::atomic_ref{box.asleep}.load(std::memory_order_seq_cst) != 0)
+        futex(box.posted, FUTEX_WAKE, 1, nullptr);
 }
 
 bool is_done(const Mailbox& box) { return done_of(box) == box.posted; }

@@ -24,7 +24,7 @@ struct Mailbox {
     std::uint32_t posted = 0;  // counts the posts
     std::uint32_t done = 0;    // the post that was carried out last
     std::uint32_t count = 0;   // requests of this post, one at least
-    std::uint32_t padding = 0;
+    std::uint32_t asleep = 0;  // 1: the thread waits, and has to be woken
     std::array<CallRequest, 2> calls{};
 };
 

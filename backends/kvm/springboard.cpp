@@ -24,31 +24,43 @@ static_assert(sizeof(ThreadRecord) <= mailbox_in_record);
 static_assert(mailbox_in_record + sizeof(Mailbox) <= record_stride);
 // The offsets in the code below.
 static_assert(offsetof(Mailbox, done) == 4 && offsetof(Mailbox, count) == 8 &&
-              offsetof(Mailbox, calls) == 16);
+              offsetof(Mailbox, asleep) == 12 && offsetof(Mailbox, calls) == 16);
 static_assert(offsetof(CallRequest, a) == 8 && offsetof(CallRequest, c) == 24);
 static_assert(offsetof(CallRequest, result) == 32 && sizeof(CallRequest) == 40);
 
 constexpr std::uint64_t after_offset = 0x02;
 constexpr std::uint64_t teller_offset = 0x10;
-constexpr std::uint64_t teller_after_offset = 0x4b;
-constexpr std::uint64_t name_offset = 0x80;  // "exogdb", of the memfd
+constexpr std::uint64_t teller_after_offset = 0x73;
+constexpr std::uint64_t name_offset = 0xa0;  // "exogdb", of the memfd
 
+// clang-format off
 //  00          syscall
 //  02          mov rbx, rax
 //  05  again:  mov eax, SYS_pause; syscall; jmp again
-//  10  teller: mov eax, [r12]; cmp eax, r13d; jne work                         posted != done?
-//  19          mov eax, SYS_futex; mov rdi, r12; xor esi, esi; mov edx, r13d   FUTEX_WAIT while posted ==
-//  done 26          xor r10d, r10d; syscall; jmp teller 2d  work:   mov r13d, eax; lea rbx, [r12+16]; mov
-//  r14d, [r12+8] 3a  next:   mov rax, [rbx]; mov rdi, [rbx+8]; mov rsi, [rbx+16]; mov rdx, [rbx+24] 49
-//  syscall 4b          mov [rbx+32], rax; add rbx, 40; dec r14d; jnz next 58          mov [r12+4], r13d done
-//  = posted 5d          mov eax, SYS_futex; lea rdi, [r12+4]; mov esi, 1; mov edx, 1    FUTEX_WAKE 71
-//  syscall; jmp teller
+//  10  teller: mov r15d, 100
+//  16  look:   mov eax, [r12]; cmp eax, r13d; jne work                         posted != done?
+//  1f          dec r15d; js sleep
+//  24          mov eax, SYS_sched_yield; syscall; jmp look                     what comes soon is not slept for
+//  2d  sleep:  mov r14d, 1; xchg [r12+12], r14d                                asleep = 1
+//  38          mov eax, SYS_futex; mov rdi, r12; xor esi, esi; mov edx, r13d   FUTEX_WAIT while posted == done
+//  45          xor r10d, r10d; syscall
+//  4a          mov dword [r12+12], 0; jmp teller                               asleep = 0
+//  55  work:   mov r13d, eax; lea rbx, [r12+16]; mov r14d, [r12+8]
+//  62  next:   mov rax, [rbx]; mov rdi, [rbx+8]; mov rsi, [rbx+16]; mov rdx, [rbx+24]
+//  71          syscall
+//  73          mov [rbx+32], rax; add rbx, 40; dec r14d; jnz next
+//  80          mov [r12+4], r13d                                               done = posted
+//  85          mov eax, SYS_futex; lea rdi, [r12+4]; mov esi, 1; mov edx, 1    FUTEX_WAKE
+//  99          syscall; jmp teller
 constexpr auto board_code = std::to_array<std::uint64_t>({
-    0x0022b8c38948050f, 0x9066f7eb050f0000, 0x75e8394424048b41, 0x894c000000cab814, 0x3145ea8944f631e7,
-    0xc58941e3eb050fd2, 0x748b4510245c8d49, 0x7b8b48038b480824, 0x538b4810738b4808, 0x4820438948050f18,
-    0xe275ceff4128c383, 0x00cab804246c8945, 0xbe04247c8d490000, 0x000001ba00000001, 0x001f0f9beb050f00, 0,
+    0x0022b8c38948050f, 0x0000f7eb050f0000, 0x8b4100000064bf41, 0x413675e839442404,
+    0x000018b80978cfff, 0x01be41e9eb050f00, 0x0c24748745000000, 0xe7894c000000cab8,
+    0xd23145ea8944f631, 0x000c2444c741050f, 0xc58941bbeb000000, 0x748b4510245c8d49,
+    0x7b8b48038b480824, 0x538b4810738b4808, 0x4820438948050f18, 0xe275ceff4128c383,
+    0x00cab804246c8945, 0xbe04247c8d490000, 0x000001ba00000001, 0xffffff70e9050f00,
     0x00006264676f7865,  // name_offset
 });
+// clang-format on
 
 std::uint64_t round_up(std::uint64_t size) { return (size + board_page - 1) & ~(board_page - 1); }
 

@@ -31,7 +31,7 @@ bool Vcpu::is_run(const ThreadRegisters& registers) const {
 Result<void> Vcpu::ask_for_registers() {
     if (asked_) return {};
     const auto offset = offsetof(kvm_run, kvm_valid_regs);
-    valid_before_ = TRY(memory_->get<std::uint64_t>(handle_.run + offset));
+    valid_before_ = TRY(get_run<std::uint64_t>(offset));
     CHECK_OK(put_run(offset, valid_before_ | our_fields));
     asked_ = true;
     return {};

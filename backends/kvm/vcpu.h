@@ -140,6 +140,13 @@ private:
         std::memcpy(run_pages_.data() + offset, &value, sizeof value);
         return {};
     }
+    template <class T>
+    Result<T> get_run(std::size_t offset) const {
+        if (!run_pages_.present()) return memory_->get<T>(handle_.run + offset);
+        T value{};
+        std::memcpy(&value, run_pages_.data() + offset, sizeof value);
+        return value;
+    }
     [[nodiscard]] CallRequest gs_request() const;
     void take_gs(const CallRequest& call);
     Result<void> finish_gs();

@@ -10,6 +10,8 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <thread>
+#include <utility>
 
 using namespace exo;
 using namespace exo::kvm;
@@ -78,10 +80,15 @@ TEST_CASE("kvm: a teller carries out what is posted") {
     TellerProcess teller;
     REQUIRE(teller.pid > 0);
     CHECK(is_done(teller.box()));
-    for (int turn = 0; turn < 100; ++turn) {
-        const CallRequest request{.number = SYS_getpid};
-        REQUIRE(teller.carries_out({&request, 1}));
-        CHECK(teller.box().calls[0].result == teller.pid);
+    // Posted while it looks, about when it goes to sleep, and while it sleeps: none is overlooked.
+    for (const auto& [turns, pause] : {std::pair{20'000, 0us}, {500, 20us}, {500, 40us}, {100, 1000us}}) {
+        CAPTURE(pause.count());
+        for (int turn = 0; turn < turns; ++turn) {
+            if (pause > 0us) std::this_thread::sleep_for(pause * (turn % 8) / 4);
+            const CallRequest request{.number = SYS_getpid};
+            REQUIRE(teller.carries_out({&request, 1}));
+            REQUIRE(teller.box().calls[0].result == teller.pid);
+        }
     }
     const std::array two{CallRequest{.number = SYS_close, .a = 12345},
                          CallRequest{.number = SYS_getpgid, .a = 0}};
