@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <sstream>
 
 namespace exo {
 namespace {
@@ -55,6 +57,32 @@ Result<Process> Process::open(pid_t pid) {
 bool Process::alive() const {
     pollfd poll_fd{pidfd_.get(), POLLIN, 0};
     return ::poll(&poll_fd, 1, 0) == 0;
+}
+
+bool Process::ending() const {
+    constexpr unsigned long exiting = 0x4;  // PF_EXITING, include/linux/sched.h
+    constexpr int most_looks = 100;
+    constexpr int between_looks = 2;  // milliseconds
+    const std::string main_thread = "/proc/" + std::to_string(pid_);
+    for (int look = 0; look < most_looks; ++look) {
+        pollfd poll_fd{pidfd_.get(), POLLIN, 0};
+        if (::poll(&poll_fd, 1, look == 0 ? 0 : between_looks) != 0) return true;
+        if ((flags_of_thread(main_thread) & exiting) != 0) return true;
+    }
+    return false;
+}
+
+// Field 9 of proc(5)'s stat, PF_… of include/linux/sched.h.
+unsigned long flags_of_thread(const std::string& folder) {
+    constexpr int state_field = 3;
+    constexpr int flags_field = 9;
+    const auto stat = read_proc_file(folder + "/stat");
+    const auto close = stat.rfind(')');  // the name before it may hold blanks
+    if (close == std::string::npos) return 0;
+    std::istringstream fields{stat.substr(close + 1)};
+    std::string word;
+    for (int field = state_field; field <= flags_field; ++field) fields >> word;
+    return std::strtoul(word.c_str(), nullptr, 10);
 }
 
 std::string read_proc_file(const std::string& path) {

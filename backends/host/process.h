@@ -21,6 +21,9 @@ public:
 
     [[nodiscard]] pid_t pid() const { return pid_; }
     [[nodiscard]] bool alive() const;
+    // Of one that has lost a thread: whether all of it is about to end. Its threads do so one after the
+    // other, and it is alive until its memory is freed.
+    [[nodiscard]] bool ending() const;
     // Readable (POLLIN) once the process has ended.
     [[nodiscard]] int pidfd() const { return pidfd_.get(); }
     // Clock ticks after boot (proc(5), stat field 22): with the pid it names a process for good.
@@ -37,6 +40,9 @@ std::optional<std::uint64_t> start_time_of(pid_t pid);
 std::optional<pid_t> process_of_thread(pid_t tid);
 // Whether the process has a thread that is `tid` here or in the process' own pid namespace.
 bool has_thread(pid_t pid, pid_t tid);
+// PF_… (include/linux/sched.h) of the process or thread of that folder ("/proc/4711/task/4712"); 0 if it is
+// not there.
+unsigned long flags_of_thread(const std::string& folder);
 // NULs replaced by blanks; empty if it cannot be read.
 std::string command_line_of(pid_t pid);
 // One field of /proc/PID/status, without the blanks around it.

@@ -99,6 +99,7 @@ private:
     Result<std::optional<StopEvent>> look_at(VcpuId id);
     Result<void> hide_trap_flag(VcpuId id, const kvm_regs& before);
     Result<std::optional<StopEvent>> translate_exit(VcpuId id, const kvm_debug_exit_arch& debug);
+    Result<std::optional<StopEvent>> wait(std::chrono::milliseconds limit);
     Result<std::optional<StopEvent>> wait_for_steps(Clock::time_point deadline);
     Result<std::optional<StopEvent>> wait_traced(Clock::time_point deadline);
     Result<std::optional<StopEvent>> wait_free(Clock::time_point deadline);

@@ -127,6 +127,14 @@ Result<std::optional<StopEvent>> KvmExecution::stopped(StopEvent event) {
 }
 
 Result<std::optional<StopEvent>> KvmExecution::wait_for_stop(std::chrono::milliseconds limit) {
+    auto event = wait(limit);
+    const bool lost = !event && event.error().code == Errc::target_gone;
+    if (!lost || !process_.ending()) return event;
+    running_ = free_ = false;  // wherever it was found out
+    return StopEvent{.cause = StopEvent::Cause::exited};
+}
+
+Result<std::optional<StopEvent>> KvmExecution::wait(std::chrono::milliseconds limit) {
     const auto deadline = Clock::now() + limit;
     if (!running_) return StopEvent{};
     if (!events_.empty()) {
@@ -172,7 +180,7 @@ Result<std::optional<StopEvent>> KvmExecution::look_at(VcpuId id) {
     const auto exit = TRY(vcpus_.at(id)->poll_exit());
     if (exit.kind == RunExit::Kind::debug) return translate_exit(id, exit.debug);
     if (exit.kind != RunExit::Kind::gone) return std::optional<StopEvent>{};
-    if (!process_.alive()) return StopEvent{.cause = StopEvent::Cause::exited};
+    if (process_.ending()) return StopEvent{.cause = StopEvent::Cause::exited};
     return fail(Errc::backend, "the thread of vCPU " + std::to_string(id) + " has ended");
 }
 

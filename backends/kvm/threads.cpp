@@ -35,13 +35,7 @@ std::vector<pid_t> tasks_of(pid_t pid) {
 // never runs the VMM's code, and its registers are a copy of its maker's.
 bool is_kernel_worker(const std::string& task) {
     constexpr unsigned long io_worker = 0x10, user_worker = 0x4000;  // PF_…, include/linux/sched.h
-    const auto stat = read_proc_file(task + "/stat");
-    const auto close = stat.rfind(')');  // the name before it may hold blanks
-    if (close == std::string::npos) return true;
-    std::istringstream fields{stat.substr(close + 1)};
-    std::string word;
-    for (int field = 3; field <= 9; ++field) fields >> word;  // 9: flags, proc(5)
-    return (std::strtoul(word.c_str(), nullptr, 10) & (io_worker | user_worker)) != 0;
+    return (flags_of_thread(task) & (io_worker | user_worker)) != 0;
 }
 
 // Of a thread that is in user mode or in the guest, its registers have to be asked: what was its last system

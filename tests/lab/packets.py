@@ -1,4 +1,5 @@
 """A client of the remote protocol that is quicker to start than a gdb (gdb manual, "Remote Protocol", "Overview")."""
+import contextlib
 import socket
 
 from harness.patience import seconds
@@ -39,7 +40,8 @@ class Client:
             begin, end = self._received.find(b'$'), self._received.find(b'#')
             if 0 <= begin < end and len(self._received) >= end + 3:
                 packet, self._received = self._received[begin + 1:end], self._received[end + 3:]
-                self._socket.sendall(b'+')
+                with contextlib.suppress(OSError):  # after the last one the server is gone
+                    self._socket.sendall(b'+')
                 return packet.decode('latin-1')
             data = self._socket.recv(1 << 16)
             if not data:
