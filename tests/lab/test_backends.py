@@ -2,6 +2,7 @@
 is paused or somebody asks for that. Whichever was killed, the next one finds and undoes what it left.
 
 QEMU says which it is: to a guest that KVM's backend has stopped it says "running"."""
+import json
 import os
 import pathlib
 import re
@@ -48,7 +49,7 @@ class Backends(case.GuestCase):
         self.assertRegex(client.ask('?'), '^T')
         with self.assertRaises(GuestSilent):
             self.guest.alive(1)
-        return serving, client, re.findall(r'backend (\w+)', serving.log())
+        return serving, client, re.findall(r': backend (\w+)', serving.log())
 
     def wait_state(self, wanted: str):
         until = time.monotonic() + seconds(20)
@@ -68,7 +69,8 @@ class Backends(case.GuestCase):
         self.assertIn('nothing', server.run('recover', f'kvm:{self.guest.pid()}').stdout)
 
     def backend_of_doctor(self, *options: str) -> dict:
-        return next(row for row in server.run_json('doctor', self.guest.target, *options) if row['check'] == 'backend')
+        rows = json.loads(server.run('doctor', self.guest.target, '--json', *options, check=False).stdout)
+        return next(row for row in rows if row['check'] == 'backend')
 
     def test_kvm_serves_a_guest_that_runs(self):
         serving, client, told = self.begin()
