@@ -1,9 +1,12 @@
 #include "backends/registry.h"
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "backends/kvm/target.h"
 #include "backends/qemu/discovery.h"
+#include "backends/qemu_or_kvm.h"
 
 namespace exo {
 namespace {
@@ -12,45 +15,40 @@ using ListFunction = Result<std::vector<GuestSummary>> (*)(const OpenOptions&);
 
 struct Backend {
     BackendInfo info;
+    BackendWish only;  // what --backend may say; automatic: anything
     Result<std::unique_ptr<Target>> (*open)(const TargetUri&, const OpenOptions&);
     Result<RecoverReport> (*recover)(const TargetUri&, const OpenOptions&);
     std::vector<Check> (*diagnose)(const TargetUri&, const OpenOptions&);
     ListFunction list;  // null: it cannot tell
 };
 
-qemu::Reach reach(const TargetUri& uri, const OpenOptions& options) {
-    return {.libvirt = uri.scheme == "libvirt", .name = uri.rest, .connect = options.connect};
-}
-
-Result<std::unique_ptr<Target>> open_qemu(const TargetUri& uri, const OpenOptions& options) {
-    return qemu::open(reach(uri, options));
-}
-Result<RecoverReport> recover_qemu(const TargetUri& uri, const OpenOptions& options) {
-    return qemu::recover(reach(uri, options));
-}
-std::vector<Check> diagnose_qemu(const TargetUri& uri, const OpenOptions& options) {
-    return qemu::diagnose(reach(uri, options));
-}
 Result<std::vector<GuestSummary>> list_libvirt(const OpenOptions& options) {
     return qemu::list_libvirt(options.connect);
 }
 
-Result<std::unique_ptr<Target>> open_kvm(const TargetUri& uri, const OpenOptions&) {
-    return kvm::open(uri.rest);
-}
-Result<RecoverReport> recover_kvm(const TargetUri& uri, const OpenOptions&) { return kvm::recover(uri.rest); }
 std::vector<Check> diagnose_kvm(const TargetUri& uri, const OpenOptions&) { return kvm::diagnose(uri.rest); }
 Result<std::vector<GuestSummary>> list_kvm(const OpenOptions&) { return kvm::list(); }
 
 // The order is that of messages and lists.
 const Backend table[] = {
     {{"libvirt", "libvirt:NAME", EXOGDB_WITH_LIBVIRT != 0},
-     open_qemu,
-     recover_qemu,
-     diagnose_qemu,
+     BackendWish::automatic,
+     qemu_or_kvm::open,
+     qemu_or_kvm::recover,
+     qemu_or_kvm::diagnose,
      list_libvirt},
-    {{"qemu", "qemu:QMP_SOCKET"}, open_qemu, recover_qemu, diagnose_qemu, nullptr},
-    {{"kvm", "kvm:PID"}, open_kvm, recover_kvm, diagnose_kvm, list_kvm},
+    {{"qemu", "qemu:QMP_SOCKET"},
+     BackendWish::automatic,
+     qemu_or_kvm::open,
+     qemu_or_kvm::recover,
+     qemu_or_kvm::diagnose,
+     nullptr},
+    {{"kvm", "kvm:PID"},
+     BackendWish::kvm,
+     qemu_or_kvm::open_process,
+     qemu_or_kvm::recover_process,
+     diagnose_kvm,
+     list_kvm},
 };
 
 const Backend* find(std::string_view scheme) {
@@ -59,12 +57,17 @@ const Backend* find(std::string_view scheme) {
     return row == std::end(table) ? nullptr : &*row;
 }
 
-Result<const Backend*> backend_of(const TargetUri& uri) {
+Result<const Backend*> backend_of(const TargetUri& uri, const OpenOptions& options) {
     const auto* backend = find(uri.scheme);
     if (backend == nullptr) return fail(Errc::bad_request, "no backend for " + uri.text());
     if (!backend->info.built)
         return fail(Errc::unsupported,
                     uri.text() + ": this exogdb was built without the library for " + uri.scheme);
+    const bool fits = backend->only == BackendWish::automatic || options.backend == BackendWish::automatic ||
+                      backend->only == options.backend;
+    if (!fits)
+        return fail(Errc::bad_request,
+                    uri.text() + " has no other backend than " + uri.scheme + "; leave --backend out");
     return backend;
 }
 
@@ -89,15 +92,15 @@ std::vector<BackendInfo> backends() {
 }
 
 Result<std::unique_ptr<Target>> open_target(const TargetUri& uri, const OpenOptions& options) {
-    return TRY(backend_of(uri))->open(uri, options);
+    return TRY(backend_of(uri, options))->open(uri, options);
 }
 
 Result<RecoverReport> recover_target(const TargetUri& uri, const OpenOptions& options) {
-    return TRY(backend_of(uri))->recover(uri, options);
+    return TRY(backend_of(uri, options))->recover(uri, options);
 }
 
 std::vector<Check> diagnose_target(const TargetUri& uri, const OpenOptions& options) {
-    const auto backend = backend_of(uri);
+    const auto backend = backend_of(uri, options);
     if (backend) return (*backend)->diagnose(uri, options);
     return {{"backend", false, backend.error().message, "give another target, or build with the library"}};
 }
@@ -108,11 +111,20 @@ std::vector<GuestSummary> list_targets(const OpenOptions& options, std::vector<E
         if (backend.list == nullptr || !backend.info.built) continue;
         auto some = backend.list(options);
         if (some)
-            std::ranges::move(*some, std::back_inserter(all));
+            add_guests(all, *std::move(some));
         else
             errors.push_back(std::move(some).error());
     }
     return all;
+}
+
+// libvirt knows a guest of KVM by its name, KVM by its VMM's process.
+void add_guests(std::vector<GuestSummary>& all, std::vector<GuestSummary> more) {
+    std::erase_if(more, [&](const GuestSummary& guest) {
+        return guest.pid &&
+               std::ranges::any_of(all, [&](const GuestSummary& told) { return told.pid == guest.pid; });
+    });
+    std::ranges::move(more, std::back_inserter(all));
 }
 
 }  // namespace exo

@@ -1,6 +1,7 @@
 // Which backend serves which kind of target: one explicit table.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -8,6 +9,7 @@
 
 #include "backends/api/discovery.h"
 #include "backends/api/target.h"
+#include "backends/choice.h"
 
 namespace exo {
 
@@ -24,6 +26,9 @@ struct TargetUri {
 
 struct OpenOptions {
     std::string connect;  // libvirt URI, empty for libvirt's default
+    BackendWish backend = BackendWish::automatic;
+    // Where there is a choice of backends: which was made, and why. One line; may be empty.
+    std::function<void(std::string_view)> tell;
 };
 
 struct BackendInfo {
@@ -35,12 +40,14 @@ std::vector<BackendInfo> backends();
 
 // Does not stop the guest.
 Result<std::unique_ptr<Target>> open_target(const TargetUri& uri, const OpenOptions& options);
-// Undoes what a killed exogdb left behind in the guest; idempotent.
+// Undoes what a killed exogdb left behind in the guest, whatever backend it used; idempotent.
 Result<RecoverReport> recover_target(const TargetUri& uri, const OpenOptions& options);
 // What stands in the way of open_target() and of attaching. Never fails: what fails is a check that is not
 // ok.
 std::vector<Check> diagnose_target(const TargetUri& uri, const OpenOptions& options);
 // All guests that the backends can see. A backend that cannot look adds its error to `errors`.
 std::vector<GuestSummary> list_targets(const OpenOptions& options, std::vector<Error>& errors);
+// A part of that, for the tests: those of `more` that are not in `all` by another name.
+void add_guests(std::vector<GuestSummary>& all, std::vector<GuestSummary> more);
 
 }  // namespace exo

@@ -34,7 +34,9 @@ Result<std::unique_ptr<Machine>> open_machine(const Options& options) {
     const TargetUri uri = TRY(TargetUri::parse(options.target));
     std::optional<UserProgram> program;
     if (!options.vmlinux.empty()) program = TRY(open_user_program(options.vmlinux));
-    auto machine = std::make_unique<Machine>(TRY(open_target(uri, options.open)), options.os, progress());
+    OpenOptions open = options.open;
+    open.tell = [](std::string_view line) { spdlog::info("{}", line); };
+    auto machine = std::make_unique<Machine>(TRY(open_target(uri, open)), options.os, progress());
     CHECK_OK(machine->look());
     if (program) {
         // Where no kernel is there yet, it is looked at when one is.

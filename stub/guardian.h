@@ -11,7 +11,9 @@ namespace exo::stub {
 
 // Starts the guardian; call before any thread is started. It holds the read end of a pipe whose other end
 // dies with this process, however it dies, and then does what `exogdb recover` does. A pipe and not a signal:
-// it works after kill -9 too, and for a guardian that is no child of init's.
+// it works after kill -9 too, and for a guardian that is no child of init's. It is told the name that the
+// user gave, and not what was opened: that could come too late, or never, where the journals are written
+// before anything is done. KVM's are found by this name alone, whether libvirt answers or not.
 class Guardian {
 public:
     static Result<Guardian> start(const TargetUri& target, const OpenOptions& options);

@@ -38,6 +38,16 @@ std::string target_help() {
 void add_target(CLI::App& command, Options& options) {
     command.add_option("TARGET", options.target, target_help())->required();
     command.add_option("--connect", options.open.connect, "libvirt URI, e.g. qemu:///session");
+    command
+        .add_option("--backend",
+                    "of a guest that QEMU runs: kvm (from outside QEMU), qemu (QEMU's own gdb stub), "
+                    "auto (kvm where it can be used; the default)")
+        ->check(CLI::IsMember({"auto", "kvm", "qemu"}))
+        ->each([&options](const std::string& value) {
+            options.open.backend = value == "kvm"    ? BackendWish::kvm
+                                   : value == "qemu" ? BackendWish::qemu
+                                                     : BackendWish::automatic;
+        });
 }
 
 void add_os(CLI::App& command, Options& options) {

@@ -1,15 +1,12 @@
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
+#include <functional>
 #include <iterator>
 #include <utility>
 
 #include "backends/host/process.h"
 #include "backends/kvm/recover.h"
 #include "backends/kvm/target.h"
+#include "backends/kvm/thread.h"
 #include "backends/kvm/threads.h"
 
 namespace exo::kvm {
@@ -28,25 +25,11 @@ Check failed(std::string name, const Error& error) {
                   has_remedy ? error.message.substr(semicolon + 2) : "give another target");
 }
 
-Check check_kvm_tracer(pid_t pid) {
-    const auto tracer = status_field(pid, "TracerPid");
-    if (!tracer || *tracer == "0") return passed("tracer", "none");
-    return failed("tracer", "process " + *tracer + " traces the VMM", "end that: a thread has one tracer");
-}
-
+// Another tracer, yama, AppArmor, another user: the kernel tells of all by the same request.
 Check check_ptrace(pid_t pid) {
-    const auto scope = read_proc_file("/proc/sys/kernel/yama/ptrace_scope");
-    const std::string yama = scope.empty() || scope.front() == '0'
-                                 ? ""
-                                 : " (kernel.yama.ptrace_scope is " + scope.substr(0, 1) + ")";
-    // Opening it asks the kernel the same as ptrace(2) does.
-    const std::string path = "/proc/" + std::to_string(pid) + "/mem";
-    const FileDescriptor file{::open(path.c_str(), O_RDWR | O_CLOEXEC)};
-    if (file.valid()) return passed("ptrace permission", "process " + std::to_string(pid) + " can be traced");
-    const auto user = status_field(pid, "Uid").value_or("?");
-    return failed("ptrace permission", std::string{std::strerror(errno)} + yama,
-                  "run as root, or as the VMM's user (uid " + user.substr(0, user.find_first_of("\t ")) +
-                      ") with CAP_SYS_PTRACE");
+    const auto tried = TracedThread::try_to_seize(pid);
+    if (!tried) return failed("ptrace permission", tried.error());
+    return passed("ptrace permission", "process " + std::to_string(pid) + " can be traced");
 }
 
 Check check_sandbox(pid_t pid) {
@@ -83,6 +66,28 @@ Check check_kvm_journal(const Vm& vm) {
     return passed("other exogdb", "none");
 }
 
+bool is_of(const JournalEntry& entry, const VmName& name) {
+    return entry.vmm_pid == name.pid && (!name.fd || *name.fd == entry.vm_fd);
+}
+
+Result<RecoverReport> recover_those(const std::function<bool(const JournalEntry&)>& are_meant) {
+    RecoverReport report;
+    for (const auto& entry : read_journals()) {
+        if (!are_meant(entry)) continue;
+        if (!entry.vmm_alive()) {
+            remove_journal(entry);
+            report.actions.push_back("forgot the guest of process " + std::to_string(entry.vmm_pid) +
+                                     ", which has ended");
+            continue;
+        }
+        if (entry.owner_alive())
+            return fail(Errc::busy, "exogdb process " + std::to_string(entry.owner_pid) +
+                                        " has this guest; end it first");
+        std::ranges::move(TRY(recover_guest(entry)), std::back_inserter(report.actions));
+    }
+    return report;
+}
+
 }  // namespace
 
 Result<std::vector<GuestSummary>> list() {
@@ -106,22 +111,29 @@ Result<std::vector<GuestSummary>> list() {
 }
 
 Result<RecoverReport> recover(const std::string& name) {
-    RecoverReport report;
     const auto wanted = TRY(VmName::parse(name));
-    for (const auto& entry : read_journals()) {
-        if (entry.vmm_pid != wanted.pid || (wanted.fd && *wanted.fd != entry.vm_fd)) continue;
-        if (!entry.vmm_alive()) {
-            remove_journal(entry);
-            report.actions.push_back("forgot the guest of process " + std::to_string(entry.vmm_pid) +
-                                     ", which has ended");
-            continue;
-        }
-        if (entry.owner_pid != ::getpid() && entry.owner_alive())
-            return fail(Errc::busy, "exogdb process " + std::to_string(entry.owner_pid) +
-                                        " has this guest; end it first");
-        std::ranges::move(TRY(recover_guest(entry)), std::back_inserter(report.actions));
-    }
-    return report;
+    return recover_those([&](const JournalEntry& entry) { return is_of(entry, wanted); });
+}
+
+Result<RecoverReport> recover_target(const std::string& target) {
+    return recover_those([&](const JournalEntry& entry) { return entry.target == target; });
+}
+
+bool is_in_journal(const std::string& name) {
+    const auto wanted = VmName::parse(name);
+    return wanted && std::ranges::any_of(read_journals(), [&](const JournalEntry& entry) {
+               return is_of(entry, *wanted) && entry.vmm_alive();
+           });
+}
+
+bool any_left_behind() {
+    return std::ranges::any_of(
+        read_journals(), [](const JournalEntry& entry) { return entry.vmm_alive() && !entry.owner_alive(); });
+}
+
+Result<void> may_trace(const std::string& name) {
+    const auto vm = TRY(find_vm(TRY(VmName::parse(name))));
+    return TracedThread::try_to_seize(vm.pid);
 }
 
 std::vector<Check> diagnose(const std::string& name) {
@@ -133,10 +145,10 @@ std::vector<Check> diagnose(const std::string& name) {
     checks.push_back(passed("virtual machine", name_of_vmm(vm->pid) + ", " +
                                                    std::to_string(vm->vcpus.size()) + " vCPUs, descriptor " +
                                                    std::to_string(vm->fd)));
-    checks.push_back(check_kvm_tracer(vm->pid));
     checks.push_back(check_ptrace(vm->pid));
+    const bool traceable = checks.back().ok;
     checks.push_back(check_sandbox(vm->pid));
-    if (checks[1].ok && checks[2].ok) checks.push_back(check_threads(*vm));
+    if (traceable) checks.push_back(check_threads(*vm));
     checks.push_back(check_kvm_journal(*vm));
     return checks;
 }

@@ -23,7 +23,7 @@ struct JournalPatch {
 };
 
 struct JournalEntry {
-    std::string target;  // "kvm:4711"
+    std::string target;  // what the user calls it: "kvm:4711", "libvirt:debian --connect qemu:///session"
     pid_t vmm_pid = 0;
     std::uint64_t vmm_start = 0;  // Process::start_time()
     int vm_fd = -1;

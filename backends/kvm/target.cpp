@@ -189,10 +189,10 @@ Result<void> KvmTarget::write_registers(VcpuId vcpu, const RegisterSet& values,
 
 }  // namespace
 
-Result<std::unique_ptr<Target>> open(const std::string& name) {
+Result<std::unique_ptr<Target>> open(const std::string& name, const std::string& target_words) {
     auto vm = TRY(find_vm(TRY(VmName::parse(name))));
     auto process = TRY(Process::open(vm.pid));
-    auto target = std::make_unique<KvmTarget>(std::move(vm), std::move(process), "kvm:" + name);
+    auto target = std::make_unique<KvmTarget>(std::move(vm), std::move(process), target_words);
     CHECK_OK(target->load());
     return target;
 }

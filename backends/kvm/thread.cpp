@@ -2,11 +2,14 @@
 
 #include <sys/ptrace.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "backends/host/process.h"
@@ -16,6 +19,8 @@ namespace {
 
 constexpr int syscall_stop = SIGTRAP | 0x80;  // PTRACE_O_TRACESYSGOOD
 constexpr std::size_t mask_size = 8;          // bytes of the kernel's sigset_t
+constexpr std::chrono::milliseconds let_go_limit{1000};
+constexpr std::chrono::microseconds let_go_interval{100};
 
 Error ptrace_error(pid_t tid, const char* what) {
     const int error = errno;
@@ -56,6 +61,28 @@ Result<TracedThread> TracedThread::seize(pid_t tid) {
                     "needs CAP_SYS_ADMIN; run as root");
     errno = error;
     return fail(ptrace_error(tid, "tracing"));
+}
+
+// PTRACE_DETACH takes stopped threads only. A tracer that ends lets go of those that run as well
+// (exit_ptrace(), kernel/ptrace.c), a moment after join() has returned: do_exit() wakes that before.
+Result<void> TracedThread::try_to_seize(pid_t tid) {
+    Result<void> result;
+    pid_t tracer = 0;
+    std::thread{[&] {
+        tracer = ::gettid();
+        auto thread = seize(tid);
+        if (thread)
+            thread->tid_ = 0;
+        else
+            result = fail(std::move(thread).error());
+    }}.join();
+    const auto deadline = std::chrono::steady_clock::now() + let_go_limit;
+    while (result && status_field(tid, "TracerPid") == std::to_string(tracer)) {
+        if (std::chrono::steady_clock::now() > deadline)
+            return fail(Errc::timed_out, "thread " + std::to_string(tid) + " of the VMM is not let go");
+        std::this_thread::sleep_for(let_go_interval);
+    }
+    return result;
 }
 
 TracedThread::TracedThread(TracedThread&& other) noexcept

@@ -30,6 +30,8 @@ public:
     // PTRACE_SEIZE: the thread goes on. Its seccomp filter, if it has one, is lifted for that time. denied
     // names the cause (yama, another tracer, the filter) and the remedy.
     static Result<TracedThread> seize(pid_t tid);
+    // Whether seize() would do. The thread is not stopped, so that it goes on whatever it does.
+    static Result<void> try_to_seize(pid_t tid);
     TracedThread(TracedThread&& other) noexcept;
     TracedThread& operator=(TracedThread&& other) noexcept;
     // A stopped one is let go as it is; who stopped it puts its registers right before.

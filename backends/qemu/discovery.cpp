@@ -31,18 +31,24 @@ bool is_of(const JournalEntry& entry, const Reach& reach) {
     return entry.target == target_text(reach) && entry.connect == reach.connect;
 }
 
+Error owned(const JournalEntry& entry) {
+    return {Errc::busy, "exogdb process " + std::to_string(entry.owner_pid) +
+                            " has this guest; connect to that one, or end it"};
+}
+
+Reach reach_of(const JournalEntry& entry) {
+    const auto colon = entry.target.find(':');
+    return {.libvirt = entry.target.starts_with("libvirt:"),
+            .name = entry.target.substr(colon + 1),
+            .connect = entry.connect};
+}
+
 // --- doctor
 // -------------------------------------------------------------------------------------------------------
 
 Check passed(std::string name, std::string detail) { return {std::move(name), true, std::move(detail), {}}; }
 Check failed(std::string name, std::string detail, std::string remedy) {
     return {std::move(name), false, std::move(detail), std::move(remedy)};
-}
-
-Check check_run_state(Monitor& monitor) {
-    const auto state = query_run_state(monitor);
-    if (!state) return failed("guest state", state.error().message, "look at the guest's log");
-    return passed("guest state", state->name);
 }
 
 Check check_gdb_stub(Monitor& monitor) {
@@ -99,7 +105,7 @@ Check check_confinement(pid_t pid) {
 
 Check check_journal(const Process& process) {
     for (const auto& entry : read_journals()) {
-        if (entry.qemu_pid != process.pid() || entry.qemu_start != process.start_time()) continue;
+        if (!entry.is_of(process)) continue;
         if (entry.owner_alive())
             return failed("other exogdb", "process " + std::to_string(entry.owner_pid) + " has this guest",
                           "connect to that one, or end it");
@@ -111,10 +117,32 @@ Check check_journal(const Process& process) {
 
 }  // namespace
 
-Result<std::unique_ptr<Target>> open(const Reach& reach) {
+Result<Guest> find(const Reach& reach) {
     auto monitor = TRY(open_monitor(reach));
-    return open_target(std::move(monitor), {.target = target_text(reach), .connect = reach.connect});
+    auto process = TRY(find_process(*monitor));
+    const bool kvm = uses_kvm(*monitor);
+    auto state = TRY(query_run_state(*monitor));
+    return Guest{reach, std::move(monitor), std::move(process), kvm, std::move(state)};
 }
+
+Result<std::unique_ptr<Target>> open(Guest guest) {
+    return open_target(std::move(guest.monitor), std::move(guest.process),
+                       {.target = target_text(guest.reach), .connect = guest.reach.connect});
+}
+
+std::optional<Error> stub_in_use(const Guest& guest) {
+    for (const auto& entry : read_journals()) {
+        if (!entry.is_of(guest.process)) continue;
+        if (entry.owner_alive()) return owned(entry);
+        return Error{Errc::busy,
+                     "a killed exogdb left this guest unclean; run `exogdb recover " + entry.target + "`"};
+    }
+    const auto chardevs = query_chardevs(*guest.monitor);
+    if (!chardevs) return chardevs.error();
+    return client_of_stub(*chardevs);
+}
+
+Result<void> recover_stale(const Guest& guest) { return recover_stale(*guest.monitor, guest.process); }
 
 Result<RecoverReport> recover(const Reach& reach) {
     RecoverReport report;
@@ -135,11 +163,19 @@ Result<RecoverReport> recover(const Reach& reach) {
     const auto process = TRY(find_process(*monitor));
     monitor->watch(process);
     for (const auto& entry : left) {
-        if (entry.qemu_pid != process.pid() || entry.qemu_start != process.start_time()) continue;
-        if (entry.owner_pid != ::getpid() && entry.owner_alive())
-            return fail(Errc::busy, "exogdb process " + std::to_string(entry.owner_pid) +
-                                        " has this guest; end it first");
+        if (!entry.is_of(process)) continue;
+        if (entry.owner_pid != ::getpid() && entry.owner_alive()) return fail(owned(entry));
         std::ranges::move(TRY(recover_guest(*monitor, process, entry)), std::back_inserter(report.actions));
+    }
+    return report;
+}
+
+Result<RecoverReport> recover_process(pid_t pid) {
+    RecoverReport report;
+    for (const auto& entry : read_journals()) {
+        if (entry.qemu_pid != pid || !entry.qemu_alive()) continue;
+        if (entry.owner_alive()) return fail(owned(entry));
+        std::ranges::move(TRY(recover(reach_of(entry))).actions, std::back_inserter(report.actions));
     }
     return report;
 }
@@ -148,32 +184,40 @@ Result<RecoverReport> recover(const Reach& reach) {
 Result<std::vector<GuestSummary>> list_libvirt(const std::string&) { return std::vector<GuestSummary>{}; }
 #endif
 
-std::vector<Check> diagnose(const Reach& reach) {
-    std::vector<Check> checks;
+Diagnosis diagnose(const Reach& reach) {
+    Diagnosis found;
     const std::string way = reach.libvirt ? "libvirt" : "QMP socket";
-    const auto monitor = open_monitor(reach);
+    auto monitor = open_monitor(reach);
     if (!monitor) {
         const auto& message = monitor.error().message;
         const auto semicolon = message.find("; ");
-        checks.push_back(failed(
+        found.checks.push_back(failed(
             way, message.substr(0, semicolon),
             semicolon == std::string::npos ? "see what " + way + " says" : message.substr(semicolon + 2)));
-        return checks;
+        return found;
     }
-    checks.push_back(passed(way, (*monitor)->description()));
-    const auto process = find_process(**monitor);
+    found.checks.push_back(passed(way, (*monitor)->description()));
+    auto process = find_process(**monitor);
     if (!process) {
-        checks.push_back(failed("process", process.error().message, "run on the guest's host"));
-        return checks;
+        found.checks.push_back(failed("process", process.error().message, "run on the guest's host"));
+        return found;
     }
-    checks.push_back(passed("process", "QEMU is pid " + std::to_string(process->pid())));
-    checks.push_back(check_run_state(**monitor));
-    checks.push_back(check_gdb_stub(**monitor));
-    checks.push_back(check_memory_access(**monitor, *process));
-    checks.push_back(check_tracer(process->pid()));
-    checks.push_back(check_confinement(process->pid()));
-    checks.push_back(check_journal(*process));
-    return checks;
+    found.checks.push_back(passed("process", "QEMU is pid " + std::to_string(process->pid())));
+    auto state = query_run_state(**monitor);
+    if (!state) {
+        found.checks.push_back(failed("guest state", state.error().message, "look at the guest's log"));
+        return found;
+    }
+    found.checks.push_back(passed("guest state", state->name));
+    const bool kvm = uses_kvm(**monitor);
+    found.guest = Guest{reach, std::move(*monitor), std::move(*process), kvm, std::move(*state)};
+    return found;
+}
+
+std::vector<Check> diagnose_stub(const Guest& guest) {
+    return {check_gdb_stub(*guest.monitor), check_memory_access(*guest.monitor, guest.process),
+            check_tracer(guest.process.pid()), check_confinement(guest.process.pid()),
+            check_journal(guest.process)};
 }
 
 }  // namespace exo::qemu

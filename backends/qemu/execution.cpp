@@ -58,27 +58,13 @@ Result<void> QemuExecution::write_physical(PhysicalAddress address, ConstBytes i
     return client_->write_physical(address, in);
 }
 
-Result<void> QemuExecution::recover_stale() {
-    for (const auto& entry : read_journals()) {
-        if (!entry.qemu_alive()) remove_journal(entry.qemu_pid);
-        if (entry.qemu_pid != process_.pid() || entry.qemu_start != process_.start_time()) continue;
-        if (entry.owner_pid != ::getpid() && entry.owner_alive()) {
-            return fail(Errc::busy,
-                        "another exogdb, pid " + std::to_string(entry.owner_pid) + ", has this guest");
-        } else {
-            CHECK_OK(recover_guest(monitor_, process_, entry));
-        }
-    }
-    return {};
-}
-
 Result<StopEvent> QemuExecution::attach() {
     if (!process_.alive()) return fail(gone_error);
     if (client_) {
         if (running_) CHECK_OK(stop_now());
         return StopEvent{};
     }
-    CHECK_OK(recover_stale());
+    CHECK_OK(recover_stale(monitor_, process_));
     const auto state = TRY(query_run_state(monitor_));
     if (in_migration(state.name))
         return fail(Errc::busy, "the guest is being migrated or saved (" + state.name + ")");
@@ -106,11 +92,7 @@ Result<void> QemuExecution::open_stub() {
     journal_.stub_path.clear();
     journal_.stub_directory.clear();
     const auto chardevs = TRY(query_chardevs(monitor_));
-    if (chardevs.stub && chardevs.stub->connected) {
-        const std::string& device = chardevs.stub->device;  // ADDRESS[,OPTION=VALUE…]
-        return fail(Errc::busy, "QEMU already has a gdb client, on " + device.substr(0, device.find(',')) +
-                                    "; disconnect it");
-    }
+    if (auto client = client_of_stub(chardevs)) return fail(*std::move(client));
     if (chardevs.stub) {
         journal_.user_stub = chardevs.stub->device;
         CHECK_OK(write_journal(journal_));

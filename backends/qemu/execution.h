@@ -49,7 +49,6 @@ private:
     Result<void> write_physical(PhysicalAddress address, ConstBytes in) override;
 
     // execution.cpp
-    Result<void> recover_stale();
     Result<void> open_stub();
     Result<void> give_back();
     Result<void> stop_now();

@@ -3,8 +3,6 @@
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 
-#include "backends/host/process.h"
-
 namespace exo::qemu {
 namespace json = boost::json;
 namespace {
@@ -29,6 +27,9 @@ std::uint64_t number_member(const json::object& object, std::string_view name) {
 
 bool JournalEntry::owner_alive() const { return same_process(owner_pid, owner_start); }
 bool JournalEntry::qemu_alive() const { return same_process(qemu_pid, qemu_start); }
+bool JournalEntry::is_of(const Process& process) const {
+    return qemu_pid == process.pid() && qemu_start == process.start_time();
+}
 
 std::string to_text(const JournalEntry& entry) {
     json::array patches;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "backends/api/result.h"
+#include "backends/host/process.h"
 #include "backends/host/runtime_file.h"
 
 namespace exo::qemu {
@@ -37,6 +38,7 @@ struct JournalEntry {
     // Whether the process that wrote it still runs; a zombie does not.
     [[nodiscard]] bool owner_alive() const;
     [[nodiscard]] bool qemu_alive() const;
+    [[nodiscard]] bool is_of(const Process& process) const;
 };
 
 Result<void> write_journal(const JournalEntry& entry);

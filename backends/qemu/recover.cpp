@@ -1,5 +1,7 @@
 #include "backends/qemu/recover.h"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <thread>
 
@@ -81,6 +83,18 @@ Result<std::vector<std::string>> recover_guest(Monitor& monitor, const Process& 
     }
     remove_journal(entry.qemu_pid);
     return done;
+}
+
+Result<void> recover_stale(Monitor& monitor, const Process& process) {
+    for (const auto& entry : read_journals()) {
+        if (!entry.qemu_alive()) remove_journal(entry.qemu_pid);
+        if (!entry.is_of(process)) continue;
+        if (entry.owner_pid != ::getpid() && entry.owner_alive())
+            return fail(Errc::busy,
+                        "another exogdb, pid " + std::to_string(entry.owner_pid) + ", has this guest");
+        CHECK_OK(recover_guest(monitor, process, entry));
+    }
+    return {};
 }
 
 }  // namespace exo::qemu

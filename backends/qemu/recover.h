@@ -17,6 +17,9 @@ namespace exo::qemu {
 Result<std::vector<std::string>> recover_guest(Monitor& monitor, const Process& process,
                                                const JournalEntry& entry);
 
+// What a dead owner left of this guest; busy if another exogdb that lives has it.
+Result<void> recover_stale(Monitor& monitor, const Process& process);
+
 // Puts the original byte back where there is still an int3.
 Result<void> undo_patch(StubClient& client, GuestMemory& memory, const JournalPatch& patch);
 

@@ -128,6 +128,13 @@ Result<Chardevs> query_chardevs(Monitor& monitor) {
     return chardevs;
 }
 
+std::optional<Error> client_of_stub(const Chardevs& chardevs) {
+    if (!chardevs.stub || !chardevs.stub->connected) return std::nullopt;
+    const std::string& device = chardevs.stub->device;  // ADDRESS[,OPTION=VALUE…]
+    return Error{Errc::busy, "QEMU already has a gdb client, on " + device.substr(0, device.find(',')) +
+                                 "; disconnect it"};
+}
+
 Result<RunState> query_run_state(Monitor& monitor) {
     const auto answer = TRY(monitor.execute("query-status"));
     const auto* object = answer.if_object();

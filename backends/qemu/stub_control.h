@@ -27,6 +27,8 @@ struct Chardevs {
     std::vector<std::string> socket_directories;  // those of monitors first
 };
 Result<Chardevs> query_chardevs(Monitor& monitor);
+// busy: QEMU's stub takes one client, and has it.
+std::optional<Error> client_of_stub(const Chardevs& chardevs);
 
 // `query-status`: "running", "paused", "prelaunch", "shutdown" …
 struct RunState {

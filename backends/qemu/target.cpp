@@ -42,13 +42,6 @@ Result<std::vector<VcpuThread>> query_vcpus(Monitor& monitor) {
     return vcpus;
 }
 
-bool is_enabled(Monitor& monitor, std::string_view query) {
-    const auto answer = monitor.execute(query);
-    const auto* object = answer ? answer->if_object() : nullptr;
-    const auto* enabled = object != nullptr ? object->if_contains("enabled") : nullptr;
-    return enabled != nullptr && enabled->is_bool() && enabled->get_bool();
-}
-
 std::string version_of(Monitor& monitor) {
     const auto answer = monitor.execute("query-version");
     boost::system::error_code error;
@@ -78,7 +71,7 @@ public:
         : monitor_(std::move(monitor)),
           process_(std::move(process)),
           vcpus_(std::move(vcpus)),
-          kvm_(is_enabled(*monitor_, "query-kvm")),
+          kvm_(uses_kvm(*monitor_)),
           version_(version_of(*monitor_)),
           memory_(*monitor_, process_),
           execution_(*monitor_, process_, memory_, std::move(identity), kvm_),
@@ -201,9 +194,16 @@ Result<Process> find_process(Monitor& monitor) {
                                    ") is not to be seen from here; run on the guest's host");
 }
 
-Result<std::unique_ptr<Target>> open_target(std::unique_ptr<Monitor> monitor, JournalEntry identity) {
+bool uses_kvm(Monitor& monitor) {
+    const auto answer = monitor.execute("query-kvm");
+    const auto* object = answer ? answer->if_object() : nullptr;
+    const auto* enabled = object != nullptr ? object->if_contains("enabled") : nullptr;
+    return enabled != nullptr && enabled->is_bool() && enabled->get_bool();
+}
+
+Result<std::unique_ptr<Target>> open_target(std::unique_ptr<Monitor> monitor, Process process,
+                                            JournalEntry identity) {
     auto vcpus = TRY(query_vcpus(*monitor));
-    auto process = TRY(find_process(*monitor));
     identity.uuid = monitor->uuid();
     auto target = std::make_unique<QemuTarget>(std::move(monitor), std::move(process), std::move(vcpus),
                                                std::move(identity));

@@ -10,11 +10,15 @@
 
 namespace exo::qemu {
 
-// `identity`: the journal's target and connect. Does not stop the guest.
-Result<std::unique_ptr<Target>> open_target(std::unique_ptr<Monitor> monitor, JournalEntry identity);
+// `process`: find_process()'s. `identity`: the journal's target and connect. Does not stop the guest.
+Result<std::unique_ptr<Target>> open_target(std::unique_ptr<Monitor> monitor, Process process,
+                                            JournalEntry identity);
 
 // QEMU's process, by the host threads of its vCPUs; checked against what the monitor knows of it. backend
 // when the process cannot be seen from here (another pid namespace, another host).
 Result<Process> find_process(Monitor& monitor);
+
+// Whether QEMU runs the guest with KVM.
+bool uses_kvm(Monitor& monitor);
 
 }  // namespace exo::qemu

@@ -28,9 +28,16 @@ def program() -> str:
     return str(max(built, key=lambda path: path.stat().st_mtime))
 
 
+def with_backend(*words: str) -> list:
+    """EXOGDB_BACKEND says by which backend a suite's guests of QEMU are served, where a test does not."""
+    chosen = os.environ.get('EXOGDB_BACKEND')
+    of_qemu = any(word.startswith(('libvirt:', 'qemu:')) for word in words)
+    return [*words, '--backend', chosen] if chosen and of_qemu and '--backend' not in words else list(words)
+
+
 def run(*words, limit: float = 60, check: bool = True) -> subprocess.CompletedProcess:
     """One exogdb command to its end."""
-    result = subprocess.run([program(), *words], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    result = subprocess.run([program(), *with_backend(*words)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                             errors='surrogateescape', timeout=seconds(limit), check=False)
     if check and result.returncode:
         raise HarnessError(f'exogdb {" ".join(words)} ended with {result.returncode}: {result.stderr.strip()[-500:]}')
@@ -70,7 +77,7 @@ class Server:
 
     def _start(self):
         listen = self._listen or f'unix:{self.socket}'
-        words = [program(), 'serve', self._target, '--listen', listen, *self._options]
+        words = [program(), *with_backend('serve', self._target, '--listen', listen, *self._options)]
         with open(f'{self.folder}/log', 'wb') as log:
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
                                             start_new_session=True)

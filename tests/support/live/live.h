@@ -17,6 +17,9 @@ using Cause = StopEvent::Cause;
 
 inline TargetUri uri_of(const QemuGuest& guest) { return {"qemu", guest.qmp_socket()}; }
 
+// KVM's backend could serve those that have KVM.
+inline OpenOptions by_stub() { return {.connect = {}, .backend = BackendWish::qemu, .tell = {}}; }
+
 inline std::uint32_t word(Target& target, PhysicalAddress address) {
     std::uint32_t value = 0;
     REQUIRE(target.memory().read(address, std::as_writable_bytes(std::span{&value, 1})));
@@ -35,7 +38,7 @@ inline bool counts(Target& target) {
 // Opened once the firmware runs.
 inline std::unique_ptr<Target> open_running(const QemuGuest& guest) {
     REQUIRE(guest.valid());
-    auto target = open_target(uri_of(guest), {});
+    auto target = open_target(uri_of(guest), by_stub());
     REQUIRE_MESSAGE(target, target.error().message);
     for (int i = 0; i < 600 && word(**target, Firmware::counter) < 1000; ++i)
         std::this_thread::sleep_for(100ms);

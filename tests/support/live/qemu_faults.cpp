@@ -43,7 +43,7 @@ public:
 
 private:
     void run(const TargetUri& uri, BreakpointKind kind, VirtualAddress address) const {
-        auto target = open_target(uri, {});
+        auto target = open_target(uri, by_stub());
         const bool ok = target && (*target)->execution()->attach() &&
                         (*target)->breakpoints()->insert(kind, address, 1) &&
                         (*target)->execution()->resume(all(VcpuAction::run)) &&
@@ -92,7 +92,7 @@ TEST_CASE("a killed server on KVM: recover" * doctest::skip(::access("/dev/kvm",
     open_running(guest);
     check_recovery(guest, BreakpointKind::hardware);
     OtherServer{uri_of(guest), BreakpointKind::software, Firmware::unused}.kill();
-    auto target = open_target({"qemu", guest.second_qmp_socket()}, {});
+    auto target = open_target({"qemu", guest.second_qmp_socket()}, by_stub());
     REQUIRE(target);
     std::byte byte{};
     REQUIRE((*target)->memory().read(PhysicalAddress{raw(Firmware::unused)}, {&byte, 1}));
@@ -120,12 +120,12 @@ TEST_CASE("one debugger at a time") {
     const QemuGuest guest{"tcg", false};
     open_running(guest);
     OtherServer server{uri_of(guest), BreakpointKind::software};
-    const auto second = open_target({"qemu", guest.second_qmp_socket()}, {});
+    const auto second = open_target({"qemu", guest.second_qmp_socket()}, by_stub());
     REQUIRE_MESSAGE(second, second.error().message);
     const auto refused = (*second)->execution()->attach();
     REQUIRE_FALSE(refused);
     CHECK(refused.error().code == Errc::busy);
-    const auto same_socket = open_target(uri_of(guest), {});
+    const auto same_socket = open_target(uri_of(guest), by_stub());
     REQUIRE_FALSE(same_socket);
     CHECK(same_socket.error().code == Errc::busy);
 }

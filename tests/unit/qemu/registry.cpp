@@ -40,3 +40,30 @@ TEST_CASE("what cannot be opened says why in one line") {
     CHECK_FALSE(checks[0].ok);
     CHECK_FALSE(checks[0].remedy.empty());
 }
+
+TEST_CASE("kvm:PID has one backend") {
+    const TargetUri uri{"kvm", "1"};
+    const OpenOptions options{.backend = BackendWish::qemu};
+    const auto opened = open_target(uri, options);
+    REQUIRE_FALSE(opened);
+    CHECK(opened.error().code == Errc::bad_request);
+    CHECK(opened.error().message.find("--backend") != std::string::npos);
+    const auto checks = diagnose_target(uri, options);
+    REQUIRE(checks.size() == 1);
+    CHECK_FALSE(checks[0].ok);
+    CHECK_FALSE(recover_target(uri, options));
+    const auto meant = open_target(uri, {.backend = BackendWish::kvm});
+    REQUIRE_FALSE(meant);
+    CHECK(meant.error().code != Errc::bad_request);
+}
+
+TEST_CASE("a guest that two backends list is one row") {
+    std::vector<GuestSummary> all{{.target = "libvirt:a", .name = "a", .state = "running", .pid = 7},
+                                  {.target = "libvirt:b", .name = "b", .state = "shut off", .pid = {}}};
+    add_guests(all, {{.target = "kvm:7", .name = "qemu", .state = "unknown", .pid = 7},
+                     {.target = "kvm:8/3", .name = "vmm", .state = "unknown", .pid = 8},
+                     {.target = "kvm:8/9", .name = "vmm", .state = "unknown", .pid = 8}});
+    std::string targets;
+    for (const auto& guest : all) targets += guest.target + " ";
+    CHECK(targets == "libvirt:a libvirt:b kvm:8/3 kvm:8/9 ");
+}
