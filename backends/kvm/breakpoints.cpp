@@ -14,6 +14,8 @@ namespace {
 constexpr std::uint32_t debug_exception = 1;       // #DB
 constexpr std::uint32_t breakpoint_exception = 3;  // #BP
 constexpr std::byte pushf_opcode{0x9c}, operand_size_prefix{0x66};
+constexpr std::uint64_t page_size = 4096;
+constexpr std::array system_call_code{std::byte{0x0f}, std::byte{0x05}};
 constexpr std::byte trap_flag_in_high_byte{0x01};  // EFLAGS.TF is bit 8
 constexpr std::uint64_t dr6_single_step = 1U << 14U;
 constexpr std::uint64_t dr7_exact =
@@ -39,14 +41,19 @@ bool KvmExecution::uses_debug_registers() const {
     return std::ranges::any_of(hardware_, [](const auto& slot) { return slot.has_value(); });
 }
 
-kvm_guest_debug KvmExecution::debug_state(bool step) const {
+kvm_guest_debug KvmExecution::debug_state(bool step, std::optional<std::uint64_t> end_of_step) const {
     kvm_guest_debug debug{};
     if (!software_.empty()) debug.control |= KVM_GUESTDBG_USE_SW_BP;
-    if (uses_debug_registers()) {
+    auto slots = hardware_;
+    const auto empty = std::ranges::find_if(slots, [](const auto& slot) { return !slot; });
+    if (end_of_step && empty != slots.end())
+        *empty = {.kind = BreakpointKind::hardware, .address = *end_of_step, .length = 1};
+    const auto used = [](const auto& slot) { return slot.has_value(); };
+    if (std::ranges::any_of(slots, used)) {
         debug.control |= KVM_GUESTDBG_USE_HW_BP;
         std::uint64_t dr7 = dr7_exact;
-        for (std::size_t i = 0; i < hardware_.size(); ++i) {
-            const auto& slot = hardware_.at(i);
+        for (std::size_t i = 0; i < slots.size(); ++i) {
+            const auto& slot = slots.at(i);
             if (!slot) continue;
             debug.arch.debugreg[i] = slot->address;
             dr7 |= std::uint64_t{2} << (2 * i);  // G: also across task switches
@@ -60,6 +67,33 @@ kvm_guest_debug KvmExecution::debug_state(bool step) const {
     }
     if (debug.control != 0) debug.control |= KVM_GUESTDBG_ENABLE;
     return debug;
+}
+
+// SYSCALL clears the trap flag (as MSR SFMASK says), so that a step of it would end where the system call has
+// returned to. It ends at the kernel's entry where a debug register is free for that.
+Result<kvm_guest_debug> KvmExecution::debug_state_of_step(VcpuId id) {
+    const auto area = TRY(vcpus_.at(id)->run_area());
+    const auto& cs = area.s.regs.sregs.cs;
+    if ((cs.selector & 3U) != 3 || cs.l == 0 || !is_system_call(id, area)) return debug_state(true);
+    const auto entry = TRY(vcpus_.at(id)->msr(msr_lstar));
+    return debug_state(true, entry.value_or(0) != 0 ? entry : std::nullopt);
+}
+
+// What cannot be read is none: the step will tell.
+bool KvmExecution::is_system_call(VcpuId id, const kvm_run& area) {
+    std::uint64_t address = area.s.regs.regs.rip;
+    for (const auto wanted : system_call_code) {
+        const std::uint64_t page = address & ~(page_size - 1);
+        if (code_page_.root != area.s.regs.sregs.cr3 || code_page_.page != page) {
+            const auto place = locate(id, VirtualAddress{page});
+            if (!place) return false;
+            code_page_ = {area.s.regs.sregs.cr3, page, *place};
+        }
+        std::byte byte{};
+        if (!memory_.read(code_page_.place + (address - page), {&byte, 1}) || byte != wanted) return false;
+        ++address;
+    }
+    return true;
 }
 
 Result<PhysicalAddress> KvmExecution::locate(VcpuId id, VirtualAddress address, std::uint64_t clear_in_cr3) {
@@ -184,13 +218,15 @@ Result<std::optional<StopEvent>> KvmExecution::translate_exit(VcpuId id, const k
     if (debug.exception == breakpoint_exception && software_.contains(debug.pc))
         return StopEvent{
             .cause = StopEvent::Cause::breakpoint, .vcpu = id, .address = VirtualAddress{debug.pc}};
-    if (const auto before = before_step_.find(id); before != before_step_.end()) {
+    const auto before = before_step_.find(id);
+    const bool stepped = before != before_step_.end();
+    if (stepped) {
         CHECK_OK(hide_trap_flag(id, before->second));
         before_step_.erase(before);
     }
     if (debug.exception == debug_exception) {
         if (auto event = hardware_event(id, debug)) return event;
-        if (action == VcpuAction::step || (debug.dr6 & dr6_single_step) != 0)
+        if (stepped || (debug.dr6 & dr6_single_step) != 0)
             return StopEvent{
                 .cause = StopEvent::Cause::step, .vcpu = id, .address = VirtualAddress{debug.pc}};
     }

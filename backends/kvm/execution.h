@@ -72,6 +72,12 @@ private:
         PhysicalAddress place{};
         std::byte original{};
     };
+    // Where the page of code lies that a step began in; consecutive steps are mostly of one page.
+    struct CodePage {
+        std::uint64_t root = 0;  // CR3
+        std::uint64_t page = 1;  // virtual, none at first
+        PhysicalAddress place{};
+    };
     struct HardwareSlot {
         BreakpointKind kind{};
         std::uint64_t address = 0;
@@ -108,7 +114,10 @@ private:
 
     // breakpoints.cpp
     [[nodiscard]] bool uses_debug_registers() const;
-    [[nodiscard]] kvm_guest_debug debug_state(bool step) const;
+    // `end_of_step`: one more address at which it is to stop, if a debug register is free.
+    [[nodiscard]] kvm_guest_debug debug_state(bool step, std::optional<std::uint64_t> end_of_step = {}) const;
+    Result<kvm_guest_debug> debug_state_of_step(VcpuId id);
+    bool is_system_call(VcpuId id, const kvm_run& area);
     Result<PhysicalAddress> locate(VirtualAddress address);
     Result<PhysicalAddress> locate(VcpuId id, VirtualAddress address, std::uint64_t clear_in_cr3 = 0);
     Result<void> insert_software(VirtualAddress address);
@@ -136,6 +145,7 @@ private:
     std::optional<std::uint64_t> debug_flags_;  // KVM_CAP_SET_GUEST_DEBUG2
     std::vector<VcpuAction> actions_;
     std::map<VcpuId, kvm_regs> before_step_;
+    CodePage code_page_;
     std::deque<StopEvent> events_;             // that wait for a resume to be told
     std::map<std::uint64_t, Patch> software_;  // by virtual address
     std::array<std::optional<HardwareSlot>, 4> hardware_;

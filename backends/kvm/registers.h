@@ -27,6 +27,8 @@ inline constexpr std::uint64_t ioctl_get_xsave2 = _IOC(_IOC_READ, KVMIO, 0xcf, 4
 enum class Holder : std::uint8_t { regs, sregs, xsave, msr, none };
 Holder holder_of(RegisterNumber number);
 
+// arch/x86/include/asm/msr-index.h
+inline constexpr std::uint32_t msr_lstar = 0xc0000082;  // where SYSCALL leads to in 64-bit mode
 inline constexpr std::uint32_t msr_kernel_gs_base = 0xc0000102;
 
 void fill_from_regs(RegisterSet& registers, const kvm_regs& regs);

@@ -48,6 +48,7 @@ Result<void> KvmExecution::resume(std::span<const VcpuAction> actions) {
     if (!events_.empty()) return {};  // told by the next wait_for_stop()
     // Steps alone need no ptrace.
     const bool any_runs = std::ranges::count(actions_, VcpuAction::run) > 0;
+    if (any_runs) code_page_ = {};
     auto started = any_runs ? tracer_.run([this] { return start(); }) : start();
     if (!started) {
         static_cast<void>(tracer_.run([this] { return stop_all(); }));
@@ -75,8 +76,12 @@ Result<void> KvmExecution::start() {
 Result<void> KvmExecution::run_one(VcpuId id, VcpuAction action) {
     auto& vcpu = *vcpus_.at(id);
     if (action == VcpuAction::hold) return {};
-    CHECK_OK(vcpu.set_guest_debug(debug_state(action == VcpuAction::step)));
-    if (action != VcpuAction::step) return vcpu.run();
+    if (action != VcpuAction::step) {
+        before_step_.erase(id);  // one that was cut short
+        CHECK_OK(vcpu.set_guest_debug(debug_state(false)));
+        return vcpu.run();
+    }
+    CHECK_OK(vcpu.set_guest_debug(TRY(debug_state_of_step(id))));
     before_step_[id] = TRY(vcpu.run_area()).s.regs.regs;
     return vcpu.run_from_board();
 }
@@ -101,7 +106,7 @@ Result<void> KvmExecution::step_off_breakpoints() {
 
 Result<std::optional<StopEvent>> KvmExecution::step_alone(VcpuId id) {
     auto& vcpu = *vcpus_.at(id);
-    CHECK_OK(vcpu.set_guest_debug(debug_state(true)));
+    CHECK_OK(vcpu.set_guest_debug(TRY(debug_state_of_step(id))));
     before_step_[id] = TRY(vcpu.run_area()).s.regs.regs;
     CHECK_OK(vcpu.run_from_board());
     const auto exit = TRY(vcpu.wait_exit(Clock::now() + step_limit));

@@ -93,6 +93,8 @@ public:
     Result<kvm_run> run_area() const;
     // MSR_KERNEL_GS_BASE, nothing where KVM does not have it; asked for already when it stops in user mode.
     Result<std::optional<std::uint64_t>> kernel_gs_base();
+    // Nothing where KVM does not have it.
+    Result<std::optional<std::uint64_t>> msr(std::uint32_t index);
     // False if KVM does not take it.
     Result<bool> set_kernel_gs_base(std::uint64_t value);
     // As they were when it was stopped last or had made its last step.

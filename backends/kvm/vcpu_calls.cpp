@@ -251,7 +251,11 @@ Result<void> Vcpu::finish_gs() {
 Result<std::optional<std::uint64_t>> Vcpu::kernel_gs_base() {
     CHECK_OK(finish_gs());
     if (kernel_gs_) return kernel_gs_;
-    OneMsr msr{.entry = {.index = msr_kernel_gs_base}};
+    return msr(msr_kernel_gs_base);
+}
+
+Result<std::optional<std::uint64_t>> Vcpu::msr(std::uint32_t index) {
+    OneMsr msr{.entry = {.index = index}};
     const auto bytes = std::as_writable_bytes(std::span{&msr, 1});
     if (TRY(ioctl(ioctl_get_msrs, bytes, bytes)) != 1) return std::nullopt;
     return msr.entry.data;

@@ -42,7 +42,7 @@ class IdleCost:
 
     def __init__(self, guest, what: str, smoke: bool):
         self.guest = guest
-        self.seconds = 0.5 if smoke else 3
+        self.seconds = 1 if smoke else 5
         self.cost = Series(f'KVM: {what}, gdb attached and the guest running', 'no server', 1.0, cost=True)
         self.noise = Series('the same, neither has a server', 'no server', cost=True, remark='what of it is noise')
 
@@ -63,6 +63,7 @@ def running(socket):
     """A debugger that has let the guest go on."""
     with gdb.Session(socket) as session:
         session.resume()
+        measure.wait_until_idle(session.pid)  # it reads symbols for a while
         yield
         session.control_c()
         session.wait_stop()

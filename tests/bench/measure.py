@@ -152,6 +152,16 @@ def spin_rate(guest, seconds: float) -> float:
     return (after - before) / (end - begin)
 
 
+def wait_until_idle(pid: int, limit: float = 60):
+    """Until the process has used none of the processor for half a second."""
+    until, last = time.monotonic() + limit, None
+    while last != processor_seconds(pid):
+        if time.monotonic() > until:
+            raise HarnessError(f'process {pid} is still at work after {limit:.0f} s')
+        last = processor_seconds(pid)
+        time.sleep(0.5)
+
+
 def processor_seconds(pid: int) -> float:
     """User and system time that the process has used (proc(5), fields 14 and 15 of stat)."""
     fields = pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()

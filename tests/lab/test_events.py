@@ -8,7 +8,7 @@ import bochs_machine
 from harness import case, server
 from harness.small_vmm import bare_program, program
 
-HITS = os.environ.get('EXOGDB_LAB_HITS', '40')
+HITS = int(os.environ.get('EXOGDB_LAB_HITS', '40'))
 CHECKS = os.path.join(os.path.dirname(__file__), 'debug_events.py')
 SCRIPT = '''
 touch /serial /log
@@ -37,7 +37,7 @@ class Events(unittest.TestCase):
         script = SCRIPT.format(vmm=program(), bare=bare, exogdb=server.program(), checks=CHECKS, hits=HITS)
         files = (program(), server.program(), f'{bare}.bin', f'{bare}.elf', CHECKS, *bochs_machine.gdb_files())
         sink = io.BytesIO()
-        status = bochs_machine.run(script, files, limit=900, sink=sink)
+        status = bochs_machine.run(script, files, limit=900 + HITS, sink=sink)
         output = sink.getvalue().decode()
         print(output)
         self.assertEqual(status, 0)

@@ -25,6 +25,7 @@ KILLS = int(os.environ.get('EXOGDB_LAB_KILLS', '4'))
 SEED = int(os.environ.get('EXOGDB_LAB_SEED', str(time.time_ns())))
 WALK = pathlib.Path(__file__).with_name('steps.py')
 USER, RPL = 3, 3
+SYSCALL = b'\x0f\x05'
 FAR = 1 << 40  # further than a spinner counts
 LISTED = 'result = [(thread.ptid[1], thread.name) for thread in gdb.selected_inferior().threads()]'
 
@@ -184,6 +185,23 @@ class KvmGuest(case.GuestCase):
             self.assertEqual(session.value('*(long long *) $rdi'), counted)
         session.console('delete')
 
+    @case.needs('hardware-breakpoints')
+    def test_a_step_of_a_system_call_ends_at_the_kernels_entry(self):
+        entry = self.guest.symbols('entry_SYSCALL_64')['entry_SYSCALL_64'][0]
+        session = self.vcpus()
+        session.console(f'thbreak *{entry:#x}')
+        session.resume()
+        self.assertEqual(gdb.stop_reason(session.wait_stop()), 'breakpoint-hit')
+        call = session.value('$rcx') - len(SYSCALL)  # which has left there where to return to
+        session.console(f'thbreak *{call:#x}')
+        session.resume()
+        self.assertEqual(gdb.stop_reason(session.wait_stop()), 'breakpoint-hit')
+        self.assertEqual(session.value('$rip'), call)
+        self.assertEqual(session.value(f'*(unsigned short *) {call:#x}'), int.from_bytes(SYSCALL, 'little'))
+        session.command('-exec-step-instruction')
+        self.assertEqual(gdb.stop_reason(session.wait_stop()), 'end-stepping-range')
+        self.assertEqual((session.value('$rip'), session.value('$rcx')), (entry, call + len(SYSCALL)))
+
     def test_control_c_again_and_again(self):
         with self.vcpus() as session:
             for _ in range(10):
@@ -210,22 +228,16 @@ class KvmGuest(case.GuestCase):
         names = self.walk(self.in_the_loop())
         self.assertLessEqual({'incq', 'pause'}, set(names))
 
+    @case.needs('hardware-breakpoints')
     def test_steps_in_the_kernel(self):
+        begin = self.guest.symbols('do_syscall_64')['do_syscall_64'][0]
         session = self.vcpus()
-        self.guest.channel.send('tasks')  # keeps a vCPU in the kernel for a while
-        for _ in range(20):
-            in_kernel = [cpu for cpu in (1, 2) if session.console(f'thread {cpu}') and session.value('$cs') & RPL != USER]
-            if in_kernel:
-                break
-            session.resume()
-            session.control_c()
-            session.wait_stop()
-        self.assertTrue(in_kernel, 'no vCPU was caught in the kernel')
-        session.console(f'thread {in_kernel[0]}')
+        session.console(f'thbreak *{begin:#x}')
+        session.resume()
+        self.assertEqual(gdb.stop_reason(session.wait_stop()), 'breakpoint-hit')
+        self.assertNotEqual(session.value('$cs') & RPL, USER)
         names = self.walk(session)
         self.assertGreater(len(names), 5, names)
-        session.command('-target-detach')
-        self.guest.channel.receive('tasks', 120)
 
     def test_a_session_from_beginning_to_end(self):
         """What a user does, with the guest's kernel known: one after the other in one session."""

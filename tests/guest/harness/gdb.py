@@ -73,6 +73,10 @@ class Session:
             self.close()
             raise
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def _pump(self):
         for line in self._process.stdout:
             self._lines.put(line.decode(errors='surrogateescape').rstrip('\n'))
