@@ -44,6 +44,13 @@ class Channel:
         if time.monotonic() > until:
             raise GuestSilent(what)
 
+    def _closed(self, what: str) -> GuestSilent:
+        """With the reason, for which its process is given the time to end."""
+        until = time.monotonic() + seconds(2)
+        while not self._still_there() and time.monotonic() < until:
+            time.sleep(0.1)
+        return GuestSilent(f'{what}: the channel was closed: {self._still_there() or "its other end lives"}')
+
     def _line(self, until: float, what: str) -> str:
         while b'\n' not in self._buffer:
             self._socket.settimeout(0.5)
@@ -52,7 +59,7 @@ class Channel:
             except TimeoutError:
                 received = None
             if received == b'':
-                raise GuestSilent(f'{what}: the channel was closed')
+                raise self._closed(what)
             self._buffer += received or b''
             self._check(until, what)
         line, self._buffer = self._buffer.split(b'\n', 1)
