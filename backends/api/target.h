@@ -124,6 +124,9 @@ public:
     [[nodiscard]] virtual Execution* execution() { return nullptr; }
     [[nodiscard]] virtual Breakpoints* breakpoints() { return nullptr; }
     [[nodiscard]] virtual Console* console() { return nullptr; }
+    // Where console() is none: how a user gets at the hypervisor's commands, as one line; empty if there is
+    // no other way.
+    [[nodiscard]] virtual std::string console_elsewhere() const { return {}; }
 };
 
 }  // namespace exo

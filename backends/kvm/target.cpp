@@ -24,6 +24,7 @@ public:
         : vm_(std::move(vm)),
           process_(std::move(process)),
           monitor_(name_of_vmm(vm_.pid)),
+          has_monitor_(!target.starts_with("kvm:")),
           memory_(process_, monitor_),
           execution_(vm_, process_, memory_, std::move(target)) {}
 
@@ -68,6 +69,10 @@ public:
                                  std::span<const RegisterNumber> numbers) override;
 
     [[nodiscard]] Execution* execution() override { return &execution_; }
+    // One that waits for a vCPU would wait until the guest goes on, and its monitor with it.
+    [[nodiscard]] std::string console_elsewhere() const override {
+        return has_monitor_ ? "For QEMU's own commands serve the guest with --backend qemu." : "";
+    }
     [[nodiscard]] Breakpoints* breakpoints() override { return &execution_; }
 
 private:
@@ -143,6 +148,7 @@ private:
     Vm vm_;
     Process process_;
     std::string monitor_;
+    bool has_monitor_;  // exogdb found the guest by QEMU's
     SlotMemory memory_;
     KvmExecution execution_;
     std::vector<RegisterSet> snapshots_;  // of a guest that runs

@@ -193,6 +193,8 @@ Output help(Session& session, std::string_view /*arguments*/) {
     }
     if (session.machine.target().console() != nullptr) {
         text += "Anything else goes to the hypervisor's own monitor.\n";
+    } else if (const auto elsewhere = session.machine.target().console_elsewhere(); !elsewhere.empty()) {
+        text += elsewhere + "\n";
     }
     return text;
 }

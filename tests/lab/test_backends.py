@@ -79,6 +79,9 @@ class Backends(case.GuestCase):
         for options in ((), ('--backend', 'qemu')):  # whose look at the registers would wait for those that stand
             refused = server.run('ps', self.guest.target, *options, check=False)
             self.assertIn(f'exogdb process {serving.process.pid} has this guest', refused.stderr)
+        told = client.ask('qRcmd,' + b'help'.hex())
+        self.assertIn('--backend qemu', bytes.fromhex(told[1:]).decode())
+        self.assertEqual(client.receive(), 'OK')
         client.send('vCont;c')
         self.guest.alive()
         self.assertTrue(self.backend_of_doctor()['detail'].startswith('kvm: '))
