@@ -9,10 +9,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <sstream>
 
 namespace exo {
 namespace {
@@ -38,6 +36,17 @@ std::optional<std::uint64_t> number(std::string_view text, int base) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
     if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
     return value;
+}
+
+// A numeric field of proc(5)'s stat, in the folder of a process or thread.
+std::optional<std::uint64_t> stat_field(const std::string& folder, int wanted) {
+    const auto text = read_proc_file(folder + "/stat");
+    // The command in field 2 may hold blanks and parentheses: count from its last ')'.
+    const auto close = text.rfind(')');
+    if (close == std::string::npos) return std::nullopt;
+    auto rest = std::string_view{text}.substr(close + 1);
+    for (int field = 3; field < wanted; ++field) take_word(rest);
+    return number(take_word(rest), 10);
 }
 
 }  // namespace
@@ -67,22 +76,9 @@ bool Process::ending() const {
     for (int look = 0; look < most_looks; ++look) {
         pollfd poll_fd{pidfd_.get(), POLLIN, 0};
         if (::poll(&poll_fd, 1, look == 0 ? 0 : between_looks) != 0) return true;
-        if ((flags_of_thread(main_thread) & exiting) != 0) return true;
+        if ((flags_of_thread(main_thread).value_or(0) & exiting) != 0) return true;
     }
     return false;
-}
-
-// Field 9 of proc(5)'s stat, PF_… of include/linux/sched.h.
-unsigned long flags_of_thread(const std::string& folder) {
-    constexpr int state_field = 3;
-    constexpr int flags_field = 9;
-    const auto stat = read_proc_file(folder + "/stat");
-    const auto close = stat.rfind(')');  // the name before it may hold blanks
-    if (close == std::string::npos) return 0;
-    std::istringstream fields{stat.substr(close + 1)};
-    std::string word;
-    for (int field = state_field; field <= flags_field; ++field) fields >> word;
-    return std::strtoul(word.c_str(), nullptr, 10);
 }
 
 std::string read_proc_file(const std::string& path) {
@@ -99,14 +95,10 @@ std::string read_proc_file(const std::string& path) {
 }
 
 std::optional<std::uint64_t> start_time_of(pid_t pid) {
-    const auto text = read_proc_file(proc_path(pid, "stat"));
-    // The command in field 2 may hold blanks and parentheses: count from its last ')'.
-    const auto close = text.rfind(')');
-    if (close == std::string::npos) return std::nullopt;
-    auto rest = std::string_view{text}.substr(close + 1);
-    for (int field = 3; field < 22; ++field) take_word(rest);
-    return number(take_word(rest), 10);
+    return stat_field("/proc/" + std::to_string(pid), 22);
 }
+
+std::optional<std::uint64_t> flags_of_thread(const std::string& folder) { return stat_field(folder, 9); }
 
 std::optional<std::string> status_field(pid_t pid, std::string_view field) {
     const auto text = read_proc_file(proc_path(pid, "status"));

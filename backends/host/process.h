@@ -40,9 +40,8 @@ std::optional<std::uint64_t> start_time_of(pid_t pid);
 std::optional<pid_t> process_of_thread(pid_t tid);
 // Whether the process has a thread that is `tid` here or in the process' own pid namespace.
 bool has_thread(pid_t pid, pid_t tid);
-// PF_… (include/linux/sched.h) of the process or thread of that folder ("/proc/4711/task/4712"); 0 if it is
-// not there.
-unsigned long flags_of_thread(const std::string& folder);
+// PF_… (include/linux/sched.h) of the process or thread of that folder ("/proc/4711/task/4712").
+std::optional<std::uint64_t> flags_of_thread(const std::string& folder);
 // NULs replaced by blanks; empty if it cannot be read.
 std::string command_line_of(pid_t pid);
 // One field of /proc/PID/status, without the blanks around it.

@@ -100,6 +100,7 @@ private:
     Result<void> start();
     Result<void> stop_and_make_ready();
     Result<void> run_one(VcpuId id, VcpuAction action);
+    Result<void> begin_step(VcpuId id);
     Result<void> step_off_breakpoints();
     Result<std::optional<StopEvent>> step_alone(VcpuId id);
     Result<std::optional<StopEvent>> look_at(VcpuId id);

@@ -81,6 +81,11 @@ Result<void> KvmExecution::run_one(VcpuId id, VcpuAction action) {
         CHECK_OK(vcpu.set_guest_debug(debug_state(false)));
         return vcpu.run();
     }
+    return begin_step(id);
+}
+
+Result<void> KvmExecution::begin_step(VcpuId id) {
+    auto& vcpu = *vcpus_.at(id);
     CHECK_OK(vcpu.set_guest_debug(TRY(debug_state_of_step(id))));
     before_step_[id] = TRY(vcpu.run_area()).s.regs.regs;
     return vcpu.run_from_board();
@@ -106,9 +111,7 @@ Result<void> KvmExecution::step_off_breakpoints() {
 
 Result<std::optional<StopEvent>> KvmExecution::step_alone(VcpuId id) {
     auto& vcpu = *vcpus_.at(id);
-    CHECK_OK(vcpu.set_guest_debug(TRY(debug_state_of_step(id))));
-    before_step_[id] = TRY(vcpu.run_area()).s.regs.regs;
-    CHECK_OK(vcpu.run_from_board());
+    CHECK_OK(begin_step(id));
     const auto exit = TRY(vcpu.wait_exit(Clock::now() + step_limit));
     if (exit.kind == RunExit::Kind::debug) return translate_exit(id, exit.debug);
     if (exit.kind == RunExit::Kind::gone) return fail(vmm_gone());

@@ -35,7 +35,8 @@ std::vector<pid_t> tasks_of(pid_t pid) {
 // never runs the VMM's code, and its registers are a copy of its maker's.
 bool is_kernel_worker(const std::string& task) {
     constexpr unsigned long io_worker = 0x10, user_worker = 0x4000;  // PF_…, include/linux/sched.h
-    return (flags_of_thread(task) & (io_worker | user_worker)) != 0;
+    const auto flags = flags_of_thread(task);
+    return !flags || (*flags & (io_worker | user_worker)) != 0;
 }
 
 // Of a thread that is in user mode or in the guest, its registers have to be asked: what was its last system

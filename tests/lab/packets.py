@@ -24,6 +24,11 @@ class Client:
     def __exit__(self, *_):
         self._socket.close()
 
+    def greet(self) -> str:
+        """What a debugger begins with, and the stop reply that it gets."""
+        self.ask('qSupported:multiprocess+;swbreak+;hwbreak+;vContSupported+')
+        return self.ask('?')
+
     def ask(self, packet: str) -> str:
         self.send(packet)
         return self.receive()

@@ -46,8 +46,7 @@ class Backends(case.GuestCase):
         serving = self.serve('--os', 'none', *options)
         client = packets.Client(serving.socket)
         self.addCleanup(client.__exit__)
-        client.ask('qSupported:multiprocess+;swbreak+;hwbreak+;vContSupported+')
-        self.assertRegex(client.ask('?'), '^T')
+        self.assertRegex(client.greet(), '^T')
         with self.assertRaises(GuestSilent):
             self.guest.alive(1)
         return serving, client, re.findall(r': backend (\w+)', serving.log())

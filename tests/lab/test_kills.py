@@ -61,8 +61,7 @@ class Kills(unittest.TestCase):
         def use():
             try:
                 with packets.Client(serving.socket) as client:
-                    client.ask('qSupported:multiprocess+;swbreak+;hwbreak+;vContSupported+')
-                    client.ask('?')
+                    client.greet()
                     begun.set()
                     work(client)
             except OSError:

@@ -149,6 +149,12 @@ class KvmGuest(case.GuestCase):
         self.reach_loop(session)
         return session
 
+    def run_to(self, session, address: int):
+        session.console(f'thbreak *{address:#x}')
+        session.resume()
+        self.assertEqual(gdb.stop_reason(session.wait_stop()), 'breakpoint-hit')
+        self.assertEqual(session.value('$rip'), address)
+
     def test_a_register_that_is_written_stays_written(self):
         session = self.in_the_loop()
         was, written = session.value('$r12'), 0x0123456789abcdef
@@ -172,10 +178,7 @@ class KvmGuest(case.GuestCase):
     @case.needs('hardware-breakpoints')
     def test_hardware_breakpoint_and_watchpoint(self):
         session = self.in_the_loop()
-        session.console(f'thbreak *{self.loop[0]:#x}')
-        session.resume()
-        self.assertEqual(gdb.stop_reason(session.wait_stop()), 'breakpoint-hit')
-        self.assertEqual(session.value('$rip'), self.loop[0])
+        self.run_to(session, self.loop[0])
         counted = session.value('*(long long *) $rdi')
         session.console(f'watch *(long long *) {session.value("$rdi"):#x}')
         for _ in range(3):
@@ -189,14 +192,9 @@ class KvmGuest(case.GuestCase):
     def test_a_step_of_a_system_call_ends_at_the_kernels_entry(self):
         entry = self.guest.symbols('entry_SYSCALL_64')['entry_SYSCALL_64'][0]
         session = self.vcpus()
-        session.console(f'thbreak *{entry:#x}')
-        session.resume()
-        self.assertEqual(gdb.stop_reason(session.wait_stop()), 'breakpoint-hit')
+        self.run_to(session, entry)
         call = session.value('$rcx') - len(SYSCALL)  # which has left there where to return to
-        session.console(f'thbreak *{call:#x}')
-        session.resume()
-        self.assertEqual(gdb.stop_reason(session.wait_stop()), 'breakpoint-hit')
-        self.assertEqual(session.value('$rip'), call)
+        self.run_to(session, call)
         self.assertEqual(session.value(f'*(unsigned short *) {call:#x}'), int.from_bytes(SYSCALL, 'little'))
         session.command('-exec-step-instruction')
         self.assertEqual(gdb.stop_reason(session.wait_stop()), 'end-stepping-range')
@@ -232,9 +230,7 @@ class KvmGuest(case.GuestCase):
     def test_steps_in_the_kernel(self):
         begin = self.guest.symbols('do_syscall_64')['do_syscall_64'][0]
         session = self.vcpus()
-        session.console(f'thbreak *{begin:#x}')
-        session.resume()
-        self.assertEqual(gdb.stop_reason(session.wait_stop()), 'breakpoint-hit')
+        self.run_to(session, begin)
         self.assertNotEqual(session.value('$cs') & RPL, USER)
         names = self.walk(session)
         self.assertGreater(len(names), 5, names)
@@ -305,8 +301,7 @@ class KvmGuest(case.GuestCase):
         """What a debugger does, until there is no server any more."""
         try:
             with packets.Client(path) as client:
-                client.ask('qSupported:multiprocess+;swbreak+;hwbreak+;vContSupported+')
-                client.ask('?')
+                client.greet()
                 begun.set()
                 while True:
                     client.ask('g')

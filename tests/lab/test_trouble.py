@@ -50,8 +50,7 @@ class Trouble(unittest.TestCase):
     @contextlib.contextmanager
     def session(self):
         with server.Server(self.target, '--os', 'none') as self.serving, packets.Client(self.serving.socket) as client:
-            client.ask('qSupported:multiprocess+;swbreak+;hwbreak+;vContSupported+')
-            client.ask('?')
+            client.greet()
             yield client
 
     def assert_session_ends(self):
@@ -60,6 +59,12 @@ class Trouble(unittest.TestCase):
         self.assertIn(process.wait(seconds(20)), (0, 1))
         self.assertIn('the guest is gone', self.serving.log())
         self.assertIn('nothing to undo', server.run('recover', self.target).stdout)
+
+    def assert_killed_while_it_runs(self, client: packets.Client):
+        client.send('vCont;c')
+        time.sleep(0.1)
+        self.guest.signal(signal.SIGKILL)
+        self.assert_ended(client)
 
     def assert_ended(self, client: packets.Client):
         self.assertIn(client.receive().split(';')[0], ENDED)
@@ -75,18 +80,12 @@ class Trouble(unittest.TestCase):
 
     def test_vmm_killed_while_the_guest_runs(self):
         with self.session() as client:
-            client.send('vCont;c')
-            time.sleep(0.1)
-            self.guest.signal(signal.SIGKILL)
-            self.assert_ended(client)
+            self.assert_killed_while_it_runs(client)
 
     def test_vmm_killed_while_breakpoints_are_watched_for(self):
         with self.session() as client:
             self.assertEqual(client.ask(f'Z1,{NOWHERE:x},1'), 'OK')
-            client.send('vCont;c')
-            time.sleep(0.1)
-            self.guest.signal(signal.SIGKILL)
-            self.assert_ended(client)
+            self.assert_killed_while_it_runs(client)
 
     def test_vmm_killed_between_steps(self):
         with self.session() as client:
