@@ -32,6 +32,7 @@ struct Task {
     char state = '?';            // as ps: R S D T t X Z P I
     bool idle = false;           // swapper/N
     bool kernel_thread = false;  // no user address space of its own
+    bool ended = false;          // it never runs again, but for what is left of its end
     std::optional<VcpuId> vcpu;  // set while it is the one that this vCPU executes
     VirtualAddress wchan{};      // where it sleeps, 0 when not known
 

@@ -17,6 +17,7 @@
 #include <tuple>
 #include <vector>
 
+#include "rsp/stop_reply.h"
 #include "stub/machine.h"
 
 namespace exo::stub {
@@ -27,6 +28,12 @@ struct BreakpointKey {
     std::uint32_t length = 1;
     friend auto operator<=>(const BreakpointKey&, const BreakpointKey&) = default;
 };
+
+// What a hit of it is called in a stop reply.
+inline rsp::StopReply::Reason reason_of(BreakpointKind kind) {
+    using Reason = rsp::StopReply::Reason;
+    return kind == BreakpointKind::software ? Reason::swbreak : Reason::hwbreak;
+}
 
 struct BreakpointState {
     std::uint32_t wanted = 0;               // by how many: the client, and run control's own

@@ -14,14 +14,6 @@ using Kind = rsp::ResumeAction::Kind;
 // One instruction of one vCPU with all others held; a machine that does not come back from it is broken.
 constexpr std::chrono::seconds step_over_limit{5};
 
-// The same for as long as the same task runs in the same mode: kernel stacks are 16 KiB and aligned to that
-// (THREAD_SIZE, arch/x86/include/asm/page_64_types.h), user mode has its page tables.
-std::uint64_t task_fingerprint(const RegisterSet& registers) {
-    constexpr std::uint64_t stack_mask = ~std::uint64_t{0x3fff};
-    const bool user = (registers.get(x86::cs).value_or(0) & 3U) == 3;
-    return user ? registers.get(x86::cr3).value_or(0) | 1U : registers.get(x86::rsp).value_or(0) & stack_mask;
-}
-
 bool matches(const rsp::ThreadId& pattern, const rsp::ThreadId& id) {
     const bool pid =
         pattern.pid == rsp::ThreadId::all || pattern.pid == rsp::ThreadId::any || pattern.pid == id.pid;
@@ -47,10 +39,6 @@ Reason reason_of(StopEvent::Cause cause) {
         case StopEvent::Cause::access_watch: return Reason::awatch;
         default: return Reason::none;
     }
-}
-
-Reason reason_of(BreakpointKind kind) {
-    return kind == BreakpointKind::software ? Reason::swbreak : Reason::hwbreak;
 }
 
 }  // namespace
@@ -124,17 +112,6 @@ bool RunControl::needs_no_list() const {
     });
 }
 
-Result<void> RunControl::begin_step(const Thread& thread, const rsp::ResumeAction& action) {
-    step_ = Step{.thread = thread, .vcpu = thread.vcpu};
-    if (action.kind == Kind::range_step) {
-        step_->range_start = action.range_start;
-        step_->range_end = action.range_end;
-    }
-    if (!thread.vcpu) return wait_for_task(thread.tid);
-    step_->stack = task_fingerprint(*TRY(machine_.vcpu_registers(*thread.vcpu)));
-    return {};
-}
-
 // From the client's threads to vCPUs.
 Result<void> RunControl::plan() {
     if (needs_no_list()) return plan_without_list();
@@ -175,6 +152,11 @@ Result<void> RunControl::plan_without_list() {
 
 Result<void> RunControl::run() {
     if (queued_) return {};  // poll() has something to handle first
+    if (TRY(step_is_over()) || TRY(skip_pause())) {
+        queued_ = StopEvent{.cause = StopEvent::Cause::step, .vcpu = *step_->vcpu};
+        return {};
+    }
+    CHECK_OK(begin_instruction());
     machine_.forget();
     new_epoch();
     auto* execution = machine_.target().execution();
@@ -248,42 +230,6 @@ Result<std::optional<RunControl::Stop>> RunControl::handle(const StopEvent& even
     return report(event, {.reason = reason_of(event.cause), .watch_address = event.address});
 }
 
-Result<std::optional<RunControl::Stop>> RunControl::handle_step(const StopEvent& event) {
-    if (!step_ || event.vcpu != step_->vcpu) return report(event, {});
-    const RegisterSet& registers = *TRY(machine_.vcpu_registers(event.vcpu));
-    const std::uint64_t pc = registers.get(x86::rip).value_or(0);
-    const std::uint64_t fingerprint = task_fingerprint(registers);
-    if (fingerprint != step_->stack) {
-        // Looks at the OS: `registers` is of before.
-        const Thread* now = on_vcpu(event.vcpu);
-        if (now == nullptr || now->tid != step_->thread.tid) {
-            const bool same_os = machine_.os_generation() == os_generation_;
-            if (!same_os || threads().find(step_->thread.tid) == nullptr) return report(event, {});
-            return switched_away();
-        }
-        step_->thread = *now;
-        step_->stack = fingerprint;
-    }
-    const bool in_range = pc >= step_->range_start && pc < step_->range_end;
-    const auto breakpoint = breakpoints.client_breakpoint_at(VirtualAddress{pc});
-    if (!in_range || breakpoint) {
-        known_ = step_->thread;
-        known_epoch_ = epoch_;
-        return Stop{.thread = known_->tid, .reason = in_range ? reason_of(*breakpoint) : Reason::none};
-    }
-    CHECK_OK(run());
-    return std::nullopt;
-}
-
-// The step ends when the task runs again; until then all do, or it might never.
-Result<std::optional<RunControl::Stop>> RunControl::switched_away() {
-    CHECK_OK(wait_for_task(step_->thread.tid));
-    step_->vcpu.reset();
-    std::ranges::fill(actions_, VcpuAction::run);
-    CHECK_OK(run());
-    return std::nullopt;
-}
-
 Result<std::optional<RunControl::Stop>> RunControl::handle_breakpoint(const StopEvent& event) {
     const RegisterSet& registers = *TRY(machine_.vcpu_registers(event.vcpu));
     const VirtualAddress pc{registers.get(x86::rip).value_or(0)};
@@ -291,7 +237,7 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_breakpoint(const Stop
     if (wakeup_ && wakeup_->address == pc && wakeup_->stack_pointer == registers.get(x86::rsp)) {
         const Thread* now = on_vcpu(event.vcpu);
         const bool there = now != nullptr && now->tid == wakeup_->thread;
-        if (!there && threads().find(wakeup_->thread) == nullptr) return report(event, {});
+        if (!there && threads().find(wakeup_->thread) == nullptr) return stepped_to_its_end(event.vcpu);
         return Stop{.thread = wakeup_->thread};
     }
     if (const auto kind = breakpoints.client_breakpoint_at(pc))
@@ -316,24 +262,6 @@ Result<std::optional<RunControl::Stop>> RunControl::report(const StopEvent& even
     if (breakpoints.any_at(pc)) CHECK_OK(step_over(event.vcpu, pc));
     CHECK_OK(run());
     return std::nullopt;
-}
-
-// The task's step ends when it runs again: it is met where it was switched away.
-Result<void> RunControl::wait_for_task(ThreadKey tid) {
-    const Thread* thread = threads().find(tid);
-    if (thread == nullptr || !thread->task || machine_.os() == nullptr) {
-        return fail(Errc::no_such_thread, "cannot step thread " + std::to_string(tid) + ": it is gone");
-    }
-    const RegisterSet saved = TRY(machine_.os()->saved_registers(*thread->task));
-    const auto pc = saved.get(x86::rip);
-    const auto sp = saved.get(x86::rsp);
-    if (!pc || !sp) {
-        return fail(Errc::bad_data,
-                    "cannot step thread " + std::to_string(tid) + ": its saved rip is unknown");
-    }
-    CHECK_OK(breakpoints.insert_internal(VirtualAddress{*pc}));
-    wakeup_ = Wakeup{.thread = tid, .address = VirtualAddress{*pc}, .stack_pointer = *sp};
-    return {};
 }
 
 // Whatever comes of it, the breakpoints at `pc` are back afterwards.

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "rsp/requests.h"
@@ -24,6 +25,7 @@ public:
         rsp::Signal signal = rsp::Signal::trap;
         rsp::StopReply::Reason reason = rsp::StopReply::Reason::none;
         VirtualAddress watch_address{};
+        std::string note;  // what the user should know and the stop itself does not say
     };
 
     RunControl(Machine& machine, bool vcpus_only)
@@ -70,9 +72,10 @@ private:
     // A step that a task has begun and not ended (design: a step belongs to the task).
     struct Step {
         Thread thread;
-        std::optional<VcpuId> vcpu;     // nothing while it waits for its wake-up
-        std::uint64_t stack = 0;        // of the task, to notice cheaply that another task runs
-        std::uint64_t range_start = 0;  // range step; empty range: one instruction
+        std::optional<VcpuId> vcpu;          // nothing while it waits for its wake-up
+        std::optional<VirtualAddress> from;  // where it stood when it was let go for one instruction
+        std::uint64_t stack = 0;             // of the task, to notice cheaply that another task runs
+        std::uint64_t range_start = 0;       // range step; empty range: one instruction
         std::uint64_t range_end = 0;
     };
     // A stepped task that has been switched away: it goes on here, with this stack pointer.
@@ -88,9 +91,13 @@ private:
     [[nodiscard]] bool needs_no_list() const;
     Result<void> begin_step(const Thread& thread, const rsp::ResumeAction& action);
     Result<void> run();
+    Result<void> begin_instruction();
+    Result<bool> step_is_over();
+    Result<bool> skip_pause();
     Result<std::optional<Stop>> handle(const StopEvent& event);
     Result<std::optional<Stop>> handle_step(const StopEvent& event);
-    Result<std::optional<Stop>> switched_away();
+    Result<std::optional<Stop>> switched_away(VcpuId vcpu);
+    Stop stepped_to_its_end(VcpuId vcpu);
     Result<std::optional<Stop>> handle_breakpoint(const StopEvent& event);
     Result<std::optional<Stop>> report(const StopEvent& event, Stop stop);
     Result<void> wait_for_task(ThreadKey thread);

@@ -91,6 +91,8 @@ Reply Session::exit_reply() {
 
 namespace {
 
+std::string console_output(const std::string& line) { return "O" + rsp::to_hex("exogdb: " + line + "\n"); }
+
 std::vector<std::string> module_paths(Machine& machine) {
     std::vector<std::string> paths;
     for (const auto& module : machine.modules().modules) paths.push_back(Machine::module_path(module));
@@ -130,11 +132,12 @@ std::optional<Reply> Session::poll_stop(std::chrono::milliseconds limit) {
     if (stop) {
         last_stop = **stop;
         exited = last_stop.exited;
+        if (!last_stop.note.empty()) reply.before.push_back(console_output(last_stop.note));
     } else {
         const std::string what = "running the guest: " + stop.error().message;
         spdlog::error("{}", what);
         // Console output, since a stop reply has no place for it.
-        reply.before.push_back("O" + rsp::to_hex("exogdb: " + what + "\n"));
+        reply.before.push_back(console_output(what));
         exited = stop.error().code == Errc::target_gone;
         last_stop = {};
     }

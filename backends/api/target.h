@@ -69,6 +69,8 @@ public:
     virtual Result<std::optional<StopEvent>> wait_for_stop(std::chrono::milliseconds limit) = 0;
     // From any thread; the stop comes out of wait_for_stop. Harmless when the guest is stopped.
     virtual void interrupt() noexcept = 0;
+    // Whether a step of HLT, PAUSE or MWAIT ends behind the next instruction, not behind itself.
+    [[nodiscard]] virtual bool steps_past_pauses() const { return false; }
 };
 
 class Breakpoints {

@@ -27,6 +27,8 @@ enum Register : RegisterNumber {
 
 const RegisterLayout& layout();
 
+inline constexpr std::uint64_t eflags_tf = 1U << 8;
+inline constexpr std::uint64_t eflags_if = 1U << 9;
 inline constexpr std::uint64_t cr0_pe = 1U << 0;
 inline constexpr std::uint64_t cr0_pg = 1U << 31;
 inline constexpr std::uint64_t cr4_pae = 1U << 5;

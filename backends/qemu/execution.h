@@ -31,6 +31,9 @@ public:
     Result<std::optional<StopEvent>> wait_for_stop(std::chrono::milliseconds limit) override;
     // An interrupt that comes while the guest is stopped is forgotten at the next resume().
     void interrupt() noexcept override;
+    // TCG's helpers for them leave the processor's loop before the single-step trap (do_hlt(), do_pause(),
+    // target/i386/tcg).
+    [[nodiscard]] bool steps_past_pauses() const override { return !kvm_; }
 
     [[nodiscard]] bool supports(BreakpointKind kind) const override;
     Result<void> insert(BreakpointKind kind, VirtualAddress address, std::uint32_t length) override;

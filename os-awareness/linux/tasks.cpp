@@ -16,6 +16,7 @@ constexpr std::size_t comm_bytes = 16;             // TASK_COMM_LEN
 // Bits of __state | exit_state, include/linux/sched.h: the same since 4.14 (8ef9925b02c2), the first six
 // since 3.14.
 constexpr std::uint64_t task_report = 0x7f;
+constexpr std::uint64_t task_dead = 0x80;           // set by do_task_dead(), which never returns
 constexpr std::uint64_t task_idle = 0x402;          // TASK_UNINTERRUPTIBLE | TASK_NOLOAD
 constexpr std::uint64_t task_rtlock_wait = 0x1000;  // 25795ef6299f (5.16)
 constexpr std::uint64_t task_frozen = 0x8000;       // f5d39b020809 (6.1)
@@ -71,6 +72,7 @@ Task task_of(const TaskRecord& record, const TaskRecord* leader) {
             .state = record.state_letter(),
             .idle = record.idle,
             .kernel_thread = record.kernel_thread(),
+            .ended = (record.state & task_dead) != 0,
             .vcpu = std::nullopt};
 }
 

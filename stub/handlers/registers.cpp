@@ -125,6 +125,8 @@ Result<Reply> read_register(Session& session, std::string_view arguments) {
     return text(std::move(reply));
 }
 
+// What is there already need not be written: gdb puts all registers back after a call of a function, also
+// those that the machine takes no other value for.
 Result<Reply> write_register(Session& session, std::string_view arguments) {
     const Thread* thread = TRY(addressed(session, arguments));
     const auto request = rsp::WriteRegister::parse(arguments);
@@ -136,6 +138,9 @@ Result<Reply> write_register(Session& session, std::string_view arguments) {
     }
     const auto number = static_cast<RegisterNumber>(request->number);
     RegisterSet registers = TRY(session.registers(*thread));
+    if (!registers.available(number)) registers = TRY(session.all_registers(*thread));
+    if (registers.available(number) && std::ranges::equal(request->bytes, registers.bytes(number)))
+        return ok();
     registers.set_bytes(number, request->bytes);
     CHECK_OK(write_to(session, *thread, registers, std::span{&number, 1}));
     return ok();

@@ -10,12 +10,10 @@ import signal
 import socket
 import time
 
-from harness import case, processes, server
+from harness import case, packets, processes, server
 from harness.channel import GuestSilent
 from harness.patience import seconds
 from harness.vm import Vm
-
-import packets
 
 
 class TwoMonitors(Vm):

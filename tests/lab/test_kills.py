@@ -7,10 +7,8 @@ import threading
 import time
 import unittest
 
-from harness import case, server
+from harness import case, packets, server
 from harness.small_vmm import Bare, bare_program
-
-import packets
 
 KILLS = int(os.environ.get('EXOGDB_LAB_KILLS', '30'))
 SEED = int(os.environ.get('EXOGDB_LAB_SEED', str(time.time_ns())))

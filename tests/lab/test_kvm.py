@@ -4,26 +4,20 @@ nothing. The tests of tests/guest run on such guests as well; here is what only 
 EXOGDB_GUEST says which VMM: kvm (QEMU, without it too) or small_vmm. The guest has a program that looks for what is done to it
 (guest_init/witness.c), and each test ends with what that has found."""
 import contextlib
-import json
 import os
-import pathlib
 import random
 import re
-import tempfile
 import threading
 import time
 
-from harness import case, gdb, server
+from harness import case, gdb, packets, server
 from harness.channel import GuestSilent
 from harness.errors import HarnessError
 from harness.patience import seconds
 
-import packets
-
 STEPS = int(os.environ.get('EXOGDB_LAB_STEPS', '200'))
 KILLS = int(os.environ.get('EXOGDB_LAB_KILLS', '4'))
 SEED = int(os.environ.get('EXOGDB_LAB_SEED', str(time.time_ns())))
-WALK = pathlib.Path(__file__).with_name('steps.py')
 USER, RPL = 3, 3
 SYSCALL = b'\x0f\x05'
 FAR = 1 << 40  # further than a spinner counts
@@ -210,14 +204,7 @@ class KvmGuest(case.GuestCase):
 
     def walk(self, session):
         """STEPS instructions, each of which must lead where it says."""
-        with tempfile.TemporaryDirectory(prefix='exogdb-walk-') as folder:
-            answer = pathlib.Path(folder, 'answer')
-            session.console(f'source {WALK}')
-            session.console(f'python walk({STEPS}, {str(answer)!r})')  # gdb answers ^running, which is not the end of it
-            until = time.monotonic() + seconds(120 + STEPS / 20)
-            while not answer.exists() and time.monotonic() < until:
-                time.sleep(0.2)
-            walked = json.loads(answer.read_text())
+        walked = session.walk(STEPS)
         self.assertEqual(walked['wrong'], [], f'{len(walked["wrong"])} of {STEPS} steps went elsewhere')
         self.assertEqual(sum(walked['names'].values()), STEPS)
         return walked['names']

@@ -8,11 +8,9 @@ import sys
 import time
 import unittest
 
-from harness import case, server
+from harness import case, packets, server
 from harness.patience import seconds
 from harness.small_vmm import Bare, bare_program
-
-import packets
 
 NOWHERE = 0x100ff0  # behind the program, which never gets there
 ENDED = ('W00', 'X09')

@@ -156,6 +156,7 @@ os::Task& Player::task(Arguments& arguments) {
 void Player::put_task(Arguments& arguments) {
     os::Task& changed = task(arguments);
     if (arguments.has("kernel")) changed.kernel_thread = true;
+    if (arguments.has("ended")) changed.ended = true;
     changed.tgid = static_cast<std::uint32_t>(arguments.take_number("tgid", changed.tgid));
     changed.wchan = VirtualAddress{arguments.take_number("wchan", raw(changed.wchan))};
     if (auto comm = arguments.take("comm")) changed.comm = unescape(*comm);

@@ -199,6 +199,7 @@ static const struct {
     {"text", answer_text},         {"run", answer_run},       {"getpid", answer_getpid},
     {"poweroff", answer_poweroff}, {"reboot", answer_reboot}, {"load", answer_load},
     {"unload", answer_unload},     {"open", answer_open},     {"witness", answer_witness},
+    {"calls", answer_calls},
 };
 
 static const char* answer(char* line) {

@@ -26,9 +26,11 @@ void scenario_spin(void);
 void scenario_syscalls(void);
 void scenario_threads(void);
 void scenario_witness(void);
+void scenario_busy(void);
 
 const char* answer_text(char* rest);
 const char* answer_witness(char* rest);
+const char* answer_calls(char* rest);
 // Opens the command channel; 0 when there is none.
 int open_channel(void);
 // One command line at a time until the channel ends.

@@ -1,6 +1,7 @@
 """A real gdb: a batch of commands, or a session over its machine interface (gdb manual, "GDB/MI")."""
 import json
 import os
+import pathlib
 import queue
 import re
 import shutil
@@ -121,6 +122,19 @@ class Session:
         if not found:
             raise HarnessError(f'gdb: no value of {expression}')
         return int(found.group(1)) % (1 << 64)
+
+    def walk(self, count: int) -> dict:
+        """What walk.py says of that many steps."""
+        with tempfile.TemporaryDirectory(prefix='exogdb-walk-') as folder:
+            answer = pathlib.Path(folder, 'answer')
+            self.console(f'source {pathlib.Path(__file__).with_name("walk.py")}')
+            self.console(f'python walk({count}, {str(answer)!r})')  # gdb answers ^running, which is not the end of it
+            until = time.monotonic() + seconds(120 + count / 20)
+            while not answer.exists():
+                if time.monotonic() > until:
+                    raise HarnessError(f'{count} steps have not ended; gdb: {"".join(self._console)[-500:]}')
+                time.sleep(0.2)
+            return json.loads(answer.read_text())
 
     def connect(self, remote: str):
         self.command(f'-target-select remote {remote}')

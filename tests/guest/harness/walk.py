@@ -1,6 +1,6 @@
 """Runs inside gdb: steps one instruction at a time and compares where that leads with where the instruction goes.
 
-    source steps.py, then: python walk(200, 'FILE')"""
+    source walk.py, then: python walk(200, 'FILE')"""
 import collections
 import json
 import os
@@ -28,6 +28,11 @@ def indirect(operand):
     return {register(found.group(1))} if found else None
 
 
+def switches_stacks(text):
+    """The one instruction of __switch_to_asm (arch/x86/entry/entry_64.S) behind which another task runs."""
+    return re.fullmatch(r'mov +(0x)?[0-9a-f]+\(%rsi\),%rsp', text) is not None
+
+
 def successors(pc, text, length):
     """The addresses that may be next, None when the instruction does not tell. AT&T syntax."""
     words = [part for part in text.split() if part not in PREFIXES]
@@ -37,6 +42,8 @@ def successors(pc, text, length):
         return {pc, pc + length}
     words = [part for part in words if part not in REPEATED]
     name, operand = words[0].split(',')[0], words[1] if len(words) > 1 else ''
+    if switches_stacks(text):  # the task goes on where it is switched to again: behind the six registers pushed
+        return {word(register('rsp') + 6 * 8)}
     if name.startswith('ret'):
         return {word(register('rsp'))}
     if name in ELSEWHERE:
@@ -66,17 +73,22 @@ def faulted(pc):
 
 
 def walk(count, path):
-    """Leaves in the file {'wrong': [one line each], 'names': how often which instruction was stepped}."""
+    """Leaves in the file {'wrong': [one line each], 'names': how often which instruction was stepped, 'switches': how often
+    another task ran meanwhile}."""
     gdb.execute('set disassembly-flavor att')
-    wrong, names = [], collections.Counter()
-    pc = register('rip')
+    wrong, names, switches = [], collections.Counter(), 0
+    pc, thread = register('rip'), gdb.selected_thread().ptid
     for _ in range(count):
         text, expected = after(pc)
+        switches += switches_stacks(text)
         gdb.execute('stepi', to_string=True)
         before, pc = pc, register('rip')
         names[text.split()[0]] += 1
         if expected is not None and pc not in expected and not faulted(before):
             wrong.append(f'{before:#x}: {text}: at {pc:#x}')
+        if gdb.selected_thread().ptid != thread:
+            wrong.append(f'{before:#x}: {text}: in thread {gdb.selected_thread().ptid}, not in {thread}')
+            break
     with open(f'{path}.partial', 'w') as file:
-        json.dump({'wrong': wrong, 'names': dict(names)}, file)
+        json.dump({'wrong': wrong, 'names': dict(names), 'switches': switches}, file)
     os.rename(file.name, path)

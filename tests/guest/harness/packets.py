@@ -1,8 +1,9 @@
 """A client of the remote protocol that is quicker to start than a gdb (gdb manual, "Remote Protocol", "Overview")."""
 import contextlib
+import select
 import socket
 
-from harness.patience import seconds
+from .patience import seconds
 
 
 class Client:
@@ -38,6 +39,12 @@ class Client:
 
     def interrupt(self):
         self._socket.sendall(b'\x03')
+
+    def wait(self, limit: float):
+        """The next packet if it begins to come within so many seconds, else None."""
+        if not self._received and not select.select([self._socket], [], [], max(limit, 0))[0]:
+            return None
+        return self.receive()
 
     def receive(self) -> str:
         """The next packet; acknowledged, as nobody asked to leave that out."""

@@ -1,0 +1,142 @@
+// Steps of RunControl: of a task, wherever it runs, and over whatever it does.
+#include <algorithm>
+#include <array>
+#include <span>
+#include <utility>
+
+#include "backends/arch/instructions.h"
+#include "backends/arch/x86_64.h"
+#include "stub/run_control.h"
+
+namespace exo::stub {
+namespace {
+
+using Kind = rsp::ResumeAction::Kind;
+using Reason = rsp::StopReply::Reason;
+
+// The same for as long as the same task runs in the same mode: kernel stacks are 16 KiB and aligned to that
+// (THREAD_SIZE, arch/x86/include/asm/page_64_types.h), user mode has its page tables.
+std::uint64_t task_fingerprint(const RegisterSet& registers) {
+    constexpr std::uint64_t stack_mask = ~std::uint64_t{0x3fff};
+    const bool user = (registers.get(x86::cs).value_or(0) & 3U) == 3;
+    return user ? registers.get(x86::cr3).value_or(0) | 1U : registers.get(x86::rsp).value_or(0) & stack_mask;
+}
+
+}  // namespace
+
+Result<void> RunControl::begin_step(const Thread& thread, const rsp::ResumeAction& action) {
+    step_ = Step{.thread = thread, .vcpu = thread.vcpu};
+    if (action.kind == Kind::range_step) {
+        step_->range_start = action.range_start;
+        step_->range_end = action.range_end;
+    }
+    if (!thread.vcpu) return wait_for_task(thread.tid);
+    step_->stack = task_fingerprint(*TRY(machine_.vcpu_registers(*thread.vcpu)));
+    return {};
+}
+
+Result<void> RunControl::begin_instruction() {
+    if (!step_ || !step_->vcpu) return {};
+    const RegisterSet& registers = *TRY(machine_.vcpu_registers(*step_->vcpu));
+    step_->from = VirtualAddress{registers.get(x86::rip).value_or(0)};
+    return {};
+}
+
+// Of several vCPUs that have something to tell at once a machine tells one, and forgets that another's step
+// was over.
+Result<bool> RunControl::step_is_over() {
+    if (!step_ || !step_->vcpu || !step_->from) return false;
+    const RegisterSet& registers = *TRY(machine_.vcpu_registers(*step_->vcpu));
+    return registers.get(x86::rip) != raw(*step_->from);
+}
+
+// A machine that steps past a pause (Execution::steps_past_pauses) does not run it: a processor may wake up
+// at once from it, and nothing tells that from a long one (Intel SDM vol. 2, HLT, MWAIT, PAUSE). Not with
+// interrupts disabled, where what is behind a HLT may never be meant to run.
+Result<bool> RunControl::skip_pause() {
+    if (!step_ || !step_->vcpu || !machine_.target().execution()->steps_past_pauses()) return false;
+    const RegisterSet& registers = *TRY(machine_.vcpu_registers(*step_->vcpu));
+    const VirtualAddress pc{registers.get(x86::rip).value_or(0)};
+    const auto flags = registers.get(x86::eflags).value_or(0);
+    const auto space = machine_.vcpu_space(*step_->vcpu);
+    std::array<std::byte, x86::longest_pause> code{};
+    const auto got = space ? (*space)->read_some(pc, code) : Result<std::size_t>{0};
+    const std::size_t length =
+        x86::pause_length(std::span{code}.first(got.value_or(0)));  // the step tells why
+    if (length == 0 || (flags & x86::eflags_if) == 0 || (flags & x86::eflags_tf) != 0) return false;
+    RegisterSet moved = registers;
+    moved.set(x86::rip, raw(pc) + length);
+    const RegisterNumber number = x86::rip;
+    CHECK_OK(machine_.write_vcpu_registers(*step_->vcpu, moved, std::span{&number, 1}));
+    return true;
+}
+
+Result<std::optional<RunControl::Stop>> RunControl::handle_step(const StopEvent& event) {
+    if (!step_ || event.vcpu != step_->vcpu) return report(event, {});
+    step_->from.reset();
+    const RegisterSet& registers = *TRY(machine_.vcpu_registers(event.vcpu));
+    const std::uint64_t pc = registers.get(x86::rip).value_or(0);
+    const std::uint64_t fingerprint = task_fingerprint(registers);
+    if (fingerprint != step_->stack) {
+        // Looks at the OS: `registers` is of before.
+        const Thread* now = on_vcpu(event.vcpu);
+        if (now == nullptr || now->tid != step_->thread.tid) {
+            if (machine_.os_generation() != os_generation_) return report(event, {});
+            return switched_away(event.vcpu);
+        }
+        step_->thread = *now;
+        step_->stack = fingerprint;
+    }
+    const bool in_range = pc >= step_->range_start && pc < step_->range_end;
+    const auto breakpoint = breakpoints.client_breakpoint_at(VirtualAddress{pc});
+    if (!in_range || breakpoint) {
+        known_ = step_->thread;
+        known_epoch_ = epoch_;
+        return Stop{.thread = known_->tid, .reason = in_range ? reason_of(*breakpoint) : Reason::none};
+    }
+    CHECK_OK(run());
+    return std::nullopt;
+}
+
+// The step ends when the task runs again; until then all do, or it might never.
+Result<std::optional<RunControl::Stop>> RunControl::switched_away(VcpuId vcpu) {
+    const Thread* thread = threads().find(step_->thread.tid);
+    if (thread == nullptr || (thread->task && thread->task->ended)) return stepped_to_its_end(vcpu);
+    CHECK_OK(wait_for_task(step_->thread.tid));
+    step_->vcpu.reset();
+    std::ranges::fill(actions_, VcpuAction::run);
+    CHECK_OK(run());
+    return std::nullopt;
+}
+
+// Nobody is left who could stop for the step: a thread stops that was resumed with it, or else what is there
+// now.
+RunControl::Stop RunControl::stepped_to_its_end(VcpuId vcpu) {
+    const Thread stepped = step_->thread;
+    const Thread* now = on_vcpu(vcpu);
+    const bool others =
+        std::ranges::any_of(threads().threads(), [&](const Thread& thread) { return resumed(thread); });
+    Stop stop{.thread = now != nullptr && !others ? now->tid : resumed_thread(vcpu)};
+    stop.note = "thread " + std::to_string(stepped.tid) + " (" + stepped.name + ") has ended in its step";
+    return stop;
+}
+
+// The task's step ends when it runs again: it is met where it was switched away.
+Result<void> RunControl::wait_for_task(ThreadKey tid) {
+    const Thread* thread = threads().find(tid);
+    if (thread == nullptr || !thread->task || machine_.os() == nullptr) {
+        return fail(Errc::no_such_thread, "cannot step thread " + std::to_string(tid) + ": it is gone");
+    }
+    const RegisterSet saved = TRY(machine_.os()->saved_registers(*thread->task));
+    const auto pc = saved.get(x86::rip);
+    const auto sp = saved.get(x86::rsp);
+    if (!pc || !sp) {
+        return fail(Errc::bad_data,
+                    "cannot step thread " + std::to_string(tid) + ": its saved rip is unknown");
+    }
+    CHECK_OK(breakpoints.insert_internal(VirtualAddress{*pc}));
+    wakeup_ = Wakeup{.thread = tid, .address = VirtualAddress{*pc}, .stack_pointer = *sp};
+    return {};
+}
+
+}  // namespace exo::stub
