@@ -121,6 +121,19 @@ bool BreakpointTable::any_at(VirtualAddress address) const {
     });
 }
 
+bool BreakpointTable::has_client(const BreakpointKey& key) const {
+    const auto it = table_.find(key);
+    return it != table_.end() && it->second.by_client;
+}
+
+bool BreakpointTable::steps_in_place(VirtualAddress address) const {
+    return std::ranges::all_of(table_, [&](const auto& entry) {
+        const auto& [key, state] = entry;
+        return key.address != address || !is_execution(key.kind) || !state.armed ||
+               machine_.target().breakpoints()->steps_in_place(*state.armed);
+    });
+}
+
 void BreakpointTable::forget() {
     in_machine_.clear();
     for (auto& [key, state] : table_) reveal(state);

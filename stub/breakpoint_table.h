@@ -68,6 +68,9 @@ public:
     // The client's execution breakpoint at `address`, and as what it counts: software or hardware.
     [[nodiscard]] std::optional<BreakpointKind> client_breakpoint_at(VirtualAddress address) const;
     [[nodiscard]] bool any_at(VirtualAddress address) const;
+    [[nodiscard]] bool has_client(const BreakpointKey& key) const;
+    // Whether a step from `address` gets past the breakpoints there with them in place (as the target says).
+    [[nodiscard]] bool steps_in_place(VirtualAddress address) const;
 
     // After detach: the machine has none of them any more.
     void forget();

@@ -240,7 +240,7 @@ void Client::poll() {
         soon ? Where::here : Where::target_thread, [this, limit] { return session_.poll_stop(limit); },
         [this](const std::optional<Reply>& reply) {
             if (!reply) return;
-            running_ = false;
+            running_ = reply->kind == Reply::Kind::running;
             send(*reply);
         });
 }

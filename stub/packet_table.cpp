@@ -114,7 +114,8 @@ constexpr auto table = std::to_array<Packet>({
 
     // Breakpoints
     {.name = "Z0,", .available = has<BreakpointKind::software>, .text_errors = true,
-     .feature = "swbreak+", .summary = "software breakpoint", .handle = handle_with<insert_breakpoint<'0'>>},
+     .feature = "swbreak+;ConditionalBreakpoints+;BreakpointCommands+",
+     .summary = "software breakpoint, its conditions and commands", .handle = handle_with<insert_breakpoint<'0'>>},
     {.name = "Z1,", .available = has<BreakpointKind::hardware>, .text_errors = true,
      .feature = "hwbreak+", .summary = "hardware breakpoint", .handle = handle_with<insert_breakpoint<'1'>>},
     {.name = "Z2,", .available = has<BreakpointKind::write_watch>, .text_errors = true,

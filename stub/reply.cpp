@@ -28,6 +28,15 @@ int number_of(Errc code) {
 
 }  // namespace
 
+std::vector<std::string> console_output(std::string_view text, std::size_t packet_size) {
+    std::vector<std::string> packets;
+    const std::size_t piece = packet_size / 4;
+    for (std::size_t at = 0; at < text.size(); at += piece) {
+        packets.push_back("O" + rsp::to_hex(text.substr(at, piece)));
+    }
+    return packets;
+}
+
 std::string render_error(const Error& error, ErrorStyle style) {
     // lldb takes E.text for no error at all, so its own form goes before.
     if (style.text_allowed && !style.lldb_strings && !error.message.empty()) return "E." + error.message;

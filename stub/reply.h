@@ -17,6 +17,7 @@ struct Reply {
         packet,   // send `payload`
         resumed,  // the guest runs; the reply is the stop reply, later
         silent,   // no reply at all (k)
+        running,  // `before` alone; the guest still runs, and the stop reply is still to come
     };
     Kind kind = Kind::packet;
     std::string payload;  // unescaped; empty is the "unknown packet" reply
@@ -44,6 +45,9 @@ struct Reply {
 inline Reply ok() { return {.payload = "OK"}; }
 inline Reply unknown_packet() { return {}; }
 inline Reply text(std::string payload) { return {.payload = std::move(payload)}; }
+
+// `text` for the client's console, as the O packets that it needs.
+std::vector<std::string> console_output(std::string_view text, std::size_t packet_size);
 
 // How a client wants errors spelled.
 struct ErrorStyle {

@@ -11,9 +11,6 @@ namespace {
 using Reason = rsp::StopReply::Reason;
 using Kind = rsp::ResumeAction::Kind;
 
-// One instruction of one vCPU with all others held; a machine that does not come back from it is broken.
-constexpr std::chrono::seconds step_over_limit{5};
-
 bool matches(const rsp::ThreadId& pattern, const rsp::ThreadId& id) {
     const bool pid =
         pattern.pid == rsp::ThreadId::all || pattern.pid == rsp::ThreadId::any || pattern.pid == id.pid;
@@ -186,21 +183,29 @@ void RunControl::interrupt() noexcept {
 }
 
 Result<std::optional<RunControl::Stop>> RunControl::poll(std::chrono::milliseconds limit) {
-    auto event = std::exchange(queued_, std::nullopt);
-    if (!event) {
-        auto waited = machine_.target().execution()->wait_for_stop(limit);
-        if (waited && !*waited) return std::nullopt;
-        machine_.forget();
-        new_epoch();
-        if (!waited) {
-            end();
-            return fail(std::move(waited).error());
+    using Clock = std::chrono::steady_clock;
+    const auto deadline = Clock::now() + limit;
+    for (auto left = limit;;) {
+        auto event = std::exchange(queued_, std::nullopt);
+        if (!event) {
+            auto waited = machine_.target().execution()->wait_for_stop(left);
+            if (waited && !*waited) return std::nullopt;
+            machine_.forget();
+            new_epoch();
+            if (!waited) {
+                end();
+                return fail(std::move(waited).error());
+            }
+            event = *waited;
         }
-        event = *waited;
+        auto stop = handle(*event);
+        if (!stop || *stop) {
+            end();
+            return stop;
+        }
+        left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
+        if (left.count() <= 0 || conditions.has_output()) return std::nullopt;
     }
-    auto stop = handle(*event);
-    if (!stop || *stop) end();
-    return stop;
 }
 
 void RunControl::end() {
@@ -214,6 +219,7 @@ void RunControl::end() {
 void RunControl::forget() {
     end();
     breakpoints.forget();
+    conditions.forget();
     new_epoch();
 }
 
@@ -240,14 +246,16 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_breakpoint(const Stop
         if (!there && threads().find(wakeup_->thread) == nullptr) return stepped_to_its_end(event.vcpu);
         return Stop{.thread = wakeup_->thread};
     }
-    if (const auto kind = breakpoints.client_breakpoint_at(pc))
-        return report(event, {.reason = reason_of(*kind)});
-    if (breakpoints.any_at(pc)) {  // run control's own, hit by another task
-        CHECK_OK(step_over(event.vcpu, pc));
-        CHECK_OK(run());
-        return std::nullopt;
+    if (breakpoints.client_breakpoint_at(pc)) {
+        const auto current = [&] { return on_vcpu(event.vcpu); };
+        if (const auto kind = conditions.judge(event.vcpu, pc, breakpoints, current))
+            return report(event, {.reason = reason_of(*kind)});
+    } else if (!breakpoints.any_at(pc)) {  // else run control's own, hit by another task
+        return report(event, {});
     }
-    return report(event, {});
+    CHECK_OK(go_past(event.vcpu, pc));
+    CHECK_OK(run());
+    return std::nullopt;
 }
 
 // The stop is the client's if it resumed the thread; else the guest goes on as if nothing had been.
@@ -259,35 +267,9 @@ Result<std::optional<RunControl::Stop>> RunControl::report(const StopEvent& even
     }
     const RegisterSet& registers = *TRY(machine_.vcpu_registers(event.vcpu));
     const VirtualAddress pc{registers.get(x86::rip).value_or(0)};
-    if (breakpoints.any_at(pc)) CHECK_OK(step_over(event.vcpu, pc));
+    if (breakpoints.any_at(pc)) CHECK_OK(go_past(event.vcpu, pc));
     CHECK_OK(run());
     return std::nullopt;
-}
-
-// Whatever comes of it, the breakpoints at `pc` are back afterwards.
-Result<void> RunControl::step_over(VcpuId vcpu, VirtualAddress pc) {
-    auto lifted = breakpoints.lift(pc);
-    const auto event = lifted ? step_alone(vcpu) : Result<StopEvent>{fail(std::move(lifted).error())};
-    auto back = breakpoints.put_back(pc);
-    if (!event) return fail(event.error());
-    if (event->cause != StopEvent::Cause::step) queued_ = *event;
-    return back;
-}
-
-Result<StopEvent> RunControl::step_alone(VcpuId vcpu) {
-    auto* execution = machine_.target().execution();
-    std::vector<VcpuAction> alone(actions_.size(), VcpuAction::hold);
-    alone.at(vcpu) = VcpuAction::step;
-    machine_.forget();
-    new_epoch();
-    CHECK_OK(execution->resume(alone));
-    auto event = TRY(execution->wait_for_stop(step_over_limit));
-    if (!event) {  // a `hlt` whose interrupts are kept back, say: to the client that is a stop like ^C
-        execution->interrupt();
-        event = TRY(execution->wait_for_stop(step_over_limit));
-    }
-    if (event) return *event;
-    return fail(Errc::timed_out, "vCPU " + std::to_string(vcpu) + " does not come back from one instruction");
 }
 
 ThreadKey RunControl::resumed_thread(VcpuId preferred) {

@@ -12,6 +12,7 @@
 #include "rsp/requests.h"
 #include "rsp/stop_reply.h"
 #include "stub/breakpoint_table.h"
+#include "stub/conditions.h"
 #include "stub/machine.h"
 #include "stub/thread_map.h"
 
@@ -29,11 +30,12 @@ public:
     };
 
     RunControl(Machine& machine, bool vcpus_only)
-        : breakpoints(machine), machine_(machine), vcpus_only_(vcpus_only) {}
+        : breakpoints(machine), conditions(machine), machine_(machine), vcpus_only_(vcpus_only) {}
 
     // Only threads that an action of `request` names run, are stepped, and can be named in the stop.
     Result<void> resume(const rsp::Resume& request);
-    // The stop to report, nothing within `limit`. Stops that are not the client's are dealt with here.
+    // The stop to report, nothing within `limit`, or when the client has something to be told before
+    // (Conditions::take_output). Stops that are not the client's are dealt with here.
     Result<std::optional<Stop>> poll(std::chrono::milliseconds limit);
     // Whether a thread steps, by the last resume.
     [[nodiscard]] bool stepping() const { return step_.has_value(); }
@@ -67,6 +69,7 @@ public:
     }
 
     BreakpointTable breakpoints;
+    Conditions conditions;
 
 private:
     // A step that a task has begun and not ended (design: a step belongs to the task).
@@ -101,7 +104,9 @@ private:
     Result<std::optional<Stop>> handle_breakpoint(const StopEvent& event);
     Result<std::optional<Stop>> report(const StopEvent& event, Stop stop);
     Result<void> wait_for_task(ThreadKey thread);
+    Result<void> go_past(VcpuId vcpu, VirtualAddress pc);
     Result<void> step_over(VcpuId vcpu, VirtualAddress pc);
+    Result<bool> step_in_place(VcpuId vcpu, VirtualAddress pc);
     Result<StopEvent> step_alone(VcpuId vcpu);
     [[nodiscard]] const rsp::ResumeAction* action_for(const Thread& thread) const;
     [[nodiscard]] bool resumed(const Thread& thread) const;
@@ -122,6 +127,7 @@ private:
     std::uint64_t os_generation_ = 0;  // of the threads that request_ names
     std::vector<VcpuAction> actions_;
     std::optional<StopEvent> queued_;  // happened in a step over a breakpoint, to be handled next
+    bool steps_in_place_ = false;      // a step with the breakpoint in place was seen to get past it
     std::optional<Step> step_;
     std::optional<Wakeup> wakeup_;
     std::atomic<bool> interrupted_{false};

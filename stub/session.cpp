@@ -2,9 +2,10 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
-#include "rsp/hex.h"
 #include "stub/handlers/handlers.h"
 #include "stub/packet.h"
 
@@ -91,8 +92,6 @@ Reply Session::exit_reply() {
 
 namespace {
 
-std::string console_output(const std::string& line) { return "O" + rsp::to_hex("exogdb: " + line + "\n"); }
-
 std::vector<std::string> module_paths(Machine& machine) {
     std::vector<std::string> paths;
     for (const auto& module : machine.modules().modules) paths.push_back(Machine::module_path(module));
@@ -124,20 +123,29 @@ std::optional<Reply> Session::poll_stop(std::chrono::milliseconds limit) {
         return reported_stop();
     }
     auto stop = run_control.poll(limit);
-    if (stop && !*stop) return std::nullopt;
+    Reply reply;
+    if (run_control.conditions.has_output())
+        reply.before = console_output(run_control.conditions.take_output(), options.packet_size);
+    if (stop && !*stop) {
+        reply.kind = Reply::Kind::running;
+        return reply.before.empty() ? std::nullopt : std::optional{std::move(reply)};
+    }
     running = false;
     general_thread.reset();
-    Reply reply;
+    const auto tell = [&](const std::string& line) {
+        std::ranges::move(console_output("exogdb: " + line + "\n", options.packet_size),
+                          std::back_inserter(reply.before));
+    };
     bool exited = false;
     if (stop) {
         last_stop = **stop;
         exited = last_stop.exited;
-        if (!last_stop.note.empty()) reply.before.push_back(console_output(last_stop.note));
+        if (!last_stop.note.empty()) tell(last_stop.note);
     } else {
         const std::string what = "running the guest: " + stop.error().message;
         spdlog::error("{}", what);
         // Console output, since a stop reply has no place for it.
-        reply.before.push_back(console_output(what));
+        tell(what);
         exited = stop.error().code == Errc::target_gone;
         last_stop = {};
     }

@@ -82,6 +82,9 @@ public:
     // no_free_slot when the debug registers are used up, bad_address when the address is not mapped.
     virtual Result<void> insert(BreakpointKind kind, VirtualAddress address, std::uint32_t length) = 0;
     virtual Result<void> remove(BreakpointKind kind, VirtualAddress address, std::uint32_t length) = 0;
+    // Whether a step of a vCPU that stands at an execution breakpoint of that kind may be tried with the
+    // breakpoint in place. One that did not move was not possible, and did no harm.
+    [[nodiscard]] virtual bool steps_in_place(BreakpointKind /*kind*/) const { return false; }
 };
 
 // The hypervisor's own command line: QEMU's HMP. `monitor` passes on what exogdb does not know itself.

@@ -1,4 +1,8 @@
 // Z and z.
+#include <utility>
+#include <variant>
+
+#include "rsp/breakpoint_program.h"
 #include "stub/handlers/handlers.h"
 
 namespace exo::stub::handlers {
@@ -19,22 +23,39 @@ Result<BreakpointKey> key_of(const rsp::Breakpoint& request) {
     return BreakpointKey{kind, VirtualAddress{request.address}, static_cast<std::uint32_t>(request.kind)};
 }
 
+// gdb sends none with a watchpoint (gdb/remote.c, remote_target::insert_watchpoint); to drop one that comes
+// would stop too often. Commands end with the client, persistent or not: `set disconnected-dprintf` is on
+// where its user has not said otherwise, and to refuse would refuse nearly all of them.
+Result<rsp::BreakpointProgram> program_of(const rsp::Breakpoint& request) {
+    auto parsed = rsp::BreakpointProgram::parse(request.conditions);
+    if (const auto* malformed = std::get_if<rsp::BreakpointProgram::Malformed>(&parsed)) {
+        return fail(Errc::bad_request,
+                    malformed->error ? rsp::to_string(*malformed->error) : "malformed condition or command");
+    }
+    auto program = std::get<rsp::BreakpointProgram>(std::move(parsed));
+    if (request.type > 1 && !program.empty())
+        return fail(Errc::unsupported, "a watchpoint has no condition that is evaluated here");
+    return program;
+}
+
 }  // namespace
 
 Result<Reply> insert_breakpoint_of_type(Session& session, char type, std::string_view arguments) {
     const auto parsed = rsp::Breakpoint::parse(std::string{type, ','}.append(arguments));
     if (!parsed) return fail(Errc::bad_request, "malformed breakpoint");
     const rsp::Breakpoint& request = *parsed;
-    // Conditions are sent only to who advertises ConditionalBreakpoints; to drop one would stop too often.
-    if (!request.conditions.empty())
-        return fail(Errc::unsupported, "conditions are the client's to evaluate");
-    CHECK_OK(session.run_control.breakpoints.insert(TRY(key_of(request))));
+    const BreakpointKey key = TRY(key_of(request));
+    auto program = TRY(program_of(request));
+    CHECK_OK(session.run_control.breakpoints.insert(key));
+    session.run_control.conditions.set(key, std::move(program));
     return ok();
 }
 
 // OK also for one that is not there.
 Result<Reply> remove_breakpoint(Session& session, const rsp::Breakpoint& request) {
-    session.run_control.breakpoints.remove(TRY(key_of(request)));
+    const BreakpointKey key = TRY(key_of(request));
+    session.run_control.breakpoints.remove(key);
+    session.run_control.conditions.remove(key);
     return ok();
 }
 

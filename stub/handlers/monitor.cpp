@@ -223,10 +223,7 @@ Result<Reply> monitor(Session& session, std::string_view arguments) {
     const auto output = run(session, *line);
     const std::string shown = output ? *output : output.error().message + "\n";
     Reply reply = ok();
-    const std::size_t piece = session.options.packet_size / 4;
-    for (std::size_t at = 0; at < shown.size(); at += piece) {
-        reply.before.push_back("O" + rsp::to_hex(std::string_view{shown}.substr(at, piece)));
-    }
+    reply.before = console_output(shown, session.options.packet_size);
     return reply;
 }
 

@@ -1,0 +1,66 @@
+// Conditions and commands of breakpoints, evaluated here: at a hit that is nobody's the guest goes on, and no
+// client hears of it. Beside what the client sends with its breakpoints (Z0, Z1) there are filters by thread,
+// which stay when gdb takes its breakpoints out at a stop and puts them back.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "rsp/breakpoint_program.h"
+#include "stub/breakpoint_table.h"
+#include "stub/live_context.h"
+
+namespace exo::stub {
+
+// Which threads count at an address.
+struct ThreadFilter {
+    enum class By : std::uint8_t { tid, pid, comm };
+    By by = By::tid;
+    std::int64_t number = 0;  // of tid (the thread's id), pid (the guest's)
+    std::string comm;
+    [[nodiscard]] bool takes(const Thread& thread) const;
+};
+std::string to_string(const ThreadFilter& filter);
+
+class Conditions {
+public:
+    explicit Conditions(Machine& machine) : machine_(machine) {}
+
+    // In place of what was there for this breakpoint.
+    void set(const BreakpointKey& key, rsp::BreakpointProgram program);
+    void remove(const BreakpointKey& key) { programs_.erase(key); }
+    void set_filter(VirtualAddress address, ThreadFilter filter) { filters_[address] = std::move(filter); }
+    bool remove_filter(VirtualAddress address) { return filters_.erase(address) != 0; }
+    void forget();
+
+    // A vCPU has come to `address`: as a hit of which of the client's breakpoints it is to stop. Nothing: it
+    // goes on. What cannot be evaluated stops, and the client is told why.
+    [[nodiscard]] std::optional<BreakpointKind> judge(VcpuId vcpu, VirtualAddress address,
+                                                      const BreakpointTable& table,
+                                                      const CurrentThread& current);
+
+    // What commands printed, and what the client is to be told, since the last call.
+    [[nodiscard]] std::string take_output();
+    [[nodiscard]] bool has_output() const { return !output_.empty() || lost_ != 0; }
+
+    [[nodiscard]] const std::map<VirtualAddress, ThreadFilter>& filters() const { return filters_; }
+    [[nodiscard]] const rsp::BreakpointProgram* program(const BreakpointKey& key) const;
+
+private:
+    bool filtered(VirtualAddress address, const CurrentThread& current);
+    bool holds(const rsp::BreakpointProgram& program, rsp::AgentContext& context, VirtualAddress address);
+    void run(const rsp::BreakpointProgram& program, rsp::AgentContext& context, VirtualAddress address);
+    void print(std::string_view text);
+    void tell(VirtualAddress address, std::string_view what, std::string_view why);
+
+    Machine& machine_;
+    std::map<BreakpointKey, rsp::BreakpointProgram> programs_;
+    std::map<VirtualAddress, ThreadFilter> filters_;
+    std::string output_;
+    std::uint64_t lost_ = 0;  // bytes that did not fit
+};
+
+}  // namespace exo::stub

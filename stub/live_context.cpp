@@ -1,0 +1,36 @@
+#include "stub/live_context.h"
+
+namespace exo::stub {
+namespace {
+
+constexpr std::uint16_t widest_value = 64;
+
+// x86-64's canonical addresses: the kernel has the upper half (Documentation/arch/x86/x86_64/mm.rst).
+bool is_kernel_address(std::uint64_t address) { return address >> 63U != 0; }
+
+}  // namespace
+
+std::optional<std::uint64_t> LiveContext::register_value(std::uint64_t number) {
+    const auto& registers = machine_.layout().registers;
+    if (number >= registers.size() || registers[number].bits > widest_value) return std::nullopt;
+    const auto wanted = static_cast<RegisterNumber>(number);
+    auto known = machine_.vcpu_registers(vcpu_);
+    if (known && !(*known)->available(wanted)) known = machine_.all_vcpu_registers(vcpu_);
+    return known ? (*known)->get(wanted) : std::nullopt;
+}
+
+// The user half is the task's: page tables that a kernel thread has borrowed are not its own.
+Result<AddressSpace*> LiveContext::space_of(std::uint64_t address) {
+    if (machine_.os() == nullptr || is_kernel_address(address)) return machine_.vcpu_space(vcpu_);
+    const Thread* thread = current_();
+    if (thread != nullptr && thread->task && machine_.os() != nullptr)
+        return machine_.task_space(*thread->task);
+    return machine_.vcpu_space(vcpu_);
+}
+
+std::size_t LiveContext::read_memory(std::uint64_t address, std::span<std::byte> out) {
+    const auto space = space_of(address);
+    return space ? (*space)->read_some(VirtualAddress{address}, out).value_or(0) : 0;
+}
+
+}  // namespace exo::stub
