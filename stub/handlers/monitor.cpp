@@ -5,6 +5,7 @@
 
 #include "rsp/hex.h"
 #include "stub/handlers/handlers.h"
+#include "stub/handlers/monitor_commands.h"
 #include "stub/log_text.h"
 #include "stub/tables.h"
 
@@ -76,8 +77,9 @@ Output list_breakpoints(Session& session, std::string_view /*arguments*/) {
         } else if (*state.armed != key.kind) {
             text += std::string{"  as "} + kinds.at(static_cast<std::size_t>(*state.armed));
         }
-        text += "\n";
+        text += conditions_text(session.run_control.conditions, key) + "\n";
     }
+    text += other_filters_text(session);
     return text.empty() ? "none\n" : text;
 }
 
@@ -183,6 +185,8 @@ constexpr auto commands = std::to_array<Command>({
      "address of a CPU's own of a per-CPU variable: `percpu runqueues 1`; what is added: `percpu 1`",
      show_per_cpu, true},
     {"breakpoints", "what is inserted, and as what; what is pending and why", list_breakpoints},
+    {"filter", "which threads a breakpoint is for: `filter ADDRESS tid N | pid N | comm NAME | off`",
+     set_filter, true},
     {"problems", "what in the guest's memory could not be read or trusted", list_problems},
 });
 
