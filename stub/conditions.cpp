@@ -50,6 +50,7 @@ void Conditions::set(const BreakpointKey& key, rsp::BreakpointProgram program) {
 void Conditions::forget() {
     programs_.clear();
     filters_.clear();
+    passed_.clear();
     output_.clear();
     lost_ = 0;
 }
@@ -86,6 +87,7 @@ std::optional<BreakpointKind> Conditions::judge(VcpuId vcpu, VirtualAddress addr
             run(*own, context, address);
         }
     }
+    if (!stops) ++passed_[address];
     return stops;
 }
 

@@ -47,6 +47,8 @@ public:
     [[nodiscard]] bool has_output() const { return !output_.empty() || lost_ != 0; }
 
     [[nodiscard]] const std::map<VirtualAddress, ThreadFilter>& filters() const { return filters_; }
+    // How often the guest went on at an address, which no client can count.
+    [[nodiscard]] const std::map<VirtualAddress, std::uint64_t>& passed() const { return passed_; }
     [[nodiscard]] const rsp::BreakpointProgram* program(const BreakpointKey& key) const;
 
 private:
@@ -59,6 +61,7 @@ private:
     Machine& machine_;
     std::map<BreakpointKey, rsp::BreakpointProgram> programs_;
     std::map<VirtualAddress, ThreadFilter> filters_;
+    std::map<VirtualAddress, std::uint64_t> passed_;
     std::string output_;
     std::uint64_t lost_ = 0;  // bytes that did not fit
 };

@@ -223,6 +223,12 @@ Result<void> Machine::write_vcpu_registers(VcpuId vcpu, const RegisterSet& value
     return target_->write_registers(vcpu, values, numbers);
 }
 
+Result<void> Machine::move_to(VcpuId vcpu, VirtualAddress pc) {
+    registers_.erase(vcpu);
+    completed_.erase(vcpu);
+    return target_->move_to(vcpu, raw(pc));
+}
+
 Result<AddressSpace*> Machine::task_space(const os::Task& task) {
     auto& space = task_spaces_[task.address];
     if (!space) space = TRY(os_->task_space(task));

@@ -76,6 +76,9 @@ public:
     Result<void> write_vcpu_registers(VcpuId vcpu, const RegisterSet& values,
                                       std::span<const RegisterNumber> numbers);
 
+    // Where the vCPU goes on when it is resumed, which it is to be next (Target::move_to).
+    Result<void> move_to(VcpuId vcpu, VirtualAddress pc);
+
     // Addresses as the given task sees them; as the vCPU's own page tables say without one.
     Result<AddressSpace*> task_space(const os::Task& task);
     Result<AddressSpace*> vcpu_space(VcpuId vcpu);

@@ -220,6 +220,7 @@ void RunControl::forget() {
     end();
     breakpoints.forget();
     conditions.forget();
+    tracepoints.forget();
     new_epoch();
 }
 
@@ -246,11 +247,12 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_breakpoint(const Stop
         if (!there && threads().find(wakeup_->thread) == nullptr) return stepped_to_its_end(event.vcpu);
         return Stop{.thread = wakeup_->thread};
     }
+    const auto current = [&] { return on_vcpu(event.vcpu); };
+    const bool traced = TRY(tracepoints.hit(event.vcpu, pc, current));
     if (breakpoints.client_breakpoint_at(pc)) {
-        const auto current = [&] { return on_vcpu(event.vcpu); };
         if (const auto kind = conditions.judge(event.vcpu, pc, breakpoints, current))
             return report(event, {.reason = reason_of(*kind)});
-    } else if (!breakpoints.any_at(pc)) {  // else run control's own, hit by another task
+    } else if (!traced && !breakpoints.any_at(pc)) {  // else run control's own, hit by another task
         return report(event, {});
     }
     CHECK_OK(go_past(event.vcpu, pc));

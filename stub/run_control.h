@@ -15,6 +15,7 @@
 #include "stub/conditions.h"
 #include "stub/machine.h"
 #include "stub/thread_map.h"
+#include "stub/tracepoints.h"
 
 namespace exo::stub {
 
@@ -30,7 +31,11 @@ public:
     };
 
     RunControl(Machine& machine, bool vcpus_only)
-        : breakpoints(machine), conditions(machine), machine_(machine), vcpus_only_(vcpus_only) {}
+        : breakpoints(machine),
+          conditions(machine),
+          tracepoints(machine, breakpoints),
+          machine_(machine),
+          vcpus_only_(vcpus_only) {}
 
     // Only threads that an action of `request` names run, are stepped, and can be named in the stop.
     Result<void> resume(const rsp::Resume& request);
@@ -70,6 +75,7 @@ public:
 
     BreakpointTable breakpoints;
     Conditions conditions;
+    Tracepoints tracepoints;
 
 private:
     // A step that a task has begun and not ended (design: a step belongs to the task).

@@ -41,6 +41,7 @@ Result<void> Session::close() {
     general_thread.reset();
     continue_thread.reset();
     held_stop.reset();
+    trace_frame.reset();
     auto* execution = machine.target().execution();
     auto detached = execution != nullptr ? execution->detach() : Result<void>{};
     run_control.forget();
@@ -192,6 +193,11 @@ bool registers_are_lost(Errc code) {
 }
 
 }  // namespace
+
+const TraceFrame* Session::selected_frame() const {
+    const auto& frames = run_control.tracepoints.buffer().frames();
+    return trace_frame && *trace_frame < frames.size() ? &frames[*trace_frame] : nullptr;
+}
 
 Result<RegisterSet> Session::registers(const Thread& thread) {
     if (thread.vcpu) return *TRY(machine.vcpu_registers(*thread.vcpu));

@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -56,6 +57,8 @@ public:
     // With those too that are slow to get.
     Result<RegisterSet> all_registers(const Thread& thread);
     Result<AddressSpace*> space(const Thread& thread);
+    // Of the trace frame that is selected, null while none is.
+    [[nodiscard]] const TraceFrame* selected_frame() const;
 
     // State that handlers (stub/handlers/) read and write.
     Machine& machine;
@@ -75,8 +78,11 @@ public:
     std::optional<rsp::ThreadId> continue_thread;  // Hc
     std::string threads_xml;                       // kept while the client reads it slice by slice
     std::string osdata_xml;
-    OpenFiles files;            // vFile
-    std::string libraries_xml;  // kept while the client reads it slice by slice
+    OpenFiles files;  // vFile
+    // The trace frame that g, p, m and x answer from, in place of the guest; nothing: from the guest.
+    std::optional<std::size_t> trace_frame;
+    std::deque<std::string> uploads;  // qTsP and qTsV give the next
+    std::string libraries_xml;        // kept while the client reads it slice by slice
     // The modules that the client was last told of, by the paths of their files; nothing until it asks.
     std::optional<std::vector<std::string>> told_modules;
     // What the guest stopped for, while the client is told first that the modules changed: gdb takes a stop

@@ -46,17 +46,14 @@ std::size_t length_of_nop(ConstBytes code) {
 
 Result<bool> skip_nop(Machine& machine, VcpuId vcpu, VirtualAddress pc) {
     if ((raw(pc) & upper_half) == 0) return false;
-    RegisterSet registers = *TRY(machine.vcpu_registers(vcpu));
-    const auto flags = registers.get(x86::eflags);
+    const auto flags = (*TRY(machine.vcpu_registers(vcpu))).get(x86::eflags);
     if (!flags || (*flags & trap_flag) != 0) return false;  // the guest's own step would be lost
     std::array<std::byte, longest_instruction> code{};
     const auto space = machine.vcpu_space(vcpu);
     const std::size_t count = space ? (*space)->read_some(pc, code).value_or(0) : 0;
     const std::size_t length = length_of_nop(ConstBytes{code}.first(count));
     if (length == 0) return false;
-    constexpr RegisterNumber rip = x86::rip;
-    registers.set(rip, raw(pc) + length);
-    CHECK_OK(machine.write_vcpu_registers(vcpu, registers, std::span{&rip, 1}));
+    CHECK_OK(machine.move_to(vcpu, pc + length));
     return true;
 }
 

@@ -125,6 +125,14 @@ public:
     // Stopped only. Writes the listed registers; unsupported for one that cannot be written.
     virtual Result<void> write_registers(VcpuId vcpu, const RegisterSet& values,
                                          std::span<const RegisterNumber> numbers) = 0;
+    // The same for the program counter alone, of a vCPU that is about to be resumed: it may be written along
+    // with the resume, which spares a round trip. A target that cannot leaves the vCPU where it was.
+    virtual Result<void> move_to(VcpuId vcpu, std::uint64_t pc) {
+        RegisterSet values{layout()};
+        const RegisterNumber number = layout().pc;
+        values.set(number, pc);
+        return write_registers(vcpu, values, std::span{&number, 1});
+    }
 
     [[nodiscard]] virtual Execution* execution() { return nullptr; }
     [[nodiscard]] virtual Breakpoints* breakpoints() { return nullptr; }

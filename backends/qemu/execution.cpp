@@ -25,6 +25,9 @@ constexpr auto stop_limit = 10s;
 // How long QEMU, told by libvirt, may take to end after the guest has powered off.
 constexpr auto shutdown_limit = 3s;
 
+// Each stop is an event of a few hundred bytes that QEMU's monitor has for us.
+constexpr std::uint64_t stops_between_looks = 256;
+
 // include/gdb/signals.def, as QEMU's gdb_vm_state_change() uses it.
 constexpr auto signal_shutdown = static_cast<rsp::Signal>(3);
 
@@ -199,6 +202,7 @@ Result<void> QemuExecution::send_resume() {
     }
     memory_.guest_ran();
     ++generation_;
+    if (++resumes_ % stops_between_looks == 0) monitor_.drop_events();
     CHECK_OK(client_->resume(payload));
     running_ = true;
     look_at_ = Clock::now() + look_after_resume;

@@ -84,6 +84,7 @@ private:
     std::unique_ptr<StubClient> client_;
     bool running_ = false;
     std::uint64_t generation_ = 0;
+    std::uint64_t resumes_ = 0;
     std::vector<VcpuAction> actions_;  // of the last resume
     std::vector<bool> stepping_left_;  // vCPUs whose single-step flag QEMU has not cleared
     std::set<Key> inserted_;

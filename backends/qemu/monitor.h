@@ -35,6 +35,10 @@ public:
     // the domain's next QEMU. `process` outlives the monitor.
     void watch(const Process& process) { process_ = &process; }
 
+    // Takes what QEMU has told unasked: each stop and each resume is an event, which QEMU keeps until it is
+    // read.
+    virtual void drop_events() {}
+
     // "libvirt domain debian", "QEMU at /run/vm/qmp.sock"
     [[nodiscard]] virtual std::string description() const = 0;
     // QEMU's pid as this way knows it; to be verified.

@@ -47,6 +47,11 @@ public:
         return peer.pid;
     }
 
+    void drop_events() override {
+        while (read_available(socket_.get(), input_, Clock::time_point{}).value_or(false))
+            input_.erase(0, input_.rfind('\n') + 1);
+    }
+
 protected:
     Result<std::string> exchange(const std::string& request) override {
         boost::system::error_code error;

@@ -3,6 +3,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "rsp/hex.h"
 
@@ -83,6 +84,10 @@ Result<std::string> StubClient::await_reply(std::string_view payload, bool stop_
 
 Result<std::string> StubClient::exchange(std::string_view payload) {
     if (!process_.alive()) return fail(Errc::target_gone, "the guest is gone: QEMU has ended");
+    if (!posted_.empty()) {
+        const std::string posted = std::exchange(posted_, {});
+        CHECK_OK(command(posted, Errc::unsupported, "writing a register"));
+    }
     client_.send(payload);
     CHECK_OK(flush(Clock::now() + reply_limit));
     return await_reply(payload, payload == "?");
@@ -209,16 +214,29 @@ Result<RegisterSet> StubClient::read_registers(VcpuId vcpu, const RegisterLayout
     return registers;
 }
 
-Result<void> StubClient::write_register(VcpuId vcpu, RegisterNumber number, ConstBytes value) {
+Result<std::string> StubClient::register_request(VcpuId vcpu, RegisterNumber number, ConstBytes value) {
     const auto theirs = register_map_.stub_number(number);
-    const std::string name{x86::layout().registers[number].name};
-    if (!theirs) return fail(Errc::unsupported, "register " + name + " cannot be written through QEMU");
+    if (!theirs) {
+        const std::string name{x86::layout().registers[number].name};
+        return fail(Errc::unsupported, "register " + name + " cannot be written through QEMU");
+    }
     CHECK_OK(select(vcpu));
     std::vector<std::byte> bytes{value.begin(), value.end()};
     bytes.resize(register_map_.stub_size(number));
     std::string payload = "P" + hex_number(*theirs) + "=";
     rsp::append_hex(payload, bytes);
-    return command(payload, Errc::unsupported, "writing register " + name);
+    return payload;
+}
+
+Result<void> StubClient::write_register(VcpuId vcpu, RegisterNumber number, ConstBytes value) {
+    return command(TRY(register_request(vcpu, number, value)), Errc::unsupported,
+                   "writing register " + std::string{x86::layout().registers[number].name});
+}
+
+Result<void> StubClient::post_register(VcpuId vcpu, RegisterNumber number, ConstBytes value) {
+    if (!posts_ || !posted_.empty()) return write_register(vcpu, number, value);
+    posted_ = TRY(register_request(vcpu, number, value));
+    return {};
 }
 
 Result<void> StubClient::write_physical(PhysicalAddress address, ConstBytes in) {
@@ -238,6 +256,10 @@ Result<void> StubClient::write_physical(PhysicalAddress address, ConstBytes in) 
 Result<void> StubClient::resume(std::string_view payload) {
     selected_.reset();  // each stop selects the vCPU that stopped
     selected_for_breakpoints_.reset();
+    posted_awaited_ = !posted_.empty();
+    // QEMU takes the second packet for the acknowledgement of the first one's reply (gdbstub,
+    // gdb_read_byte()).
+    if (posted_awaited_) client_.send(std::exchange(posted_, {}));
     client_.send(payload);
     return flush(Clock::now() + reply_limit);
 }
@@ -251,7 +273,17 @@ Result<std::optional<rsp::StopReply>> StubClient::poll_stop() {
     for (;;) {
         const auto packet = TRY(next_packet(Clock::time_point{}));
         if (!packet) return std::nullopt;
-        if (auto stop = rsp::parse_stop_reply(*packet)) return stop;
+        if (auto stop = rsp::parse_stop_reply(*packet)) {
+            // A vCPU that stops for the debugger is selected for all requests (gdbstub, gdb_set_stop_cpu()).
+            if (stop->signal == rsp::Signal::trap) selected_ = vcpu_of(stop->thread);
+            return stop;
+        }
+        if (std::exchange(posted_awaited_, false)) {
+            posts_ = *packet == "OK";
+            // A byte of ours would stop the guest, and the acknowledgement is taken for given (see resume()).
+            static_cast<void>(client_.take_output());
+            continue;
+        }
         if (packet->empty() || rsp::error_text(*packet))
             return fail(Errc::backend, "QEMU's stub refuses to resume: it answers \"" + *packet + "\"");
     }

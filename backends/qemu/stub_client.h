@@ -43,6 +43,9 @@ public:
     Result<void> detach();
     Result<RegisterSet> read_registers(VcpuId vcpu, const RegisterLayout& layout);
     Result<void> write_register(VcpuId vcpu, RegisterNumber number, ConstBytes value);
+    // The same, but it is sent along with the next packet, at the latest the next resume, whose caller learns
+    // nothing of a refusal: then nothing is posted any more.
+    Result<void> post_register(VcpuId vcpu, RegisterNumber number, ConstBytes value);
     // Into RAM, by QEMU itself.
     Result<void> write_physical(PhysicalAddress address, ConstBytes in);
     // The vCPU through whose page tables KVM looks for a software breakpoint.
@@ -68,6 +71,7 @@ private:
     // The next packet, or nothing at the deadline.
     Result<std::optional<std::string>> next_packet(Clock::time_point deadline);
     Result<std::string> await_reply(std::string_view payload, bool stop_reply_wanted);
+    Result<std::string> register_request(VcpuId vcpu, RegisterNumber number, ConstBytes value);
 
     FileDescriptor socket_;
     const Process& process_;
@@ -76,7 +80,10 @@ private:
     std::vector<rsp::ThreadId> threads_;
     RegisterMap register_map_;
     bool physical_mode_ = false;
-    std::optional<VcpuId> selected_;                  // by Hg
+    std::string posted_;           // a request that goes out with the next one
+    bool posted_awaited_ = false;  // its reply comes before the stop reply
+    bool posts_ = true;
+    std::optional<VcpuId> selected_;                  // by Hg, or by a stop
     std::optional<VcpuId> selected_for_breakpoints_;  // by Hc
 };
 

@@ -130,6 +130,13 @@ public:
         return {};
     }
 
+    Result<void> move_to(VcpuId vcpu, std::uint64_t pc) override {
+        auto* client = execution_.stopped_client();
+        if (client == nullptr) return fail(Errc::busy, "registers cannot be written while the guest runs");
+        text_.clear();
+        return client->post_register(vcpu, x86::rip, std::as_bytes(std::span{&pc, 1}));
+    }
+
     [[nodiscard]] Execution* execution() override { return &execution_; }
     [[nodiscard]] Breakpoints* breakpoints() override { return &execution_; }
     [[nodiscard]] Console* console() override { return &console_; }

@@ -80,8 +80,10 @@ std::string conditions_text(const Conditions& conditions, const BreakpointKey& k
     return text;
 }
 
-std::string other_filters_text(const Session& session) {
+std::string conditions_text(const Session& session) {
     std::string text;
+    for (const auto& [address, count] : session.run_control.conditions.passed())
+        text += hex(address) + "  went on " + std::to_string(count) + " times\n";
     for (const auto& [address, filter] : session.run_control.conditions.filters()) {
         if (session.run_control.breakpoints.client_breakpoint_at(address)) continue;
         text += hex(address) + "  filter for breakpoints here: only " + to_string(filter) + "\n";

@@ -8,6 +8,7 @@
 #include "rsp/file_io.h"
 #include "rsp/requests.h"
 #include "rsp/stop_reply.h"
+#include "rsp/trace_requests.h"
 #include "stub/reply.h"
 #include "stub/session.h"
 
@@ -101,6 +102,29 @@ Result<Reply> step(Session& session, std::string_view arguments);
 Result<Reply> step_with_signal(Session& session, std::string_view arguments);
 // Session::last_stop as a stop reply.
 std::string stop_reply(Session& session);
+
+// tracepoints.cpp
+Result<Reply> trace_init(Session& session, std::string_view arguments);
+Result<Reply> define_tracepoint(Session& session, std::string_view arguments);
+Result<Reply> define_tracepoint_source(Session& session, const rsp::TracepointSource& request);
+Result<Reply> define_trace_variable(Session& session, const rsp::DefineTraceVariable& request);
+Result<Reply> enable_tracepoint(Session& session, const rsp::TracepointId& request);
+Result<Reply> disable_tracepoint(Session& session, const rsp::TracepointId& request);
+Result<Reply> trace_read_only(Session& session, const rsp::ReadOnlyRanges& request);
+Result<Reply> start_trace(Session& session, std::string_view arguments);
+Result<Reply> stop_trace(Session& session, std::string_view arguments);
+Result<Reply> disconnected_tracing(Session& session, std::string_view arguments);
+Result<Reply> trace_buffer_option(Session& session, std::string_view arguments);
+Result<Reply> trace_notes(Session& session, std::string_view arguments);
+Result<Reply> trace_status(Session& session, std::string_view arguments);
+Result<Reply> tracepoint_status(Session& session, const rsp::TracepointId& request);
+Result<Reply> trace_variable(Session& session, const rsp::TraceNumber& request);
+Result<Reply> first_tracepoint(Session& session, std::string_view arguments);
+Result<Reply> first_trace_variable(Session& session, std::string_view arguments);
+Result<Reply> more_uploads(Session& session, std::string_view arguments);
+Result<Reply> select_trace_frame(Session& session, const rsp::SelectTraceFrame& request);
+Result<Reply> read_trace_buffer(Session& session, const rsp::ReadTraceBuffer& request);
+Result<Reply> transfer_traceframe_info(Session& session, const rsp::TransferRead& request);
 
 // monitor.cpp
 Result<Reply> monitor(Session& session, std::string_view arguments);

@@ -26,7 +26,22 @@ constexpr std::size_t smallest_piece = 1U << 16U;
 constexpr std::size_t copy_page = 4096;
 constexpr std::size_t copy_distance = 256;
 
+// What the program cannot have written since is read as it is now, as far as the range goes.
+Result<std::size_t> read_read_only(Session& session, std::uint64_t address, MutableBytes out) {
+    for (const auto& range : session.run_control.tracepoints.read_only()) {
+        if (address < range.start || address >= range.end) continue;
+        const std::size_t count = std::min<std::uint64_t>(out.size(), range.end - address);
+        AddressSpace* space = TRY(session.space(*TRY(session.general())));
+        return space->read_some(VirtualAddress{address}, out.first(count));
+    }
+    return fail(Errc::bad_address, "memory at " + hex(address) + " was not collected");
+}
+
 Result<std::size_t> read_some(Session& session, std::uint64_t address, MutableBytes out) {
+    if (const TraceFrame* frame = session.selected_frame()) {
+        const std::size_t count = frame->read(VirtualAddress{address}, out);
+        return count > 0 ? count : read_read_only(session, address, out);
+    }
     if (session.physical_addresses) {
         return session.machine.memory().read_some(PhysicalAddress{address}, out);
     }
@@ -95,6 +110,7 @@ Result<Reply> memory_reply(MemoryPieces pieces, std::string_view prefix) {
 
 Result<Reply> write(Session& session, const rsp::WriteMemory& request) {
     if (request.bytes.empty()) return ok();  // gdb's probe of X
+    if (session.selected_frame() != nullptr) return fail(Errc::denied, "a trace frame cannot be written");
     if (session.physical_addresses) {
         CHECK_OK(session.machine.memory().write(PhysicalAddress{request.address}, request.bytes));
     } else {

@@ -79,7 +79,7 @@ Output list_breakpoints(Session& session, std::string_view /*arguments*/) {
         }
         text += conditions_text(session.run_control.conditions, key) + "\n";
     }
-    text += other_filters_text(session);
+    text += conditions_text(session);
     return text.empty() ? "none\n" : text;
 }
 

@@ -18,6 +18,7 @@ Result<const Thread*> addressed(Session& session, std::string_view& arguments) {
 
 Result<void> write_to(Session& session, const Thread& thread, const RegisterSet& values,
                       std::span<const RegisterNumber> numbers) {
+    if (session.selected_frame() != nullptr) return fail(Errc::denied, "a trace frame cannot be written");
     if (!thread.vcpu) {
         return fail(Errc::unsupported, "registers of a task that runs on no vCPU cannot be written");
     }
@@ -72,8 +73,10 @@ void append_expedited(rsp::StopReply& reply, Session& session, const Thread& thr
 }
 
 Result<Reply> read_registers(Session& session, std::string_view arguments) {
-    const Thread* thread = TRY(addressed(session, arguments));
-    const RegisterSet registers = TRY(session.all_registers(*thread));
+    const TraceFrame* frame = session.selected_frame();
+    const RegisterSet registers = frame != nullptr
+                                      ? frame->registers_or_pc(session.machine.layout())
+                                      : TRY(session.all_registers(*TRY(addressed(session, arguments))));
     std::string reply;
     const auto count = static_cast<RegisterNumber>(registers.layout().registers.size());
     for (RegisterNumber number = 0; number < count; ++number) {
@@ -109,6 +112,7 @@ Result<Reply> write_registers(Session& session, std::string_view arguments) {
 
 // An unknown number is an error, not the empty packet: that would end all use of `p`.
 Result<Reply> read_register(Session& session, std::string_view arguments) {
+    const TraceFrame* frame = session.selected_frame();
     const Thread* thread = TRY(addressed(session, arguments));
     const auto request = rsp::ReadRegister::parse(arguments);
     if (!request) return fail(Errc::bad_request, "malformed register number");
@@ -117,7 +121,9 @@ Result<Reply> read_register(Session& session, std::string_view arguments) {
     }
     const auto number = static_cast<RegisterNumber>(request->number);
     std::string reply;
-    if (const auto quick = TRY(session.registers(*thread)); quick.available(number)) {
+    if (frame != nullptr) {
+        append_register(reply, frame->registers_or_pc(session.machine.layout()), number);
+    } else if (const auto quick = TRY(session.registers(*thread)); quick.available(number)) {
         append_register(reply, quick, number);
     } else {
         append_register(reply, TRY(session.all_registers(*thread)), number);

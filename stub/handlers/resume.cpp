@@ -26,6 +26,7 @@ Result<Reply> start(Session& session, const rsp::Resume& request) {
         return Reply{.kind = Reply::Kind::resumed};
     }
     session.held_stop.reset();
+    session.trace_frame.reset();
     auto resumed = session.run_control.resume(request);
     // As a stop reply: an error here is to gdb a guest that goes on standing (remote_target::wait_as).
     if (!resumed && resumed.error().code == Errc::target_gone) return session.exit_reply();

@@ -116,6 +116,10 @@ class Session:
         self.command(f'-interpreter-exec console {json.dumps(text)}', limit)
         return ''.join(self._console)
 
+    def shown(self) -> str:
+        """What was printed since the last console(), by gdb and by the server."""
+        return ''.join(self._console)
+
     def value(self, expression: str) -> int:
         found = re.search(r'value="(-?\d+)', self.command(
             f'-data-evaluate-expression {json.dumps(f"(long long)({expression})")}'))
