@@ -48,7 +48,11 @@ std::string target_xml(const RegisterLayout& layout) {
         }
         xml += "</feature>";
     }
-    return xml += "</target>";
+    xml += "</target>";
+    // A trace file has it line by line, and gdb reads lines of less than 1000 characters
+    // (gdb/tracefile-tfile.c).
+    for (auto at = xml.find("><"); at != xml.npos; at = xml.find("><", at)) xml.insert(at + 1, 1, '\n');
+    return xml;
 }
 
 }  // namespace
