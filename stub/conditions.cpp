@@ -13,9 +13,9 @@ constexpr std::array execution_kinds{BreakpointKind::software, BreakpointKind::h
 
 class PrintingContext final : public LiveContext {
 public:
-    PrintingContext(Machine& machine, VcpuId vcpu, const CurrentThread& current,
+    PrintingContext(Machine& machine, VcpuId vcpu, const CurrentThread& current, TraceVariables& variables,
                     std::function<void(std::string_view)> output)
-        : LiveContext(machine, vcpu, current), output_(std::move(output)) {}
+        : LiveContext(machine, vcpu, current, variables), output_(std::move(output)) {}
     void print(std::string_view text) override { output_(text); }
 
 private:
@@ -75,7 +75,8 @@ std::optional<BreakpointKind> Conditions::judge(VcpuId vcpu, VirtualAddress addr
                                                 const BreakpointTable& table, const CurrentThread& current) {
     std::optional<BreakpointKind> stops;
     const bool is_filtered = filtered(address, current);
-    PrintingContext context{machine_, vcpu, current, [this](std::string_view text) { print(text); }};
+    PrintingContext context{machine_, vcpu, current, variables_,
+                            [this](std::string_view text) { print(text); }};
     for (const BreakpointKind kind : execution_kinds) {
         const BreakpointKey key{kind, address, 1};
         if (stops || is_filtered || !table.has_client(key)) continue;

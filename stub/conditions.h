@@ -27,7 +27,7 @@ std::string to_string(const ThreadFilter& filter);
 
 class Conditions {
 public:
-    explicit Conditions(Machine& machine) : machine_(machine) {}
+    Conditions(Machine& machine, TraceVariables& variables) : machine_(machine), variables_(variables) {}
 
     // In place of what was there for this breakpoint.
     void set(const BreakpointKey& key, rsp::BreakpointProgram program);
@@ -59,6 +59,7 @@ private:
     void tell(VirtualAddress address, std::string_view what, std::string_view why);
 
     Machine& machine_;
+    TraceVariables& variables_;
     std::map<BreakpointKey, rsp::BreakpointProgram> programs_;
     std::map<VirtualAddress, ThreadFilter> filters_;
     std::map<VirtualAddress, std::uint64_t> passed_;

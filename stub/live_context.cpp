@@ -33,4 +33,16 @@ std::size_t LiveContext::read_memory(std::uint64_t address, std::span<std::byte>
     return space ? (*space)->read_some(VirtualAddress{address}, out).value_or(0) : 0;
 }
 
+std::optional<std::uint64_t> LiveContext::variable(std::uint64_t number) {
+    const auto it = variables_.find(number);
+    return it == variables_.end() ? std::nullopt : std::optional{it->second.value};
+}
+
+bool LiveContext::set_variable(std::uint64_t number, std::uint64_t value) {
+    const auto it = variables_.find(number);
+    if (it == variables_.end()) return false;
+    it->second.value = value;
+    return true;
+}
+
 }  // namespace exo::stub

@@ -8,6 +8,7 @@
 #include "rsp/agent_expression.h"
 #include "stub/machine.h"
 #include "stub/thread_map.h"
+#include "stub/trace_variables.h"
 
 namespace exo::stub {
 
@@ -16,11 +17,13 @@ using CurrentThread = std::function<const Thread*()>;
 
 class LiveContext : public rsp::AgentContext {
 public:
-    LiveContext(Machine& machine, VcpuId vcpu, const CurrentThread& current)
-        : machine_(machine), vcpu_(vcpu), current_(current) {}
+    LiveContext(Machine& machine, VcpuId vcpu, const CurrentThread& current, TraceVariables& variables)
+        : machine_(machine), vcpu_(vcpu), current_(current), variables_(variables) {}
 
     std::optional<std::uint64_t> register_value(std::uint64_t number) override;
     std::size_t read_memory(std::uint64_t address, std::span<std::byte> out) override;
+    std::optional<std::uint64_t> variable(std::uint64_t number) override;
+    bool set_variable(std::uint64_t number, std::uint64_t value) override;
 
 protected:
     [[nodiscard]] Machine& machine() { return machine_; }
@@ -32,6 +35,7 @@ private:
     Machine& machine_;
     VcpuId vcpu_;
     const CurrentThread& current_;
+    TraceVariables& variables_;
 };
 
 }  // namespace exo::stub

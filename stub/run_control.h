@@ -32,8 +32,8 @@ public:
 
     RunControl(Machine& machine, bool vcpus_only)
         : breakpoints(machine),
-          conditions(machine),
-          tracepoints(machine, breakpoints),
+          conditions(machine, trace_variables),
+          tracepoints(machine, breakpoints, trace_variables),
           machine_(machine),
           vcpus_only_(vcpus_only) {}
 
@@ -74,6 +74,7 @@ public:
     }
 
     BreakpointTable breakpoints;
+    TraceVariables trace_variables;
     Conditions conditions;
     Tracepoints tracepoints;
 

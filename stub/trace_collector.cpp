@@ -6,18 +6,6 @@ namespace exo::stub {
 
 using Fault = rsp::AgentError::Fault;
 
-std::optional<std::uint64_t> TraceCollector::variable(std::uint64_t number) {
-    const auto it = variables_.find(number);
-    return it == variables_.end() ? std::nullopt : std::optional{it->second.value};
-}
-
-bool TraceCollector::set_variable(std::uint64_t number, std::uint64_t value) {
-    const auto it = variables_.find(number);
-    if (it == variables_.end()) return false;
-    it->second.value = value;
-    return true;
-}
-
 rsp::AgentContext::Refusal TraceCollector::collect_memory(std::uint64_t address, std::uint64_t length) {
     if (length > rsp::CollectMemory::most_bytes || frame_.size() + length > room_) return Fault::buffer_full;
     TraceFrame::Memory block{.address = VirtualAddress{address}, .bytes = std::vector<std::byte>(length)};

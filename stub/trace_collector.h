@@ -10,18 +10,15 @@ class TraceCollector final : public LiveContext {
 public:
     TraceCollector(Machine& machine, VcpuId vcpu, const CurrentThread& current, TraceVariables& variables,
                    TraceFrame& frame, std::size_t room)
-        : LiveContext(machine, vcpu, current), variables_(variables), frame_(frame), room_(room) {}
+        : LiveContext(machine, vcpu, current, variables), frame_(frame), room_(room) {}
 
     // Nothing: it is done. Memory that cannot be read is left out: the client shows it as unavailable.
     std::optional<rsp::AgentError> run(const rsp::TraceAction& action);
 
-    std::optional<std::uint64_t> variable(std::uint64_t number) override;
-    bool set_variable(std::uint64_t number, std::uint64_t value) override;
     Refusal collect_memory(std::uint64_t address, std::uint64_t length) override;
     Refusal collect_variable(std::uint64_t number) override;
 
 private:
-    TraceVariables& variables_;
     TraceFrame& frame_;
     std::size_t room_;
 };

@@ -13,16 +13,9 @@
 #include "stub/breakpoint_table.h"
 #include "stub/live_context.h"
 #include "stub/trace_buffer.h"
+#include "stub/trace_variables.h"
 
 namespace exo::stub {
-
-struct TraceVariable {
-    std::uint64_t initial = 0;
-    bool builtin = false;
-    std::string name;
-    std::uint64_t value = 0;
-};
-using TraceVariables = std::map<std::uint64_t, TraceVariable>;  // by number
 
 struct Tracepoint {
     rsp::DefineTracepoint::Head head;
@@ -48,8 +41,8 @@ public:
         std::string notes;
     };
 
-    Tracepoints(Machine& machine, BreakpointTable& breakpoints)
-        : machine_(machine), breakpoints_(breakpoints) {}
+    Tracepoints(Machine& machine, BreakpointTable& breakpoints, TraceVariables& variables)
+        : machine_(machine), breakpoints_(breakpoints), variables_(variables) {}
 
     void clear();  // QTinit
     Result<void> define(rsp::DefineTracepoint request);
@@ -77,7 +70,7 @@ private:
     Machine& machine_;
     BreakpointTable& breakpoints_;
     std::map<Id, Tracepoint> tracepoints_;
-    TraceVariables variables_;
+    TraceVariables& variables_;
     std::vector<VirtualAddress> inserted_;  // while a trace runs
     std::vector<rsp::ReadOnlyRanges::Range> read_only_;
     TraceBuffer buffer_;

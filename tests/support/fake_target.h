@@ -49,6 +49,7 @@ struct FakeMachineShape {
                                    BreakpointKind::write_watch, BreakpointKind::read_watch,
                                    BreakpointKind::access_watch};
     std::size_t debug_registers = 4;
+    bool steps_in_place = false;
     // Software breakpoints are bytes in guest memory, as under KVM; else they are kept out of it, as by TCG.
     // They go where the kernel's text is: an address minus 0xffffffff81000000, or the address itself.
     bool int3_in_memory = false;
@@ -116,6 +117,9 @@ public:
 
     // Breakpoints
     [[nodiscard]] bool supports(BreakpointKind kind) const override { return shape_.kinds.contains(kind); }
+    [[nodiscard]] bool steps_in_place(BreakpointKind /*kind*/) const override {
+        return shape_.steps_in_place;
+    }
     Result<void> insert(BreakpointKind kind, VirtualAddress address, std::uint32_t length) override;
     Result<void> remove(BreakpointKind kind, VirtualAddress address, std::uint32_t length) override;
 
