@@ -28,9 +28,15 @@ def count() -> int:
     return int(gdb.parse_and_eval('$hits'))
 
 
+stopped = threading.Event()
+
+
 def stop_soon():
-    time.sleep(plan['seconds'])
-    os.kill(os.getpid(), signal.SIGINT)
+    """A ^C that comes while gdb evaluates a condition is lost."""
+    wait = plan['seconds']
+    while not stopped.wait(wait):
+        os.kill(os.getpid(), signal.SIGINT)
+        wait = 2
 
 
 gdb.execute('set $hits = 0')
@@ -42,6 +48,7 @@ waiter.start()
 begin = time.monotonic()
 gdb.execute('continue', to_string=True)
 seconds = time.monotonic() - begin
+stopped.set()
 waiter.join()
 with open(plan['answer'], 'w') as answer:
     json.dump({'seconds': seconds, 'hits': count()}, answer)
