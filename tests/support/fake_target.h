@@ -53,6 +53,7 @@ struct FakeMachineShape {
     // Software breakpoints are bytes in guest memory, as under KVM; else they are kept out of it, as by TCG.
     // They go where the kernel's text is: an address minus 0xffffffff81000000, or the address itself.
     bool int3_in_memory = false;
+    bool steps_past_pauses = false;  // as TCG
 };
 
 class FakeTarget final : public Target, public Execution, public Breakpoints, public Console {
@@ -114,6 +115,7 @@ public:
     Result<void> resume(std::span<const VcpuAction> actions) override;
     Result<std::optional<StopEvent>> wait_for_stop(std::chrono::milliseconds limit) override;
     void interrupt() noexcept override;
+    [[nodiscard]] bool steps_past_pauses() const override { return shape_.steps_past_pauses; }
 
     // Breakpoints
     [[nodiscard]] bool supports(BreakpointKind kind) const override { return shape_.kinds.contains(kind); }

@@ -63,6 +63,7 @@ const std::vector<Player::Row>& Player::directives() {
         {"no", &Player::without},                       // breakpoints, or kinds of them
         {"debug-registers", &Player::debug_registers},  // N
         {"int3-in-memory", &Player::int3},              // as under KVM
+        {"steps-past-pauses", &Player::past_pauses},    // as TCG
         {"console", &Player::console},                  // the hypervisor has a command line
         {"packet-size", &Player::packet_size},          // BYTES
         {"threads", &Player::threads},                  // vcpus | tasks
@@ -103,8 +104,8 @@ void Player::directive(const std::string& text) {
     const auto& rows = directives();
     const auto row = std::ranges::find(rows, name, &Row::name);
     if (row == rows.end()) throw Mistake("no directive is called " + name);
-    constexpr std::array shapes{"vcpus",          "ram",     "dump",        "no",     "debug-registers",
-                                "int3-in-memory", "console", "packet-size", "threads"};
+    constexpr std::array shapes{"steps-past-pauses", "vcpus",          "ram",     "dump",        "no",
+                                "debug-registers",   "int3-in-memory", "console", "packet-size", "threads"};
     const bool shape = std::ranges::count(shapes, name) > 0;
     if (shape && machine_) throw Mistake("comes before the first packet");
     if (!machine_ &&

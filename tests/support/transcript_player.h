@@ -54,6 +54,7 @@ private:
     void packet_size(Arguments arguments) { options_.packet_size = number(arguments.word(0)); }
     void console(Arguments /*arguments*/) { shape_.console = true; }
     void int3(Arguments /*arguments*/) { shape_.int3_in_memory = true; }
+    void past_pauses(Arguments /*arguments*/) { shape_.steps_past_pauses = true; }
     void threads(Arguments arguments) { options_.threads_are_vcpus = arguments.word(0) == "vcpus"; }
     void os(Arguments arguments);
     void add_task(Arguments arguments) { put_task(arguments); }
