@@ -204,7 +204,7 @@ Result<std::optional<RunControl::Stop>> RunControl::poll(std::chrono::millisecon
             return stop;
         }
         left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
-        if (left.count() <= 0 || conditions.has_output()) return std::nullopt;
+        if ((left.count() <= 0 && !queued_) || conditions.has_output()) return std::nullopt;
     }
 }
 

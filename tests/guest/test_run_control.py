@@ -111,14 +111,13 @@ class RunControl(RunControlCase):
 
     def test_next_stops_at_a_breakpoint_in_what_is_called(self):
         """`next` over a call whose function has a breakpoint"""
+        called = self.guest.symbols('__task_pid_nr_ns')['__task_pid_nr_ns'][0]
         with self.connected() as session:
-            session.console('tbreak *&do_nanosleep')
-            self.go(session)
+            self.at_getpid(session)
             thread = self.thread(session)
-            session.console(f'break *&__schedule thread {session.value("$_thread")}')
+            session.console(f'break *{called:#x}')
             self.go(session, 'next')
-            self.assertEqual(session.value('$pc'), self.symbols['__schedule'])
-            self.assertEqual(self.thread(session), thread)
+            self.assertEqual((session.value('$pc'), self.thread(session)), (called, thread))
 
     # Steps.
 
