@@ -111,6 +111,7 @@ Result<void> RunControl::resume(const rsp::Resume& request) {
 Result<void> RunControl::start() {
     CHECK_OK(plan());
     CHECK_OK(breakpoints.settle());
+    CHECK_OK(step_off_hidden_breakpoints());
     return run();
 }
 
@@ -206,8 +207,11 @@ void RunControl::interrupt() noexcept {
 Result<std::optional<RunControl::Stop>> RunControl::poll(std::chrono::milliseconds limit) {
     auto event = std::exchange(queued_, std::nullopt);
     if (!event) {
-        auto waited = machine_.target().execution()->wait_for_stop(limit);
-        if (waited && !*waited) return std::nullopt;
+        auto waited = machine_.target().execution()->wait_for_stop(patience(limit));
+        if (waited && !*waited) {
+            look_while_running();
+            return std::nullopt;
+        }
         machine_.forget();
         new_epoch();
         if (!waited) {
@@ -224,6 +228,7 @@ Result<std::optional<RunControl::Stop>> RunControl::poll(std::chrono::millisecon
 void RunControl::end() {
     if (wakeup_) breakpoints.remove_internal(wakeup_->address);
     wakeup_.reset();
+    leave_boot();
     step_.reset();
     queued_.reset();
     interrupted_ = false;
@@ -238,6 +243,7 @@ void RunControl::forget() {
 Result<std::optional<RunControl::Stop>> RunControl::handle(const StopEvent& event) {
     using Cause = StopEvent::Cause;
     if (event.cause == Cause::exited) return Stop{.exited = true};
+    if (is_own_stop(event)) return after_own_stop();
     if (interrupted_ || event.cause == Cause::interrupt || event.cause == Cause::none) {
         return Stop{.thread = resumed_thread(event.vcpu), .signal = rsp::Signal::interrupt};
     }
@@ -245,7 +251,8 @@ Result<std::optional<RunControl::Stop>> RunControl::handle(const StopEvent& even
     if (event.cause == Cause::breakpoint || event.cause == Cause::hardware_breakpoint) {
         return handle_breakpoint(event);
     }
-    return report(event, {.reason = reason_of(event.cause), .watch_address = event.address});
+    return report(event, {.reason = reason_of(event.cause),
+                          .watch_address = breakpoints.watched_by_client(event.address)});
 }
 
 Result<std::optional<RunControl::Stop>> RunControl::handle_step(const StopEvent& event) {
@@ -285,8 +292,8 @@ Result<std::optional<RunControl::Stop>> RunControl::switched_away() {
 }
 
 Result<std::optional<RunControl::Stop>> RunControl::handle_breakpoint(const StopEvent& event) {
+    const VirtualAddress pc = TRY(linear_pc(event.vcpu));
     const RegisterSet& registers = *TRY(machine_.vcpu_registers(event.vcpu));
-    const VirtualAddress pc{registers.get(x86::rip).value_or(0)};
     // Every task that was switched away goes on at the same instruction; its stack tells which it is.
     if (wakeup_ && wakeup_->address == pc && wakeup_->stack_pointer == registers.get(x86::rsp)) {
         const Thread* now = on_vcpu(event.vcpu);
@@ -294,8 +301,11 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_breakpoint(const Stop
         if (!there && threads().find(wakeup_->thread) == nullptr) return report(event, {});
         return Stop{.thread = wakeup_->thread};
     }
-    if (const auto kind = breakpoints.client_breakpoint_at(pc))
+    if (const auto kind = breakpoints.client_breakpoint_at(pc)) {
+        if (registers.get(x86::rip) != raw(pc)) return report(event, hidden_breakpoint(pc));
         return report(event, {.reason = reason_of(*kind)});
+    }
+    if (boot_.jump == pc) return enter_kernel(event.vcpu);
     if (breakpoints.any_at(pc)) {  // run control's own, hit by another task
         CHECK_OK(step_over(event.vcpu, pc));
         CHECK_OK(run());
@@ -311,8 +321,7 @@ Result<std::optional<RunControl::Stop>> RunControl::report(const StopEvent& even
         stop.thread = thread->tid;
         return stop;
     }
-    const RegisterSet& registers = *TRY(machine_.vcpu_registers(event.vcpu));
-    const VirtualAddress pc{registers.get(x86::rip).value_or(0)};
+    const VirtualAddress pc = TRY(linear_pc(event.vcpu));
     if (breakpoints.any_at(pc)) CHECK_OK(step_over(event.vcpu, pc));
     CHECK_OK(run());
     return std::nullopt;

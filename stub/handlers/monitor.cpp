@@ -5,6 +5,7 @@
 
 #include "rsp/hex.h"
 #include "stub/handlers/handlers.h"
+#include "stub/handlers/monitor_machine.h"
 #include "stub/log_text.h"
 #include "stub/tables.h"
 
@@ -183,6 +184,12 @@ constexpr auto commands = std::to_array<Command>({
      "address of a CPU's own of a per-CPU variable: `percpu runqueues 1`; what is added: `percpu 1`",
      show_per_cpu, true},
     {"breakpoints", "what is inserted, and as what; what is pending and why", list_breakpoints},
+    {"vcpus", "what each vCPU does: mode, paging, privilege, interrupts, place, task", show_vcpus},
+    {"phys", "guest-physical memory: `phys 0x7c00`, `phys 0x7c00 512`", show_physical, true},
+    {"msr", "a model-specific register of the selected thread's vCPU: `msr lstar`, `msr 0xc0000082`",
+     show_msr, true},
+    {"nmi", "a non-maskable interrupt, as by the machine's button", send_nmi},
+    {"reset", "the reset button: the guest begins again at its reset vector", reset_machine},
     {"problems", "what in the guest's memory could not be read or trusted", list_problems},
 });
 
