@@ -48,7 +48,7 @@ class BootCase(unittest.TestCase):
 
     def select_vcpu(self):
         """The first one: gdb has none selected where the one that it had is gone."""
-        self.session.console('thread ' + re.search(r'Thread (\d+) has', self.session.console('thread find vCPU 0'))[1])
+        self.session.console('thread ' + re.search(r'Thread (\d+) has', self.session.console('thread find ^vCPU 0$'))[1])
 
     def assert_register_file(self):
         """The register packet has one form in every mode of the CPU: gdb reads all of it and complains of nothing."""

@@ -150,7 +150,6 @@ class Panicked(HungCase):
             while 'end Kernel panic' not in self.guest.console() and time.monotonic() < until:
                 time.sleep(0.2)
             self.assertEqual(gdb.stop_reason(self.stopped(session)), 'signal-received')
-            self.assertIn('panic', session.console('info threads'))
             self.assertGreater(session.console('info threads').count('Thread '), tasks // 2)
             stacks = session.console('monitor bt-all')
             self.assertRegex(stacks, r'panic\+[\s\S]*sysrq_handle_crash\+')

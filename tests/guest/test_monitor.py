@@ -65,7 +65,7 @@ class Reset(case.GuestCase):
             session.console('maintenance flush register-cache')
             self.assertEqual(session.value('$pc'), 0xfff0)
             self.assertNotIn('kthreadd', session.console('info threads'))
-            session.console('thread ' + re.search(r'Thread (\d+) has', session.console('thread find vCPU 0'))[1])
+            session.console('thread ' + re.search(r'Thread (\d+) has', session.console('thread find ^vCPU 0$'))[1])
             session.resume()
             self.guest.channel.close()
             self.guest.channel.wait_ready(300)
