@@ -48,7 +48,8 @@ class BootCase(unittest.TestCase):
 
     def select_vcpu(self):
         """The first one: gdb has none selected where the one that it had is gone."""
-        self.session.console('thread ' + re.search(r'Thread (\d+) has', self.session.console('thread find ^vCPU 0$'))[1])
+        threads = self.session.console('info threads')
+        self.session.console('thread ' + re.search(r'(?m)^[* ] +(\d+) +Thread \S+ "vCPU 0"', threads)[1])
 
     def assert_register_file(self):
         """The register packet has one form in every mode of the CPU: gdb reads all of it and complains of nothing."""
@@ -160,7 +161,6 @@ class WithoutKaslr(BootCase):
         self.assertEqual(self.go(), 'breakpoint-hit')
         start, init = (self.address_of(name) for name in ('start_kernel', 'rest_init'))
         session.console('monitor reset')
-        session.console('info threads')
         self.select_vcpu()
         session.console(f'break *{start:#x}')
         session.console(f'hbreak *{init:#x}')

@@ -75,7 +75,6 @@ class Spinning(HungCase):
         """Interrupts off in the kernel on one vCPU: the other goes on, ^C stops both, and the backtrace is of the spin"""
         with gdb.Session(self.serve().socket) as session:
             self.run_into(session, '__x64_sys_getpid', 'getpid 1')
-            self.addCleanup(self.guest.channel.receive, 'getpid 1')
             session.console('delete')
             before = session.value('$pc')
             found = re.search(r'^(0x[0-9a-f]+)', session.console('find /b &_stext, &_etext, 0xeb, 0xfe', 120), re.M)
@@ -86,12 +85,13 @@ class Spinning(HungCase):
             session.resume()
             time.sleep(1)
             self.assertEqual(gdb.stop_reason(self.stopped(session)), 'signal-received')
-            session.console(f'thread {re.search("thread ([0-9]+)", thread)[1]}')
+            session.console(f'thread {re.search(r"thread is ([0-9]+)", thread)[1]}')
             self.assertEqual(session.value('$pc'), int(found[1], 16))
             self.assertIn('privilege level 0, interrupts off', session.console('monitor vcpus'))
             session.console(f'set $pc = {before}')
             self.let_interrupts(session, True)
             self.assertIn('entry_SYSCALL_64', session.console('bt'))
+        self.guest.channel.receive('getpid 1')
 
 
 class Halted(HungCase):
@@ -126,7 +126,8 @@ class Halted(HungCase):
             self.assertRegex(stack, 'default_do_nmi')
             self.assertRegex(stack, 'asm_exc_nmi|end_repeat_nmi')
             self.assertRegex(session.console('monitor bt'), r'(asm_exc_nmi|end_repeat_nmi)[\s\S]*idle')
-            session.console('stepi')
+            session.resume('-exec-step-instruction')
+            self.assertEqual(gdb.stop_reason(session.wait_stop()), 'end-stepping-range')
             session.console('delete')
             session.resume()
             self.guest.alive()
@@ -154,7 +155,10 @@ class Panicked(HungCase):
             stacks = session.console('monitor bt-all')
             self.assertRegex(stacks, r'panic\+[\s\S]*sysrq_handle_crash\+')
             self.assertIn('sysrq triggered crash', session.console('monitor dmesg'))
-            session.console('stepi')
+            # Who panicked goes on waiting, and can be stepped; the other CPU is halted for good.
+            session.console('thread ' + re.search(r'Thread (\d+) has', session.console('thread find ^init$'))[1])
+            session.resume('-exec-step-instruction')
+            self.assertEqual(gdb.stop_reason(session.wait_stop()), 'end-stepping-range')
             session.resume()
             self.assertEqual(gdb.stop_reason(self.stopped(session)), 'signal-received')
 
