@@ -3,7 +3,11 @@
 They show what the server knows and gdb has no packet for, by way of `monitor`. Tested with gdb 13.1.
 
 Functions for expressions: $current(), $task(TID), $per_cpu(VARIABLE, CPU); to list them: help function"""
+import os
 import re
+import struct
+import subprocess
+import tempfile
 
 import gdb
 
@@ -12,11 +16,15 @@ TASK = re.compile(r'^ *(?P<tid>\d+) +\d+ +(?P<state>\S)(?P<running>\*?) +(?P<cpu
 IDLE_TID = 0x500001  # the idle task of CPU n is thread IDLE_TID + n
 
 
-def monitor(command: str) -> str:
-    """What the server answers to `monitor COMMAND`."""
+def need_server():
     connection = gdb.selected_inferior().connection
     if connection is None or connection.type not in ('remote', 'extended-remote'):
         raise gdb.GdbError('no server is connected; try: target remote :1234')
+
+
+def monitor(command: str) -> str:
+    """What the server answers to `monitor COMMAND`."""
+    need_server()
     return gdb.execute(f'monitor {command}', to_string=True)
 
 
@@ -165,6 +173,70 @@ def grouped(text: str) -> str:
     return ''.join('\n'.join([*tasks, stack, '', '']) for stack, tasks in groups)
 
 
+class ExoX16(gdb.Command):
+    """Disassemble 16-bit code: exo x16 [COUNT [ADDRESS]]
+
+ADDRESS is a linear one; without it: where the selected thread's vCPU is, which is $cs_base + $pc.
+gdb has one architecture in a session, and x/i decodes as 64-bit code what is read at $pc. Here another gdb
+decodes, which is set to i8086. `monitor vcpus` shows which vCPU executes 16-bit code."""
+
+    MOST = 1000  # instructions, of 15 bytes at most
+
+    def __init__(self):
+        super().__init__('exo x16', gdb.COMMAND_DATA)
+
+    def invoke(self, argument, from_tty):
+        need_server()
+        words = gdb.string_to_argv(argument)
+        if len(words) > 2:
+            raise gdb.GdbError('exo x16 takes a count and an address')
+        count = int(gdb.parse_and_eval(words[0])) if words else 10
+        place = gdb.parse_and_eval(words[1] if len(words) > 1 else '(long)$cs_base + (long)$pc')
+        address = int(place) % 2**32
+        if not 0 < count <= self.MOST:
+            raise gdb.GdbError(f'a count from 1 to {self.MOST}')
+        size = min(15 * count, 2**32 - address)
+        code = bytes(gdb.selected_inferior().read_memory(address, size))
+        with tempfile.NamedTemporaryFile(prefix='exogdb-x16-') as file:
+            file.write(elf_of(address, code))
+            file.flush()
+            words = [os.readlink('/proc/self/exe'), '-nx', '-q', '-batch', '-ex', 'set architecture i8086',
+                     '-ex', f'x/{count}i {address:#x}', file.name]
+            answer = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        print(''.join(f'{line}\n' for line in answer.stdout.splitlines() if '0x' in line) or answer.stderr, end='')
+
+
+def elf_of(address: int, code: bytes) -> bytes:
+    """A file that has `code` in a section at that address, and nothing else (System V ABI, chapter 4)."""
+    names = b'\0.text\0.shstrtab\0'
+    header, section = 52, 40
+    name_at = header + len(code)
+    sections = (struct.pack('<10I', *[0] * 10),
+                struct.pack('<10I', 1, 1, 6, address, header, len(code), 0, 0, 1, 0),  # PROGBITS, ALLOC | EXECINSTR
+                struct.pack('<10I', 7, 3, 0, 0, name_at, len(names), 0, 0, 1, 0))  # STRTAB
+    ident = b'\x7fELF\x01\x01\x01' + bytes(9)
+    # EXEC for a 386; no program header.
+    head = ident + struct.pack('<HHIIIIIHHHHHH', 2, 3, 1, address, 0, name_at + len(names), 0, header, 0, 0,
+                               section, len(sections), 2)
+    return head + code + names + b''.join(sections)
+
+
+class ExoReset(gdb.Command):
+    """Press the guest's reset button: it stands at its reset vector then, and gdb sees it there."""
+
+    def __init__(self):
+        super().__init__('exo reset', gdb.COMMAND_RUNNING)
+
+    def invoke(self, argument, from_tty):
+        no_arguments('exo reset', argument)
+        print(monitor('reset').splitlines()[0].split(',')[0])
+        gdb.execute('maintenance flush register-cache', to_string=True)
+        gdb.execute('info threads', to_string=True)  # gdb asks which there are
+        for thread in gdb.selected_inferior().threads():
+            if thread.ptid[1] == 1:  # vCPU 0
+                thread.switch()
+
+
 class ExoBreakpoints(gdb.Command):
     """Show what the server has of your breakpoints.
 
@@ -272,5 +344,5 @@ A pointer that the kernel has of alloc_percpu() will do, too. By name and withou
 
 
 for command in (Exo, ExoPs, ExoVcpus, ExoLsmod, ExoInfo, ExoSymbol, ExoBreakpoints, ExoProblems, ExoDmesg, ExoBtAll,
-                Current, TaskByTid, PerCpu):
+                ExoReset, ExoX16, Current, TaskByTid, PerCpu):
     command()

@@ -5,11 +5,24 @@
 
 #include <spdlog/spdlog.h>
 
+#include "backends/arch/x86_64.h"
+
 namespace exo::stub {
 namespace {
 
 bool is_execution(BreakpointKind kind) {
     return kind == BreakpointKind::software || kind == BreakpointKind::hardware;
+}
+
+bool covers(const BreakpointKey& key, VirtualAddress address) {
+    return raw(address) - raw(key.address) < key.length;  // false below it, too
+}
+
+// What a debug register can watch, the largest that begins at `address` (Intel SDM vol. 3B, 18.2.5).
+std::uint32_t widest_part(std::uint64_t address, std::uint32_t left) {
+    std::uint32_t size = 8;
+    while (size > left || address % size != 0) size /= 2;
+    return size;
 }
 
 }  // namespace
@@ -77,25 +90,50 @@ void BreakpointTable::remove_internal(VirtualAddress address) {
 }
 
 Result<void> BreakpointTable::settle() {
+    CHECK_OK(take_out_of_another_kernel());
     for (auto it = table_.begin(); it != table_.end();) {
         auto& [key, state] = *it;
         if (state.wanted == 0) {
-            CHECK_OK(disarm(key, state));
+            CHECK_OK(disarm(state));
             it = table_.erase(it);
             continue;
         }
         if (!state.armed) {
             auto armed = arm(key, state);
             if (!armed) state.pending_reason = armed.error().message;
+            if (!armed && !std::exchange(state.told, true))
+                news_.push_back("the breakpoint at " + hex(key.address) +
+                                " is pending: " + state.pending_reason);
         }
         ++it;
     }
     return {};
 }
 
+// Another kernel than that of now: what loads one writes over an int3, and with one a debug register is too
+// dear.
+Result<void> BreakpointTable::take_out_of_another_kernel() {
+    for (auto& [key, state] : table_) {
+        const bool here = state.os_generation == machine_.os_generation();
+        if (!here && key.kind == BreakpointKind::software) CHECK_OK(disarm(state));
+    }
+    return {};
+}
+
+bool BreakpointTable::worth_another_try() {
+    return std::ranges::any_of(table_, [&](const auto& entry) {
+        const auto& [key, state] = entry;
+        if (state.armed || state.wanted == 0) return false;
+        const bool of_kernel = raw(key.address) >> 63U != 0 && machine_.os() != nullptr;
+        if (!of_kernel) return true;
+        machine_.forget_memory();
+        return machine_.os()->kernel_space().translate(key.address).has_value();
+    });
+}
+
 Result<void> BreakpointTable::lift(VirtualAddress address) {
     for (auto& [key, state] : table_) {
-        if (key.address == address && is_execution(key.kind)) CHECK_OK(disarm(key, state));
+        if (key.address == address && is_execution(key.kind)) CHECK_OK(disarm(state));
     }
     return {};
 }
@@ -134,17 +172,39 @@ bool BreakpointTable::steps_in_place(VirtualAddress address) const {
     });
 }
 
+VirtualAddress BreakpointTable::watched_by_client(VirtualAddress address) const {
+    const auto found = std::ranges::find_if(table_, [&](const auto& entry) {
+        return !is_execution(entry.first.kind) && entry.second.by_client && covers(entry.first, address);
+    });
+    return found == table_.end() ? address : found->first.address;
+}
+
 void BreakpointTable::forget() {
     in_machine_.clear();
     for (auto& [key, state] : table_) reveal(state);
     table_.clear();
 }
 
+// Where there is no room, what is to go at the next resume goes now.
 Result<void> BreakpointTable::arm(const BreakpointKey& key, BreakpointState& state) {
+    bool full = false;
+    auto armed = try_to_arm(key, state, full);
+    if (armed || !full) return armed;
+    bool room = false;
+    for (auto& [other, unwanted] : table_) {
+        if (unwanted.wanted != 0 || !unwanted.armed) continue;
+        CHECK_OK(disarm(unwanted));
+        room = true;
+    }
+    return room ? try_to_arm(key, state, full) : armed;
+}
+
+Result<void> BreakpointTable::try_to_arm(const BreakpointKey& key, BreakpointState& state, bool& full) {
     std::optional<Error> failure;
     for (const BreakpointKind kind : candidates(key.kind)) {
         auto armed = arm_as(kind, key, state);
         if (armed || armed.error().code == Errc::target_gone) return armed;
+        full = full || armed.error().code == Errc::no_free_slot;
         if (failure) {
             failure->message += "; " + armed.error().message;
         } else {
@@ -157,28 +217,72 @@ Result<void> BreakpointTable::arm(const BreakpointKey& key, BreakpointState& sta
 
 Result<void> BreakpointTable::arm_as(BreakpointKind kind, const BreakpointKey& key, BreakpointState& state) {
     const BreakpointKey slot{kind, key.address, key.length};
-    if (!in_machine_.contains(slot)) {
-        if (kind == BreakpointKind::software) hide(key, state);
-        if (auto inserted = machine_.target().breakpoints()->insert(kind, key.address, key.length);
-            !inserted) {
-            reveal(state);
-            return inserted;
-        }
+    if (kind == BreakpointKind::software && !in_machine_.contains(slot)) hide(key, state);
+    if (auto inserted = insert_slot(slot); inserted) {
+        state.parts = {slot};
+    } else {
+        reveal(state);
+        if (is_execution(kind) || inserted.error().code != Errc::unsupported) return inserted;
+        CHECK_OK(arm_parts(key, state));
     }
-    ++in_machine_[slot];
     state.armed = kind;
+    state.os_generation = machine_.os_generation();
     state.pending_reason.clear();
     return {};
 }
 
-Result<void> BreakpointTable::disarm(const BreakpointKey& key, BreakpointState& state) {
+// All of them, or none.
+Result<void> BreakpointTable::arm_parts(const BreakpointKey& key, BreakpointState& state) {
+    std::vector<BreakpointKey> parts;
+    std::uint64_t address = raw(key.address);
+    for (std::uint32_t left = key.length; left > 0 && parts.size() <= x86::debug_registers;) {
+        const auto size = widest_part(address, left);
+        parts.push_back({key.kind, VirtualAddress{address}, size});
+        address += size;
+        left -= size;
+    }
+    if (parts.size() > x86::debug_registers) {
+        return fail(Errc::no_free_slot, "watching " + std::to_string(key.length) + " bytes at " +
+                                            hex(key.address) + " takes more than the four debug registers");
+    }
+    for (const BreakpointKey& part : parts) {
+        auto inserted = insert_slot(part);
+        if (inserted) {
+            state.parts.push_back(part);
+            continue;
+        }
+        for (const BreakpointKey& done : std::exchange(state.parts, {})) CHECK_OK(remove_slot(done));
+        return fail(std::move(inserted).error().with_context(
+            "watching " + std::to_string(key.length) + " bytes at " + hex(key.address) + " takes " +
+            std::to_string(parts.size()) + " debug registers"));
+    }
+    return {};
+}
+
+Result<void> BreakpointTable::insert_slot(const BreakpointKey& slot) {
+    if (!in_machine_.contains(slot))
+        CHECK_OK(machine_.target().breakpoints()->insert(slot.kind, slot.address, slot.length));
+    ++in_machine_[slot];
+    return {};
+}
+
+Result<void> BreakpointTable::remove_slot(const BreakpointKey& slot) {
+    const auto found = in_machine_.find(slot);
+    if (found == in_machine_.end()) return {};
+    if (found->second > 1) {
+        --found->second;
+        return {};
+    }
+    CHECK_OK(machine_.target().breakpoints()->remove(slot.kind, slot.address, slot.length));
+    in_machine_.erase(found);
+    return {};
+}
+
+Result<void> BreakpointTable::disarm(BreakpointState& state) {
     if (!state.armed) return {};
-    const auto slot = in_machine_.find({*state.armed, key.address, key.length});
-    if (slot != in_machine_.end() && slot->second > 1) {
-        --slot->second;
-    } else {
-        CHECK_OK(machine_.target().breakpoints()->remove(*state.armed, key.address, key.length));
-        in_machine_.erase(slot);
+    while (!state.parts.empty()) {
+        CHECK_OK(remove_slot(state.parts.back()));
+        state.parts.pop_back();
     }
     state.armed.reset();
     reveal(state);

@@ -8,6 +8,10 @@
 // A software breakpoint that the machine refuses (its page is not mapped yet, or there is no kernel yet that
 // would not overwrite it) becomes a hardware one; with no debug register free it stays pending, is tried
 // again at each resume, and `monitor breakpoints` says so.
+//
+// A watchpoint of any length is one here. Where the machine takes but what one debug register can watch (1,
+// 2, 4 or 8 bytes, aligned), it has as many of them as it takes, as gdb does it for native programs
+// (gdb/nat/x86-dregs.c, x86_handle_nonaligned_watchpoint).
 #pragma once
 
 #include <cstdint>
@@ -15,6 +19,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "rsp/stop_reply.h"
@@ -38,8 +43,11 @@ inline rsp::StopReply::Reason reason_of(BreakpointKind kind) {
 struct BreakpointState {
     std::uint32_t wanted = 0;               // by how many: the client, and run control's own
     std::optional<BreakpointKind> armed;    // what it is in the machine, nothing while pending
+    std::vector<BreakpointKey> parts;       // of which it is made there
+    std::uint64_t os_generation = 0;        // Machine::os_generation() when it was put there
     std::optional<PhysicalAddress> hidden;  // its byte in CleanMemory
     std::string pending_reason;
+    bool told = false;  // that it is pending
     bool by_client = false;
 };
 
@@ -59,7 +67,12 @@ public:
     void remove_internal(VirtualAddress address);
 
     // Before the guest runs: what is no longer wanted goes, what is pending is tried again.
+    // One that was put in for another kernel, or for none, is put in anew.
     Result<void> settle();
+    // Whether a pending one might be taken now, as far as a look at a guest that runs can tell.
+    [[nodiscard]] bool worth_another_try();
+    // What became pending since the last call, one line each: once for each breakpoint.
+    [[nodiscard]] std::vector<std::string> take_news() { return std::exchange(news_, {}); }
     // Takes the execution breakpoints at `address` out of the machine, and puts them back: around a step over
     // them.
     Result<void> lift(VirtualAddress address);
@@ -71,6 +84,9 @@ public:
     [[nodiscard]] bool has_client(const BreakpointKey& key) const;
     // Whether a step from `address` gets past the breakpoints there with them in place (as the target says).
     [[nodiscard]] bool steps_in_place(VirtualAddress address) const;
+    // Where the client's watchpoint begins that was hit at `address`, which may be that of a part of it;
+    // `address` itself if there is none.
+    [[nodiscard]] VirtualAddress watched_by_client(VirtualAddress address) const;
 
     // After detach: the machine has none of them any more.
     void forget();
@@ -81,16 +97,23 @@ private:
     [[nodiscard]] std::vector<BreakpointKind> candidates(BreakpointKind kind) const;
     // One more wants it. Where it cannot be armed: an error, or pending.
     Result<void> want(const BreakpointKey& key, bool may_be_pending);
+    Result<void> take_out_of_another_kernel();
     Result<void> arm(const BreakpointKey& key, BreakpointState& state);
+    Result<void> try_to_arm(const BreakpointKey& key, BreakpointState& state, bool& full);
     Result<void> arm_as(BreakpointKind kind, const BreakpointKey& key, BreakpointState& state);
-    Result<void> disarm(const BreakpointKey& key, BreakpointState& state);
+    Result<void> arm_parts(const BreakpointKey& key, BreakpointState& state);
+    Result<void> insert_slot(const BreakpointKey& slot);
+    Result<void> remove_slot(const BreakpointKey& slot);
+    Result<void> disarm(BreakpointState& state);
     void hide(const BreakpointKey& key, BreakpointState& state);
     void reveal(BreakpointState& state);
 
     Machine& machine_;
     std::map<BreakpointKey, BreakpointState> table_;
-    // What the machine has, and for how many rows: a Z0 that became a hardware one may meet a Z1.
+    // What the machine has, and for how many rows: a Z0 that became a hardware one may meet a Z1, a part of
+    // a watchpoint that of another.
     std::map<BreakpointKey, std::uint32_t> in_machine_;
+    std::vector<std::string> news_;
 };
 
 }  // namespace exo::stub

@@ -223,6 +223,7 @@ void Client::dispatch() {
     };
     run_job(where, std::move(job), [this](const Reply& reply) {
         if (reply.kind == Reply::Kind::resumed) {
+            send(reply);  // what is said before the stop
             running_ = true;
             just_stepped_ = session_.run_control.stepping();
             return deliver_interrupts();

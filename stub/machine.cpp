@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include "backends/arch/x86_64.h"
+#include "os-awareness/elf/elf_file.h"
 #include "os-awareness/page_tables.h"
 
 namespace exo::stub {
@@ -115,6 +116,18 @@ Result<std::shared_ptr<const PublishedFile>> Machine::symbol_file() {
     return made_symbol_file();
 }
 
+std::string Machine::kernel_library_path(const PublishedFile& file) const {
+    const std::string name = file.path.substr(file.path.rfind('/') + 1);
+    return std::string{published_folder} + "kernel-" + std::to_string(os_generation_) + "/" + name;
+}
+
+Result<Machine::KernelLibrary> Machine::kernel_library() {
+    const auto file = TRY(symbol_file());
+    const auto linked = TRY(os::read_link_address(
+        [&](std::uint64_t offset, MutableBytes out) { return file->content.read(offset, out); }));
+    return KernelLibrary{kernel_library_path(*file), VirtualAddress{linked + os_->slide()}};
+}
+
 const os::OsAwareness::Modules& Machine::modules() {
     if (!modules_) {
         modules_ = os_ ? os_->modules() : os::OsAwareness::Modules{};
@@ -157,6 +170,9 @@ Result<std::shared_ptr<const PublishedFile>> Machine::module_file(const os::Modu
 Result<std::shared_ptr<const PublishedFile>> Machine::published_file(std::string_view path) {
     if (auto program = matching_program(); program && path == program->path) return program;
     if (os_ && path == symbol_file_path(*os_)) return made_symbol_file();
+    if (os_ && path.starts_with(std::string{published_folder} + "kernel-")) {
+        if (auto file = TRY(symbol_file()); path == kernel_library_path(*file)) return file;
+    }
     if (os_ && path.starts_with(published_folder)) {
         for (const auto& module : modules().modules) {
             if (module_path(module) == path) return module_file(module);

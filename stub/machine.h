@@ -63,6 +63,12 @@ public:
     Result<std::shared_ptr<const PublishedFile>> symbol_file();
     // What the kernel has loaded; read at the first question after a stop. Empty where no OS is recognised.
     const os::OsAwareness::Modules& modules();
+    // The kernel as a library: under a name that another kernel, or the same one elsewhere, does not have.
+    struct KernelLibrary {
+        std::string path;  // of published_file(), which is symbol_file()
+        VirtualAddress segment{};
+    };
+    Result<KernelLibrary> kernel_library();
     // Where published_file() has the file of one of modules(). Another when it was loaded again elsewhere.
     static std::string module_path(const os::Module& module);
     // The file of that path, the kernel's or a module's, made when it is first asked for; not_found, and
@@ -89,6 +95,7 @@ private:
     // Where it is what the guest runs.
     [[nodiscard]] std::shared_ptr<const PublishedFile> matching_program();
     Result<std::shared_ptr<const PublishedFile>> made_symbol_file();
+    [[nodiscard]] std::string kernel_library_path(const PublishedFile& file) const;
     void look_for_os(std::span<const RegisterSet> vcpus);
     Result<std::shared_ptr<const PublishedFile>> module_file(const os::Module& module);
     void forget_module_files();

@@ -56,8 +56,8 @@ constexpr auto table = std::to_array<Packet>({
     // The program: a file made from what lies in the guest's memory
     {.name = "qXfer:exec-file:read:", .available = has_os, .slow = true, .feature = "qXfer:exec-file:read+",
      .summary = "the name of the symbol file", .handle = handle_with<transfer_exec_file>},
-    {.name = "qXfer:libraries:read:", .available = has_os, .slow = true, .feature = "qXfer:libraries:read+",
-     .summary = "the kernel's modules and their symbol files", .handle = handle_with<transfer_libraries>},
+    {.name = "qXfer:libraries:read:", .slow = true, .feature = "qXfer:libraries:read+",
+     .summary = "the kernel's modules and their symbol files; the kernel too, once it appears", .handle = handle_with<transfer_libraries>},
     {.name = "vFile:setfs:",
      .summary = "accepted: there is one name space", .handle = handle_with<set_file_system>},
     {.name = "vFile:open:", .slow = true,

@@ -96,6 +96,7 @@ Result<void> RunControl::resume(const rsp::Resume& request) {
 Result<void> RunControl::start() {
     CHECK_OK(plan());
     CHECK_OK(breakpoints.settle());
+    CHECK_OK(step_off_hidden_breakpoints());
     return run();
 }
 
@@ -183,13 +184,15 @@ void RunControl::interrupt() noexcept {
 }
 
 Result<std::optional<RunControl::Stop>> RunControl::poll(std::chrono::milliseconds limit) {
-    using Clock = std::chrono::steady_clock;
     const auto deadline = Clock::now() + limit;
     for (auto left = limit;;) {
         auto event = std::exchange(queued_, std::nullopt);
         if (!event) {
-            auto waited = machine_.target().execution()->wait_for_stop(left);
-            if (waited && !*waited) return std::nullopt;
+            auto waited = machine_.target().execution()->wait_for_stop(patience(left));
+            if (waited && !*waited) {
+                look_while_running();
+                return std::nullopt;
+            }
             machine_.forget();
             new_epoch();
             if (!waited) {
@@ -211,6 +214,7 @@ Result<std::optional<RunControl::Stop>> RunControl::poll(std::chrono::millisecon
 void RunControl::end() {
     if (wakeup_) breakpoints.remove_internal(wakeup_->address);
     wakeup_.reset();
+    leave_boot();
     step_.reset();
     queued_.reset();
     interrupted_ = false;
@@ -227,6 +231,7 @@ void RunControl::forget() {
 Result<std::optional<RunControl::Stop>> RunControl::handle(const StopEvent& event) {
     using Cause = StopEvent::Cause;
     if (event.cause == Cause::exited) return Stop{.exited = true};
+    if (is_own_stop(event)) return after_own_stop();
     if (interrupted_ || event.cause == Cause::interrupt || event.cause == Cause::none) {
         return Stop{.thread = resumed_thread(event.vcpu), .signal = rsp::Signal::interrupt};
     }
@@ -234,12 +239,13 @@ Result<std::optional<RunControl::Stop>> RunControl::handle(const StopEvent& even
     if (event.cause == Cause::breakpoint || event.cause == Cause::hardware_breakpoint) {
         return handle_breakpoint(event);
     }
-    return report(event, {.reason = reason_of(event.cause), .watch_address = event.address});
+    return report(event, {.reason = reason_of(event.cause),
+                          .watch_address = breakpoints.watched_by_client(event.address)});
 }
 
 Result<std::optional<RunControl::Stop>> RunControl::handle_breakpoint(const StopEvent& event) {
+    const VirtualAddress pc = TRY(linear_pc(event.vcpu));
     const RegisterSet& registers = *TRY(machine_.vcpu_registers(event.vcpu));
-    const VirtualAddress pc{registers.get(x86::rip).value_or(0)};
     // Every task that was switched away goes on at the same instruction; its stack tells which it is.
     if (wakeup_ && wakeup_->address == pc && wakeup_->stack_pointer == registers.get(x86::rsp)) {
         const Thread* now = on_vcpu(event.vcpu);
@@ -249,9 +255,11 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_breakpoint(const Stop
     }
     const auto current = [&] { return on_vcpu(event.vcpu); };
     const bool traced = TRY(tracepoints.hit(event.vcpu, pc, current));
+    if (boot_.jump == pc && !breakpoints.client_breakpoint_at(pc)) return enter_kernel(event.vcpu);
     if (breakpoints.client_breakpoint_at(pc)) {
         if (const auto kind = conditions.judge(event.vcpu, pc, breakpoints, current))
-            return report(event, {.reason = reason_of(*kind)});
+            return report(event, registers.get(x86::rip) != raw(pc) ? hidden_breakpoint(pc)
+                                                                    : Stop{.reason = reason_of(*kind)});
     } else if (!traced && !breakpoints.any_at(pc)) {  // else run control's own, hit by another task
         return report(event, {});
     }
@@ -267,8 +275,7 @@ Result<std::optional<RunControl::Stop>> RunControl::report(const StopEvent& even
         stop.thread = thread->tid;
         return stop;
     }
-    const RegisterSet& registers = *TRY(machine_.vcpu_registers(event.vcpu));
-    const VirtualAddress pc{registers.get(x86::rip).value_or(0)};
+    const VirtualAddress pc = TRY(linear_pc(event.vcpu));
     if (breakpoints.any_at(pc)) CHECK_OK(go_past(event.vcpu, pc));
     CHECK_OK(run());
     return std::nullopt;

@@ -27,7 +27,7 @@ public:
         rsp::Signal signal = rsp::Signal::trap;
         rsp::StopReply::Reason reason = rsp::StopReply::Reason::none;
         VirtualAddress watch_address{};
-        std::string note;  // what the user should know and the stop itself does not say
+        std::string note{};  // for the user, where the stop reply has no place for it; one line
     };
 
     RunControl(Machine& machine, bool vcpus_only)
@@ -54,6 +54,9 @@ public:
         machine_.forget();
         new_epoch();
     }
+
+    // Whether poll() is to stop as soon as a kernel appears where there was none (run_control_boot.cpp).
+    void tell_of_kernel(bool wanted) { boot_.wanted = wanted; }
 
     // One that the last resume named, for a stop that is no thread's own; the one on `preferred` if it is.
     ThreadKey resumed_thread(VcpuId preferred = 0);
@@ -95,6 +98,15 @@ private:
         std::uint64_t stack_pointer = 0;
     };
 
+    using Clock = std::chrono::steady_clock;
+    // While no OS is recognised.
+    struct Boot {
+        bool wanted = false;
+        std::optional<VirtualAddress> jump;         // ours, at the end of the decompressor
+        std::optional<Clock::time_point> own_stop;  // was asked for then
+        Clock::time_point next_look{};
+    };
+
     Result<void> start();
     Result<void> plan();
     Result<void> plan_without_list();
@@ -115,6 +127,22 @@ private:
     Result<void> step_over(VcpuId vcpu, VirtualAddress pc);
     Result<bool> step_in_place(VcpuId vcpu, VirtualAddress pc);
     Result<StopEvent> step_alone(VcpuId vcpu);
+
+    // run_control_boot.cpp
+    Result<VirtualAddress> linear_pc(VcpuId vcpu);
+    Result<void> step_off_hidden_breakpoints();
+    static Stop hidden_breakpoint(VirtualAddress pc);
+    [[nodiscard]] bool watches_boot() const;
+    [[nodiscard]] std::chrono::milliseconds patience(std::chrono::milliseconds limit) const;
+    void ask_for_stop();
+    [[nodiscard]] bool is_own_stop(const StopEvent& event) const;
+    void look_while_running();
+    Result<std::optional<Stop>> after_own_stop();
+    void await_kernel(VirtualAddress jump);
+    void leave_boot();
+    Result<std::optional<Stop>> enter_kernel(VcpuId vcpu);
+    Result<std::optional<Stop>> look_for_kernel();
+
     [[nodiscard]] const rsp::ResumeAction* action_for(const Thread& thread) const;
     [[nodiscard]] bool resumed(const Thread& thread) const;
     const Thread* on_vcpu(VcpuId vcpu);
@@ -137,6 +165,7 @@ private:
     bool steps_in_place_ = false;      // a step with the breakpoint in place was seen to get past it
     std::optional<Step> step_;
     std::optional<Wakeup> wakeup_;
+    Boot boot_;
     std::atomic<bool> interrupted_{false};
 };
 

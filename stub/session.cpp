@@ -28,6 +28,8 @@ Result<void> Session::stop_guest() {
         static_cast<void>(close());
         return looked;
     }
+    opened_generation = machine.os_generation();
+    program_generation.reset();
     last_stop = {};
     if (const Thread* first = run_control.fresh_threads().on_vcpu(0)) last_stop.thread = first->tid;
     run_control.put_first(last_stop.thread);
@@ -93,22 +95,27 @@ Reply Session::exit_reply() {
 
 namespace {
 
-std::vector<std::string> module_paths(Machine& machine) {
+std::vector<std::string> library_paths(Session& session) {
+    Machine& machine = session.machine;
     std::vector<std::string> paths;
+    const auto kernel =
+        session.kernel_is_library() ? machine.kernel_library() : fail(Errc::not_found, "it is the program");
+    if (kernel) paths.push_back(kernel->path);
     for (const auto& module : machine.modules().modules) paths.push_back(Machine::module_path(module));
     return paths;
 }
 
 }  // namespace
 
-// Not at the end of a step: those are many, and nothing can be late that the next stop tells. Not to lldb,
-// which takes a stop with `library` for a stop (ProcessGDBRemote::SetThreadStopInfo).
+// Not at the end of a step: those are many, and nothing can be late that the next stop tells. gdb without a
+// program does not ask for libraries until it is told that there are some.
 bool Session::modules_changed() {
     const bool step =
         last_stop.reason == rsp::StopReply::Reason::none && last_stop.signal == rsp::Signal::trap;
-    if (!told_modules || thread_suffix || step || !machine.look_for_os_once() || machine.os() == nullptr)
-        return false;
-    return module_paths(machine) != *told_modules;
+    if (thread_suffix || step || !machine.look_for_os_once() || machine.os() == nullptr) return false;
+    if (!told_modules && !kernel_is_library()) return false;
+    if (!told_modules) told_modules.emplace();
+    return library_paths(*this) != *told_modules;
 }
 
 Reply Session::reported_stop() {
@@ -141,7 +148,9 @@ std::optional<Reply> Session::poll_stop(std::chrono::milliseconds limit) {
     if (stop) {
         last_stop = **stop;
         exited = last_stop.exited;
-        if (!last_stop.note.empty()) tell(last_stop.note);
+        const bool paused = !exited && last_stop.signal == rsp::Signal::interrupt;
+        const std::string note = paused ? machine.target().condition() : last_stop.note;
+        if (!note.empty()) tell(note);
     } else {
         const std::string what = "running the guest: " + stop.error().message;
         spdlog::error("{}", what);
@@ -156,7 +165,8 @@ std::optional<Reply> Session::poll_stop(std::chrono::milliseconds limit) {
         return last;
     }
     if (!stop) last_stop.thread = run_control.resumed_thread();
-    if (stop && modules_changed()) {
+    const bool told = last_stop.reason == rsp::StopReply::Reason::library;
+    if (stop && !told && modules_changed()) {
         held_stop =
             std::exchange(last_stop, {.thread = last_stop.thread, .reason = rsp::StopReply::Reason::library});
     }

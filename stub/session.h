@@ -59,6 +59,15 @@ public:
     Result<AddressSpace*> space(const Thread& thread);
     // Of the trace frame that is selected, null while none is.
     [[nodiscard]] const TraceFrame* selected_frame() const;
+    // A client that is gdb. lldb takes a stop with `library` for a stop
+    // (ProcessGDBRemote::SetThreadStopInfo).
+    [[nodiscard]] bool takes_library_stops() const { return client.swbreak && !thread_suffix; }
+    // Whether the client has to be told of the kernel as of a library, since it came later, or came anew.
+    [[nodiscard]] bool kernel_is_library() const {
+        const auto now = machine.os_generation();
+        return machine.os() != nullptr && takes_library_stops() && now != opened_generation &&
+               now != program_generation;
+    }
 
     // State that handlers (stub/handlers/) read and write.
     Machine& machine;
@@ -67,14 +76,17 @@ public:
     rsp::ClientFeatures client;
     bool attached = false;
     bool running = false;
-    bool guest_gone = false;            // for good
-    bool thread_suffix = false;         // QThreadSuffixSupported: g, G, p, P name their thread
-    bool list_threads_in_stop = false;  // QListThreadsInStopReply
-    bool error_strings = false;         // QEnableErrorStrings
-    bool physical_addresses = false;    // Qqemu.PhyMemMode
-    std::optional<Error> open_error;    // why no guest is attached
+    bool guest_gone = false;                          // for good
+    bool thread_suffix = false;                       // QThreadSuffixSupported: g, G, p, P name their thread
+    bool list_threads_in_stop = false;                // QListThreadsInStopReply
+    bool error_strings = false;                       // QEnableErrorStrings
+    bool physical_addresses = false;                  // Qqemu.PhyMemMode
+    std::optional<Error> open_error;                  // why no guest is attached
+    std::uint64_t opened_generation = 0;              // Machine::os_generation() when the client came
+    std::optional<std::uint64_t> program_generation;  // when it was last told the program or where that is
     RunControl::Stop last_stop;
-    std::optional<ThreadKey> general_thread;       // Hg
+    std::optional<ThreadKey> general_thread;  // Hg
+    bool threads_replaced = false;            // all of them, while the client has them stopped: monitor reset
     std::optional<rsp::ThreadId> continue_thread;  // Hc
     std::string threads_xml;                       // kept while the client reads it slice by slice
     std::string osdata_xml;

@@ -55,8 +55,8 @@ Result<bool> RunControl::step_is_over() {
 // interrupts disabled, where what is behind a HLT may never be meant to run.
 Result<bool> RunControl::skip_pause() {
     if (!step_ || !step_->vcpu || !machine_.target().execution()->steps_past_pauses()) return false;
+    const VirtualAddress pc = TRY(linear_pc(*step_->vcpu));
     const RegisterSet& registers = *TRY(machine_.vcpu_registers(*step_->vcpu));
-    const VirtualAddress pc{registers.get(x86::rip).value_or(0)};
     const auto flags = registers.get(x86::eflags).value_or(0);
     const auto space = machine_.vcpu_space(*step_->vcpu);
     std::array<std::byte, x86::longest_pause> code{};
@@ -65,7 +65,7 @@ Result<bool> RunControl::skip_pause() {
         x86::pause_length(std::span{code}.first(got.value_or(0)));  // the step tells why
     if (length == 0 || (flags & x86::eflags_if) == 0 || (flags & x86::eflags_tf) != 0) return false;
     RegisterSet moved = registers;
-    moved.set(x86::rip, raw(pc) + length);
+    moved.set(x86::rip, registers.get(x86::rip).value_or(0) + length);
     const RegisterNumber number = x86::rip;
     CHECK_OK(machine_.write_vcpu_registers(*step_->vcpu, moved, std::span{&number, 1}));
     return true;

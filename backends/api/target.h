@@ -94,6 +94,24 @@ public:
     virtual Result<std::string> command(const std::string& line) = 0;
 };
 
+// The buttons of the machine itself, for a user who asks for them. Guest stopped or running.
+class Controls {
+public:
+    virtual ~Controls() = default;
+    // As the reset button: every vCPU at its reset vector, RAM as it was. A guest that stands goes on
+    // standing.
+    virtual Result<void> reset() = 0;
+    // As the NMI button: the processor that boots gets one, when it runs.
+    virtual Result<void> nmi() = 0;
+};
+
+// What of a vCPU no register says; nothing where the backend cannot tell.
+struct VcpuState {
+    std::optional<std::uint8_t> code_bits;  // 16, 32 or 64: how it decodes instructions (CS.L, CS.D)
+    std::optional<bool> halted;             // by HLT, or because nobody has started it yet
+    std::optional<bool> smm;                // system management mode: firmware, unseen by the kernel
+};
+
 class Target {
 public:
     Target() = default;
@@ -134,8 +152,26 @@ public:
         return write_registers(vcpu, values, std::span{&number, 1});
     }
 
+    // Why the guest stands, where that is more than that it was told to: it has powered off and is kept, it
+    // has panicked and said so. One line; empty if there is nothing to tell.
+    virtual std::string condition() { return {}; }
+
+    // Stopped only.
+    virtual Result<VcpuState> vcpu_state(VcpuId vcpu) {
+        static_cast<void>(vcpu);
+        return VcpuState{};
+    }
+    // A model-specific register that is in no RegisterSet. Stopped only. unsupported where the backend reads
+    // none, not_found where this vCPU has none of that number.
+    virtual Result<std::uint64_t> read_msr(VcpuId vcpu, std::uint32_t number) {
+        static_cast<void>(vcpu);
+        static_cast<void>(number);
+        return fail(Errc::unsupported, "the hypervisor shows a debugger no other MSR");
+    }
+
     [[nodiscard]] virtual Execution* execution() { return nullptr; }
     [[nodiscard]] virtual Breakpoints* breakpoints() { return nullptr; }
+    [[nodiscard]] virtual Controls* controls() { return nullptr; }
     [[nodiscard]] virtual Console* console() { return nullptr; }
     // Where console() is none: how a user gets at the hypervisor's commands, as one line; empty if there is
     // no other way.

@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::uint64_t cr4_osxsave = 1U << 18U;
 
-class KvmTarget final : public Target {
+class KvmTarget final : public Target, public Controls {
 public:
     KvmTarget(Vm vm, Process process, std::string target)
         : vm_(std::move(vm)),
@@ -68,7 +68,19 @@ public:
     Result<void> write_registers(VcpuId vcpu, const RegisterSet& values,
                                  std::span<const RegisterNumber> numbers) override;
 
+    Result<VcpuState> vcpu_state(VcpuId vcpu) override;
+    Result<std::uint64_t> read_msr(VcpuId vcpu, std::uint32_t number) override;
+
+    // A reset is devices too, and those are the VMM's.
+    Result<void> reset() override {
+        return fail(Errc::unsupported,
+                    "KVM has no reset of a machine: ask its monitor" +
+                        std::string{has_monitor_ ? " (QMP system_reset, virsh reset)" : ""});
+    }
+    Result<void> nmi() override;
+
     [[nodiscard]] Execution* execution() override { return &execution_; }
+    [[nodiscard]] Controls* controls() override { return this; }
     // One that waits for a vCPU would wait until the guest goes on, and its monitor with it.
     [[nodiscard]] std::string console_elsewhere() const override {
         return has_monitor_ ? "For QEMU's own commands serve the guest with --backend qemu." : "";
@@ -155,6 +167,37 @@ private:
     std::vector<bool> served_;
     std::optional<std::size_t> xsave_size_;  // KVM_CAP_XSAVE2
 };
+
+Result<VcpuState> KvmTarget::vcpu_state(VcpuId vcpu) {
+    if (vcpu >= vcpu_count()) return fail(Errc::no_such_thread, "no vCPU " + std::to_string(vcpu));
+    auto& there = execution_.vcpu(vcpu);
+    const auto area = TRY(there.run_area());
+    const auto& cs = area.s.regs.sregs.cs;
+    const bool long_mode = (area.s.regs.sregs.efer & x86::efer_lma) != 0;
+    VcpuState state;
+    state.code_bits = static_cast<std::uint8_t>(long_mode && cs.l != 0 ? 64 : cs.db != 0 ? 32 : 16);
+    // EINVAL where the interrupt controller is not KVM's: then the VMM knows it alone.
+    kvm_mp_state activity{};
+    if (TRY(there.ioctl(KVM_GET_MP_STATE, {}, std::as_writable_bytes(std::span{&activity, 1}))) == 0)
+        state.halted = activity.mp_state != KVM_MP_STATE_RUNNABLE;
+    return state;
+}
+
+Result<std::uint64_t> KvmTarget::read_msr(VcpuId vcpu, std::uint32_t number) {
+    if (vcpu >= vcpu_count()) return fail(Errc::no_such_thread, "no vCPU " + std::to_string(vcpu));
+    if (const auto value = TRY(execution_.vcpu(vcpu).msr(number))) return *value;
+    return fail(Errc::not_found, "KVM has no MSR " + hex(number));
+}
+
+Result<void> KvmTarget::nmi() {
+    return execution_.while_stopped([this]() -> Result<void> {
+        const auto result = TRY(execution_.vcpu(0).ioctl(KVM_NMI, {}));
+        if (result < 0)
+            return fail(Errc::unsupported,
+                        std::string{"KVM_NMI: "} + std::strerror(static_cast<int>(-result)));
+        return {};
+    });
+}
 
 Result<void> KvmTarget::write_registers(VcpuId vcpu, const RegisterSet& values,
                                         std::span<const RegisterNumber> numbers) {

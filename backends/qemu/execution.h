@@ -48,6 +48,8 @@ public:
     [[nodiscard]] bool running() const { return running_; }
     // Changes whenever registers may have: each resume and each stop.
     [[nodiscard]] std::uint64_t generation() const { return generation_; }
+    // By other ways than these.
+    void registers_changed() { ++generation_; }
 
 private:
     using Key = std::tuple<BreakpointKind, std::uint64_t, std::uint32_t>;

@@ -198,4 +198,30 @@ void fill_from_monitor(RegisterSet& registers, std::string_view section, Take ta
     while (const auto name = words.name()) filler.one(*name, words);
 }
 
+// "CS =SELECTOR BASE LIMIT FLAGS": the upper half of its descriptor. L is heeded in long mode alone (Intel
+// SDM vol. 3A, 5.2.1).
+VcpuState state_from_monitor(std::string_view section) {
+    constexpr std::uint64_t l_bit = 1U << 21U, d_bit = 1U << 22U;
+    VcpuState state;
+    bool long_mode = false;
+    std::optional<std::uint64_t> code;
+    Words words{section};
+    while (const auto name = words.name()) {
+        if (*name == "CS") {
+            for (int skipped = 0; skipped < 3; ++skipped) words.value();
+            code = words.value();
+        } else if (*name == "HLT" || *name == "SMM") {
+            const auto value = words.value();
+            if (value) (*name == "HLT" ? state.halted : state.smm) = *value != 0;
+        } else if (*name == "EFER") {
+            long_mode = (words.value().value_or(0) & x86::efer_lma) != 0;
+        }
+    }
+    if (code) {
+        const bool bits64 = long_mode && (*code & l_bit) != 0;
+        state.code_bits = static_cast<std::uint8_t>(bits64 ? 64 : (*code & d_bit) != 0 ? 32 : 16);
+    }
+    return state;
+}
+
 }  // namespace exo::qemu

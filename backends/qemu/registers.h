@@ -10,6 +10,7 @@
 
 #include "backends/api/registers.h"
 #include "backends/api/result.h"
+#include "backends/api/target.h"
 #include "rsp/client.h"
 
 namespace exo::qemu {
@@ -53,5 +54,8 @@ enum class Take : std::uint8_t {
 // Sets what the text of one vCPU tells (QEMU target/i386/cpu-dump.c): general registers, segments, control
 // registers, SSE and AVX. x87 registers are left out: QEMU prints them by physical number.
 void fill_from_monitor(RegisterSet& registers, std::string_view section, Take take);
+
+// What the same text tells beside registers.
+VcpuState state_from_monitor(std::string_view section);
 
 }  // namespace exo::qemu

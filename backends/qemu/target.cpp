@@ -1,6 +1,7 @@
 #include "backends/qemu/target.h"
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "backends/arch/x86_64.h"
@@ -64,7 +65,26 @@ private:
     Monitor& monitor_;
 };
 
-class QemuTarget final : public Target {
+// QEMU takes a reset for its own end where it was started with -no-reboot (softmmu/runstate.c,
+// qemu_system_reset_request()); QMP's set-action changes that (since 6.0).
+bool ends_at_reset(const std::string& command_line) {
+    return command_line.find("-no-reboot") != std::string::npos ||
+           command_line.find("reboot=shutdown") != std::string::npos;
+}
+
+// Of QEMU's RunState (qapi/run-state.json) those that a user has to know of.
+struct Condition {
+    std::string_view state, text;
+};
+constexpr auto conditions = std::to_array<Condition>({
+    {"shutdown", "the guest has shut down or was reset, and QEMU keeps it as it was then; it cannot go on"},
+    {"guest-panicked", "the guest has told QEMU that it panicked"},
+    {"internal-error", "QEMU met an internal error of its own or of KVM"},
+    {"io-error", "a disk of the guest failed, and QEMU stopped it"},
+    {"watchdog", "the guest's watchdog ran out"},
+});
+
+class QemuTarget final : public Target, public Controls {
 public:
     QemuTarget(std::unique_ptr<Monitor> monitor, Process process, std::vector<VcpuThread> vcpus,
                JournalEntry identity)
@@ -136,9 +156,47 @@ public:
         text_.clear();
         return client->post_register(vcpu, x86::rip, std::as_bytes(std::span{&pc, 1}));
     }
+    std::string condition() override {
+        const auto state = query_run_state(*monitor_);
+        const auto* row =
+            state ? std::ranges::find(conditions, state->name, &Condition::state) : conditions.end();
+        return row == conditions.end() ? std::string{} : std::string{row->text};
+    }
+
+    Result<VcpuState> vcpu_state(VcpuId vcpu) override {
+        if (vcpu >= vcpus_.size()) return fail(Errc::no_such_thread, "no vCPU " + std::to_string(vcpu));
+        if (!text_is_fresh()) CHECK_OK(load_text());
+        const auto section = monitor_section(text_, vcpus_[vcpu].index);
+        return section ? state_from_monitor(*section) : VcpuState{};
+    }
+    Result<std::uint64_t> read_msr(VcpuId /*vcpu*/, std::uint32_t /*number*/) override {
+        return fail(Errc::unsupported,
+                    std::string{"QEMU shows a debugger no other MSR than efer, fs_base, gs_base and "
+                                "kernel_gs_base"} +
+                        (kvm_ ? "; serve this guest with --backend kvm" : ""));
+    }
+
+    // Asked once more, QEMU answers when its main loop has carried the reset out. That a reset does not end
+    // it stays so: SeaBIOS makes another one by itself (its resume.c, tryReboot()).
+    Result<void> reset() override {
+        const bool ends = ends_at_reset(command_line_of(process_.pid()));
+        if (ends) CHECK_OK(monitor_->execute("set-action", {{"reboot", "reset"}}));
+        const auto asked = monitor_->execute("system_reset");
+        const auto carried_out = asked ? query_run_state(*monitor_) : fail(asked.error());
+        text_.clear();
+        execution_.registers_changed();
+        memory_.guest_ran();
+        if (!carried_out) return fail(carried_out.error());
+        return {};
+    }
+    Result<void> nmi() override {
+        CHECK_OK(monitor_->execute("inject-nmi"));
+        return {};
+    }
 
     [[nodiscard]] Execution* execution() override { return &execution_; }
     [[nodiscard]] Breakpoints* breakpoints() override { return &execution_; }
+    [[nodiscard]] Controls* controls() override { return this; }
     [[nodiscard]] Console* console() override { return &console_; }
 
 private:

@@ -135,6 +135,13 @@ Result<std::vector<std::byte>> read_build_id(const ReadFileAt& read) {
     return fail(Errc::not_found, "no build id");
 }
 
+Result<std::uint64_t> read_link_address(const ReadFileAt& read) {
+    const auto headers = TRY(read_headers(read));
+    const auto whole = kernel_extent(headers.segments);
+    if (!whole) return fail(Errc::bad_data, "an ELF file without a segment of a kernel");
+    return whole->start;
+}
+
 Result<std::vector<FilePatch>> patches_for_one_segment(const ReadFileAt& read) {
     auto headers = TRY(read_headers(read));
     const auto whole = kernel_extent(headers.segments);

@@ -17,6 +17,10 @@ using ReadFileAt = std::function<Result<std::size_t>(std::uint64_t offset, Mutab
 // and what it is instead; not_found: it has no build id.
 Result<std::vector<std::byte>> read_build_id(const ReadFileAt& read);
 
+// Where the kernel in it is linked: the lowest address that it loads in the kernel's half. bad_data: there is
+// none.
+Result<std::uint64_t> read_link_address(const ReadFileAt& read);
+
 struct FilePatch {
     std::uint64_t offset = 0;
     std::vector<std::byte> bytes;

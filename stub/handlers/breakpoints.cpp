@@ -8,18 +8,19 @@
 namespace exo::stub::handlers {
 namespace {
 
-// Z0's and Z1's kind is the length of the breakpoint instruction: 1 on x86.
-constexpr std::uint64_t longest_watch = 8;
+// Of a watchpoint: bytes. How much of it the machine can watch, it says itself.
+constexpr std::uint64_t longest_watch = UINT32_MAX;
 
 Result<BreakpointKey> key_of(const rsp::Breakpoint& request) {
     if (request.type > 4) return fail(Errc::bad_request, "there are breakpoints of types 0 to 4");
     const auto kind = static_cast<BreakpointKind>(request.type);
+    // Their kind is the length of the breakpoint instruction: 1 on x86.
     if (kind == BreakpointKind::software || kind == BreakpointKind::hardware) {
         return BreakpointKey{kind, VirtualAddress{request.address}, 1};
     }
-    if (request.kind == 0 || request.kind > longest_watch) {
-        return fail(Errc::bad_request, "a watchpoint covers 1 to 8 bytes");
-    }
+    if (request.kind == 0 || request.kind > longest_watch ||
+        request.address + request.kind - 1 < request.address)
+        return fail(Errc::bad_request, "a watchpoint covers at least one byte, up to the last address");
     return BreakpointKey{kind, VirtualAddress{request.address}, static_cast<std::uint32_t>(request.kind)};
 }
 

@@ -21,6 +21,13 @@ bool is_kernel(std::string_view annex) {
     return annex.empty() || pid == kernel_pid;
 }
 
+void append_library(Session& session, const std::string& path, VirtualAddress segment) {
+    session.told_modules->push_back(path);
+    session.libraries_xml += "<library name=\"";
+    rsp::append_xml(session.libraries_xml, path);
+    session.libraries_xml += "\"><segment address=\"" + hex(segment) + "\"/></library>";
+}
+
 }  // namespace
 
 // Annex: a pid, "" is the current process. gdb asks at connect, unless its user has given it a program.
@@ -28,25 +35,27 @@ Result<Reply> transfer_exec_file(Session& session, const rsp::TransferRead& requ
     if (!is_kernel(request.annex))
         return fail(Errc::no_such_thread, "no process " + std::string{request.annex});
     const auto file = TRY(session.machine.symbol_file());
+    session.program_generation = session.machine.os_generation();
     return text(rsp::xfer_slice(file->path, request.offset, request.length));
 }
 
 // The kernel's modules. Each file is linked where the module is, and the segment's address is the one in the
-// file: nothing moves (gdb/solib-target.c, solib_target_relocate_section_addresses).
+// file: nothing moves (gdb/solib-target.c, solib_target_relocate_section_addresses). The kernel itself is one
+// where it has appeared since the client asked for the program, which clients do once.
 Result<Reply> transfer_libraries(Session& session, const rsp::TransferRead& request) {
     if (request.offset == 0) {
         CHECK_OK(session.machine.look_once());
         const auto& found = session.machine.modules();
         for (const auto& problem : found.problems) spdlog::info("{}", problem);
-        auto& told = session.told_modules.emplace();
+        session.told_modules.emplace();
         session.libraries_xml = "<library-list>";
-        for (const auto& module : found.modules) {
-            told.push_back(Machine::module_path(module));
-            session.libraries_xml += "<library name=\"";
-            rsp::append_xml(session.libraries_xml, told.back());
-            session.libraries_xml +=
-                "\"><segment address=\"" + hex(module.memory.front().start) + "\"/></library>";
+        if (session.kernel_is_library()) {
+            const auto kernel = session.machine.kernel_library();
+            if (kernel) append_library(session, kernel->path, kernel->segment);
+            if (!kernel) spdlog::warn("no symbols of the kernel: {}", kernel.error().message);
         }
+        for (const auto& module : found.modules)
+            append_library(session, Machine::module_path(module), module.memory.front().start);
         session.libraries_xml += "</library-list>";
     }
     return text(rsp::xfer_slice(session.libraries_xml, request.offset, request.length));

@@ -65,6 +65,7 @@ Result<Reply> is_attached(Session& /*session*/, std::string_view /*arguments*/) 
 Result<Reply> offsets(Session& session, std::string_view /*arguments*/) {
     std::string slide;
     rsp::append_hex_number(slide, session.machine.os()->slide());
+    session.program_generation = session.machine.os_generation();
     return text("Text=" + slide + ";Data=" + slide + ";Bss=" + slide);
 }
 

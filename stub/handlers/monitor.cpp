@@ -6,6 +6,7 @@
 #include "rsp/hex.h"
 #include "stub/handlers/handlers.h"
 #include "stub/handlers/monitor_commands.h"
+#include "stub/handlers/monitor_machine.h"
 #include "stub/log_text.h"
 #include "stub/tables.h"
 
@@ -187,6 +188,12 @@ constexpr auto commands = std::to_array<Command>({
     {"breakpoints", "what is inserted, and as what; what is pending and why", list_breakpoints},
     {"filter", "which threads a breakpoint is for: `filter ADDRESS tid N | pid N | comm NAME | off`",
      set_filter, true},
+    {"vcpus", "what each vCPU does: mode, paging, privilege, interrupts, place, task", show_vcpus},
+    {"phys", "guest-physical memory: `phys 0x7c00`, `phys 0x7c00 512`", show_physical, true},
+    {"msr", "a model-specific register of the selected thread's vCPU: `msr lstar`, `msr 0xc0000082`",
+     show_msr, true},
+    {"nmi", "a non-maskable interrupt, as by the machine's button", send_nmi},
+    {"reset", "the reset button: the guest begins again at its reset vector", reset_machine},
     {"problems", "what in the guest's memory could not be read or trusted", list_problems},
 });
 

@@ -27,12 +27,18 @@ Result<Reply> start(Session& session, const rsp::Resume& request) {
     }
     session.held_stop.reset();
     session.trace_frame.reset();
+    session.run_control.tell_of_kernel(session.takes_library_stops());
     auto resumed = session.run_control.resume(request);
     // As a stop reply: an error here is to gdb a guest that goes on standing (remote_target::wait_as).
     if (!resumed && resumed.error().code == Errc::target_gone) return session.exit_reply();
     CHECK_OK(std::move(resumed));
     session.running = true;
-    return Reply{.kind = Reply::Kind::resumed};
+    session.threads_replaced = false;
+    Reply reply{.kind = Reply::Kind::resumed};
+    // A reply to Z has no place for it: what gdb shows of an error there is that it could not insert it.
+    for (const std::string& line : session.run_control.breakpoints.take_news())
+        reply.before.push_back("O" + rsp::to_hex("exogdb: " + line + "\n"));
+    return reply;
 }
 
 // c, C, s, S: of the thread that Hc selected. A step is of one thread and the rest runs on, as gdb's own

@@ -115,7 +115,14 @@ Result<Reply> thread_alive(Session& session, std::string_view arguments) {
 Result<Reply> select_general_thread(Session& session, std::string_view arguments) {
     const auto id = rsp::parse_thread_id(arguments);
     if (!id) return fail(Errc::bad_request, "malformed thread-id");
-    session.general_thread = TRY(session.thread(id))->tid;
+    const auto found = session.thread(id);
+    // gdb keeps the last of the threads that it knew (remote_target::update_thread_list), and an error would
+    // end its `info threads`.
+    if (!found && session.threads_replaced) {
+        session.general_thread.reset();
+        return ok();
+    }
+    session.general_thread = TRY(found)->tid;
     return ok();
 }
 

@@ -5,7 +5,8 @@ import re
 from harness import case, gdb, server, vm
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / 'gdb-scripts' / 'exogdb.py'
-COMMANDS = ('breakpoints', 'bt-all', 'dmesg', 'info', 'lsmod', 'problems', 'ps', 'symbol', 'vcpus')
+COMMANDS = ('breakpoints', 'bt-all', 'dmesg', 'info', 'lsmod', 'problems', 'ps', 'reset', 'symbol', 'vcpus',
+            'x16')
 
 
 class Scripts(case.GuestCase):

@@ -166,6 +166,9 @@ Result<void> FakeTarget::refuse(const Key& key) const {
         if (unmapped_.contains(address)) return exo::fail(Errc::bad_address, hex(address) + " is not mapped");
         return {};
     }
+    const bool fits = length <= 8 && (length & (length - 1)) == 0 && raw(address) % length == 0;
+    if (shape_.aligned_watch && kind != BreakpointKind::hardware && !fits)
+        return exo::fail(Errc::unsupported, "no debug register watches that");
     const auto used = std::ranges::count_if(
         inserted_, [](const Key& k) { return std::get<0>(k) != BreakpointKind::software; });
     if (static_cast<std::size_t>(used) >= shape_.debug_registers) {
@@ -209,6 +212,19 @@ void FakeTarget::poke(VirtualAddress address, bool insert) {
         byte = it->second;
         saved_bytes_.erase(it);
     }
+}
+
+Result<std::uint64_t> FakeTarget::read_msr(VcpuId vcpu, std::uint32_t number) {
+    CHECK_OK(called("read_msr", std::to_string(vcpu) + " " + hex(number)));
+    const auto found = msrs_.find(number);
+    if (found == msrs_.end()) return exo::fail(Errc::not_found, "no MSR " + hex(number));
+    return found->second;
+}
+
+Result<void> FakeTarget::reset() {
+    CHECK_OK(called("reset"));
+    if (in_reset_) std::exchange(in_reset_, {})();
+    return {};
 }
 
 Result<std::string> FakeTarget::command(const std::string& line) {

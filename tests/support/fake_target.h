@@ -50,13 +50,18 @@ struct FakeMachineShape {
                                    BreakpointKind::access_watch};
     std::size_t debug_registers = 4;
     bool steps_in_place = false;
+    bool aligned_watch = false;  // as a debug register: 1, 2, 4 or 8 bytes, aligned; else of any length
     // Software breakpoints are bytes in guest memory, as under KVM; else they are kept out of it, as by TCG.
     // They go where the kernel's text is: an address minus 0xffffffff81000000, or the address itself.
     bool int3_in_memory = false;
     bool steps_past_pauses = false;  // as TCG
 };
 
-class FakeTarget final : public Target, public Execution, public Breakpoints, public Console {
+class FakeTarget final : public Target,
+                         public Execution,
+                         public Breakpoints,
+                         public Console,
+                         public Controls {
 public:
     explicit FakeTarget(FakeMachineShape shape = {});
 
@@ -66,7 +71,7 @@ public:
     [[nodiscard]] std::size_t scripted() const { return script_.size(); }
 
     // The next `times` calls of `call` fail: attach detach resume wait insert remove read_registers
-    // complete_registers write_registers console.
+    // complete_registers write_registers console reset nmi.
     void fail(const std::string& call, Error error, int times = 1);
     // A software breakpoint there is bad_address, until `mapped`.
     void unmap_for_breakpoints(VirtualAddress address, bool unmapped = true);
@@ -78,6 +83,10 @@ public:
         registers_.at(vcpu).set(number, value);
     }
     [[nodiscard]] RegisterSet& registers(VcpuId vcpu) { return registers_.at(vcpu); }
+    [[nodiscard]] VcpuState& state(VcpuId vcpu) { return states_[vcpu]; }
+    void set_msr(std::uint32_t number, std::uint64_t value) { msrs_[number] = value; }
+    // What the next reset() does.
+    void in_next_reset(std::function<void()> what) { in_reset_ = std::move(what); }
     [[nodiscard]] FakeRam& ram() { return ram_; }
     // Called at the start of the next attach().
     void in_next_attach(std::function<void()> what) { in_attach_ = std::move(what); }
@@ -108,6 +117,13 @@ public:
     [[nodiscard]] Execution* execution() override { return shape_.execution ? this : nullptr; }
     [[nodiscard]] Breakpoints* breakpoints() override { return shape_.breakpoints ? this : nullptr; }
     [[nodiscard]] Console* console() override { return shape_.console ? this : nullptr; }
+    [[nodiscard]] Controls* controls() override { return shape_.execution ? this : nullptr; }
+    Result<VcpuState> vcpu_state(VcpuId vcpu) override { return states_[vcpu]; }
+    Result<std::uint64_t> read_msr(VcpuId vcpu, std::uint32_t number) override;
+
+    // Controls
+    Result<void> reset() override;
+    Result<void> nmi() override { return called("nmi"); }
 
     // Execution
     Result<StopEvent> attach() override;
@@ -148,6 +164,9 @@ private:
     FakeMachineShape shape_;
     FakeRam ram_;
     std::vector<RegisterSet> registers_;
+    std::map<VcpuId, VcpuState> states_;
+    std::map<std::uint32_t, std::uint64_t> msrs_;
+    std::function<void()> in_reset_;
     std::set<RegisterNumber> slow_;
     std::deque<Scripted> script_;
     std::map<std::string, Failure> failures_;

@@ -64,6 +64,7 @@ const std::vector<Player::Row>& Player::directives() {
         {"debug-registers", &Player::debug_registers},  // N
         {"int3-in-memory", &Player::int3},              // as under KVM
         {"steps-past-pauses", &Player::past_pauses},    // as TCG
+        {"aligned-watch", &Player::aligned_watch},      // a watchpoint fits a debug register
         {"console", &Player::console},                  // the hypervisor has a command line
         {"packet-size", &Player::packet_size},          // BYTES
         {"threads", &Player::threads},                  // vcpus | tasks
@@ -79,6 +80,9 @@ const std::vector<Player::Row>& Player::directives() {
         {"symbol", &Player::symbol},                // NAME ADDRESS
         {"problem", &Player::problem},              // words
         {"registers", &Player::registers},          // vcpu= REGISTER=N…
+        {"vcpu-state", &Player::vcpu_state},        // vcpu= [bits= halted= smm=]
+        {"msr", &Player::msr},                      // NUMBER VALUE
+        {"reset", &Player::reset},                  // what the next reset does: vcpu= REGISTER=N…; no OS then
         {"slow", &Player::slow},                    // REGISTER: is not in read_registers()
         {"memory", &Player::memory},                // PHYSICAL HEX
         {"expect-memory", &Player::expect_memory},  // PHYSICAL HEX, with breakpoints in it
@@ -104,12 +108,14 @@ void Player::directive(const std::string& text) {
     const auto& rows = directives();
     const auto row = std::ranges::find(rows, name, &Row::name);
     if (row == rows.end()) throw Mistake("no directive is called " + name);
-    constexpr std::array shapes{"steps-past-pauses", "vcpus",          "ram",     "dump",        "no",
-                                "debug-registers",   "int3-in-memory", "console", "packet-size", "threads"};
+    constexpr std::array shapes{
+        "steps-past-pauses", "vcpus",         "ram",     "dump",        "no",     "debug-registers",
+        "int3-in-memory",    "aligned-watch", "console", "packet-size", "threads"};
     const bool shape = std::ranges::count(shapes, name) > 0;
     if (shape && machine_) throw Mistake("comes before the first packet");
-    if (!machine_ &&
-        (name == "registers" || name == "slow" || name == "memory" || name == "unmapped" || name == "fail")) {
+    constexpr std::array of_the_machine{"registers", "slow",       "memory", "unmapped",
+                                        "fail",      "vcpu-state", "msr",    "reset"};
+    if (!machine_ && std::ranges::count(of_the_machine, name) > 0) {
         waiting_.push_back(text);
         return;
     }
@@ -234,6 +240,20 @@ void Player::problem(Arguments arguments) {
 
 void Player::registers(Arguments arguments) {
     set_registers(target_->registers(static_cast<VcpuId>(arguments.take_number("vcpu"))), arguments);
+}
+
+void Player::vcpu_state(Arguments arguments) {
+    auto& state = target_->state(static_cast<VcpuId>(arguments.take_number("vcpu")));
+    if (const auto bits = arguments.take("bits")) state.code_bits = static_cast<std::uint8_t>(number(*bits));
+    if (const auto halted = arguments.take("halted")) state.halted = number(*halted) != 0;
+    if (const auto smm = arguments.take("smm")) state.smm = number(*smm) != 0;
+}
+
+void Player::reset(Arguments arguments) {
+    target_->in_next_reset([this, arguments]() mutable {
+        kernel_.present = false;
+        set_registers(target_->registers(static_cast<VcpuId>(arguments.take_number("vcpu"))), arguments);
+    });
 }
 
 void Player::slow(Arguments arguments) {

@@ -53,6 +53,12 @@ private:
     void ram(Arguments arguments) { shape_.ram = number(arguments.word(0)); }
     void packet_size(Arguments arguments) { options_.packet_size = number(arguments.word(0)); }
     void console(Arguments /*arguments*/) { shape_.console = true; }
+    void aligned_watch(Arguments /*arguments*/) { shape_.aligned_watch = true; }
+    void msr(Arguments arguments) {
+        target_->set_msr(static_cast<std::uint32_t>(number(arguments.word(0))), number(arguments.word(1)));
+    }
+    void vcpu_state(Arguments arguments);
+    void reset(Arguments arguments);
     void int3(Arguments /*arguments*/) { shape_.int3_in_memory = true; }
     void past_pauses(Arguments /*arguments*/) { shape_.steps_past_pauses = true; }
     void threads(Arguments arguments) { options_.threads_are_vcpus = arguments.word(0) == "vcpus"; }

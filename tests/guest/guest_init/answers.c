@@ -178,6 +178,14 @@ static const char* answer_hello(char* rest) {
     return NULL;
 }
 
+// The kernel panics, and nothing is answered.
+static const char* answer_crash(char* rest) {
+    (void)rest;
+    int trigger = open("/proc/sysrq-trigger", O_WRONLY | O_CLOEXEC);
+    if (trigger < 0 || write(trigger, "c", 1) != 1) return strerror(errno);
+    return "it did not crash";
+}
+
 static const char* answer_poweroff(char* rest) {
     (void)rest;
     reboot(RB_POWER_OFF);
@@ -194,12 +202,12 @@ static const struct {
     const char* name;
     const char* (*answer)(char* rest);
 } commands[] = {
-    {"hello", answer_hello},       {"tasks", answer_tasks},   {"alive", answer_alive},
-    {"spinners", answer_spinners}, {"symbol", answer_symbol}, {"file", answer_file},
-    {"text", answer_text},         {"run", answer_run},       {"getpid", answer_getpid},
-    {"poweroff", answer_poweroff}, {"reboot", answer_reboot}, {"load", answer_load},
-    {"unload", answer_unload},     {"open", answer_open},     {"witness", answer_witness},
-    {"calls", answer_calls},
+    {"hello", answer_hello},       {"tasks", answer_tasks},       {"alive", answer_alive},
+    {"spinners", answer_spinners}, {"symbol", answer_symbol},     {"file", answer_file},
+    {"text", answer_text},         {"run", answer_run},           {"getpid", answer_getpid},
+    {"crash", answer_crash},       {"poweroff", answer_poweroff}, {"reboot", answer_reboot},
+    {"load", answer_load},         {"unload", answer_unload},     {"open", answer_open},
+    {"witness", answer_witness},   {"calls", answer_calls},
 };
 
 static const char* answer(char* line) {

@@ -146,6 +146,7 @@ class Session:
 
     def resume(self, how: str = '-exec-continue'):
         self._stops.clear()
+        self._console = []
         self.command(how)
 
     def wait_stop(self, limit: float = None) -> str:
@@ -154,6 +155,10 @@ class Session:
         while not self._stops:
             self._next(until, 'waiting for a stop')
         return self._stops.pop(0)
+
+    def said(self) -> str:
+        """What was printed since the last command: of the server, too, while the guest ran."""
+        return ''.join(self._console)
 
     def control_c(self):
         """gdb says ^running before it sends the packet (infrun.c proceed(), set_running()); a SIGINT in between makes it

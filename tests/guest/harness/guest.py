@@ -71,7 +71,8 @@ class Guest:
         """Of the QEMU process."""
         raise NotImplementedError
 
-    def boot(self, limit: float = BOOT_LIMIT):
+    def begin(self):
+        """The machine is there; what runs in it is not waited for."""
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix='exogdb-guest-'))
         # QEMU may run as another user (libvirt's default): it must get at its files.
         self.folder.chmod(0o711)
@@ -81,8 +82,11 @@ class Guest:
         for name in ('vmlinuz', 'initrd.gz'):
             (self.folder / name).chmod(0o644)
         self.channel = Channel(self.channel_path, self.why_gone)
+        self._start()
+
+    def boot(self, limit: float = BOOT_LIMIT):
         try:
-            self._start()
+            self.begin()
             self.channel.wait_ready(limit)
         except GuestSilent as error:
             raise HarnessError(f'{self.config.kernel.release} does not boot: {error}; console: {self.console()[-600:]!r}'

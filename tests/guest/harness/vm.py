@@ -3,6 +3,7 @@ import json
 import shutil
 import socket
 import subprocess
+import time
 
 from . import accelerator, processes
 from .errors import HarnessError, MissingPrerequisite
@@ -49,6 +50,15 @@ class Vm(Guest):
         with open(self.folder / 'qemu.log', 'wb') as log:
             self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                              start_new_session=True)
+
+    def begin_at_reset(self):
+        """With `-S` among its options: it stands before its first instruction, and can be served."""
+        self.begin()
+        until = time.monotonic() + seconds(30)
+        while not self.qmp_path.exists():
+            if self.why_gone() or time.monotonic() > until:
+                raise HarnessError(f'QEMU has no monitor: {self.why_gone()}')
+            time.sleep(0.05)
 
     def why_gone(self):
         if self._process.poll() is None:

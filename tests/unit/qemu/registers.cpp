@@ -129,3 +129,20 @@ TEST_CASE("g packet: by name, whatever the stub's order") {
     CHECK_FALSE(shorter.available(x86::eflags));
     CHECK_FALSE(map.fill(shorter, "not hex at all!!"));
 }
+
+TEST_CASE("monitor text: how instructions are decoded, and whether any are executed") {
+    const auto state = [](std::string_view text) { return state_from_monitor(text); };
+    const auto booted = state(*monitor_section(captured::registers_text, 0));
+    CHECK(booted.code_bits == 64);
+    CHECK(booted.halted == true);
+    CHECK(booted.smm == false);
+    CHECK(state(*monitor_section(captured::registers_text, 1)).code_bits == 32);
+    CHECK(state("HLT=0 SMM=1\nCS =f000 ffff0000 0000ffff 00009b00\nEFER=0000000000000000\n").code_bits == 16);
+    // Compatibility mode: EFER.LMA, and a code segment of 32 bits.
+    CHECK(state("CS =0023 00000000 ffffffff 00cffb00 DPL=3 CS32\nEFER=0000000000000d01\n").code_bits == 32);
+    // L outside long mode.
+    CHECK(state("CS =0010 00000000 ffffffff 00af9b00\nEFER=0000000000000000\n").code_bits == 16);
+    const auto nothing = state("CS =0010\n");
+    CHECK_FALSE(nothing.code_bits);
+    CHECK_FALSE(nothing.halted);
+}

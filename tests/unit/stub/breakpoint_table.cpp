@@ -221,3 +221,77 @@ TEST_CASE("one that is pending or a debug register hides nothing") {
     CHECK(f.state(soft).armed == BreakpointKind::hardware);
     CHECK_FALSE(f.fake.machine->clean_memory().hides(PhysicalAddress{0x1000}));
 }
+
+TEST_CASE("a watchpoint takes as many debug registers as cover it exactly") {
+    TableFixture f{{.aligned_watch = true}};
+    const BreakpointKey odd{BreakpointKind::write_watch, here + 1, 7};
+    REQUIRE(f.table.insert(odd).has_value());
+    CHECK(f.log() == Log{"insert write_watch 0xffffffff81001001 7 failed: no debug register watches that",
+                         "insert write_watch 0xffffffff81001001 1", "insert write_watch 0xffffffff81001002 2",
+                         "insert write_watch 0xffffffff81001004 4"});
+    CHECK(f.table.watched_by_client(here + 4) == here + 1);
+    CHECK(f.table.watched_by_client(here + 7) == here + 1);
+    CHECK(f.table.watched_by_client(here + 8) == here + 8);
+    CHECK(f.table.watched_by_client(here) == here);
+    f.table.remove(odd);
+    REQUIRE(f.table.settle().has_value());
+    CHECK(f.inserted() == 0);
+}
+
+TEST_CASE("a part that another watchpoint has too is there once, and until both are gone") {
+    TableFixture f{{.aligned_watch = true}};
+    const BreakpointKey wide{BreakpointKind::access_watch, here, 16};
+    const BreakpointKey part{BreakpointKind::access_watch, here + 8, 8};
+    REQUIRE(f.table.insert(wide).has_value());
+    REQUIRE(f.table.insert(part).has_value());
+    CHECK(f.inserted() == 2);
+    f.table.remove(wide);
+    REQUIRE(f.table.settle().has_value());
+    CHECK(f.inserted() == 1);
+    f.table.remove(part);
+    REQUIRE(f.table.settle().has_value());
+    CHECK(f.inserted() == 0);
+}
+
+TEST_CASE("a watchpoint for which the debug registers do not suffice leaves nothing behind, and says why") {
+    TableFixture f{{.aligned_watch = true}};
+    REQUIRE(f.table.insert({BreakpointKind::write_watch, there, 16}).has_value());
+    const auto three = f.table.insert({BreakpointKind::write_watch, here, 24});
+    REQUIRE_FALSE(three.has_value());
+    CHECK(three.error().code == Errc::no_free_slot);
+    CHECK(three.error().message.find("24 bytes at 0xffffffff81001000 takes 3 debug registers") == 9);
+    CHECK(f.inserted() == 2);
+    const auto many = f.table.insert({BreakpointKind::write_watch, here, 0xffffffff});
+    REQUIRE_FALSE(many.has_value());
+    CHECK(many.error().code == Errc::no_free_slot);
+    CHECK(f.table.all().size() == 1);
+}
+
+TEST_CASE("what was put in for no kernel is put in anew for one, and the other way round") {
+    TableFixture f{{}, false};
+    REQUIRE(f.table.insert(soft).has_value());
+    CHECK(f.log() == Log{"insert hardware 0xffffffff81001000 1"});
+    f.fake.add_task(1, "init", 0);
+    REQUIRE(f.fake.machine->look().has_value());
+    REQUIRE(f.table.settle().has_value());
+    CHECK(f.log() == Log{"remove hardware 0xffffffff81001000 1", "insert software 0xffffffff81001000 1"});
+    f.fake.kernel.present = false;
+    REQUIRE(f.fake.machine->look().has_value());
+    REQUIRE(f.table.settle().has_value());
+    CHECK(f.log() == Log{"remove software 0xffffffff81001000 1", "insert hardware 0xffffffff81001000 1"});
+}
+
+TEST_CASE("a breakpoint that waits is news once, and worth a try when its page is there") {
+    TableFixture f{{.debug_registers = 0}};
+    f.fake.target->unmap_for_breakpoints(here);
+    REQUIRE(f.table.insert(soft).has_value());
+    REQUIRE(f.table.settle().has_value());
+    const auto news = f.table.take_news();
+    REQUIRE(news.size() == 1);
+    CHECK(news[0].find("the breakpoint at 0xffffffff81001000 is pending: ") == 0);
+    REQUIRE(f.table.settle().has_value());
+    CHECK(f.table.take_news().empty());
+    CHECK(f.table.worth_another_try());  // the fake kernel maps all of its text
+    f.table.remove(soft);
+    CHECK_FALSE(f.table.worth_another_try());
+}
