@@ -27,6 +27,9 @@ constexpr auto try_pending_again = 200ms;
 constexpr auto own_stop_limit = 2s;
 // From the decompressor's jump to the kernel's own addresses; some 10,000 were seen.
 constexpr int most_steps = 200'000;
+// Where it cannot be recognised at its first instruction there.
+constexpr int steps_between_looks = 500;
+constexpr int most_looks = 20;
 
 bool outside_long_mode(const RegisterSet& registers) {
     return (registers.get(x86::efer).value_or(x86::efer_lma) & x86::efer_lma) == 0;
@@ -134,16 +137,19 @@ void RunControl::leave_boot() {
 Result<std::optional<RunControl::Stop>> RunControl::enter_kernel(VcpuId vcpu) {
     leave_boot();
     CHECK_OK(breakpoints.settle());
+    int next_look = 0, looks = 0;
     for (int steps = 0; steps < most_steps && !interrupted_; ++steps) {
         const auto event = TRY(step_alone(vcpu));
         if (event.cause != StopEvent::Cause::step) {
             queued_ = event;
             return std::nullopt;
         }
-        if (os::executes_kernel(*TRY(machine_.vcpu_registers(vcpu)))) {
-            spdlog::debug("the kernel is at its own addresses after {} steps", steps + 1);
-            return look_for_kernel();
-        }
+        if (steps < next_look || !os::executes_kernel(*TRY(machine_.vcpu_registers(vcpu)))) continue;
+        spdlog::debug("the kernel is at its own addresses after {} steps", steps + 1);
+        CHECK_OK(machine_.look());
+        if (machine_.os() != nullptr || looks++ == most_looks) return look_for_kernel();
+        for (const auto& tried : machine_.probe_failure().steps) spdlog::debug("{}", tried);
+        next_look = steps + steps_between_looks;
     }
     if (interrupted_) return Stop{.thread = resumed_thread(vcpu), .signal = rsp::Signal::interrupt};
     CHECK_OK(run());

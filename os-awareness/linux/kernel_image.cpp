@@ -104,6 +104,9 @@ bool use_own_tables(KernelImage& image, std::optional<VirtualAddress> address) {
     const PhysicalAddress root = image.physical_start + (raw(*address) - raw(image.start));
     const auto mode = mode_of_own_tables(image.space->physical(), root, image.space->mode(), image);
     if (!mode) return false;
+    // As it is linked init_top_pgt has 4 levels, and without KASLR they are right; a CPU that runs on 5 is
+    // given them later (arch/x86/kernel/head64.c, __startup_64()). A guess of 5 is a vCPU's own.
+    if (image.space->mode() == x86::PagingMode::levels5 && *mode != x86::PagingMode::levels5) return false;
     image.space->set_root(root, *mode);
     image.root = root;
     image.mode = *mode;
