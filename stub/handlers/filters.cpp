@@ -41,9 +41,8 @@ Result<ThreadFilter> filter_of(std::string_view kind, std::string_view value) {
     }
     if (kind != "tid" && kind != "pid") return usage();
     filter.by = kind == "tid" ? ThreadFilter::By::tid : ThreadFilter::By::pid;
-    const char* const end = value.data() + value.size();
-    const auto [last, error] = std::from_chars(value.data(), end, filter.number);
-    if (value.empty() || error != std::errc{} || last != end) return usage();
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), filter.number);
+    if (value.empty() || error != std::errc{} || end != value.data() + value.size()) return usage();
     return filter;
 }
 
