@@ -150,7 +150,8 @@ public:
     // What a debugger is given as the program (os-awareness/symbol_file.h): "vmlinux-6.1.0-56-cloud-amd64".
     [[nodiscard]] virtual std::string symbol_file_name() const = 0;
     // Made anew at each call, out of guest memory. The result is what it lacks and why, one line each.
-    virtual Result<std::vector<std::string>> write_symbol_file(ByteSink& sink) = 0;
+    // Addresses are the linker's plus `moved`: 0 for a debugger that moves them itself, else slide().
+    virtual Result<std::vector<std::string>> write_symbol_file(ByteSink& sink, std::uint64_t moved) = 0;
 
     // The log as it is in memory now; also while the guest runs and writes it.
     virtual Result<KernelLog> kernel_log() = 0;

@@ -215,7 +215,7 @@ int run_symbols(const Options& options) {
     if (os == nullptr) return failed({Errc::not_found, no_os(**machine)});
     OutputFile file{options.output};
     const auto problems =
-        options.vmlinux.empty() ? os->write_symbol_file(file) : copy_program(**machine, file);
+        options.vmlinux.empty() ? os->write_symbol_file(file, 0) : copy_program(**machine, file);
     if (!problems) return failed(problems.error());
     if (auto kept = file.keep(); !kept) return failed(kept.error());
     for (const std::string& problem : *problems) std::cerr << "exogdb: " << problem << '\n';

@@ -12,8 +12,9 @@ namespace {
 // Files of modules that are kept for the next client; a client keeps those that it has open.
 constexpr std::uint64_t max_kept_bytes = std::uint64_t{256} << 20;
 
-std::string symbol_file_path(const os::OsAwareness& os) {
-    return std::string{published_folder} + os.symbol_file_name();
+// The address makes the name of a loaded one another when the kernel is elsewhere.
+std::string symbol_file_path(const os::OsAwareness& os, bool loaded) {
+    return std::string{published_folder} + (loaded ? hex(os.slide()) + "/" : "") + os.symbol_file_name();
 }
 
 class MemoryFileSink final : public os::ByteSink {
@@ -97,23 +98,30 @@ std::shared_ptr<const PublishedFile> Machine::matching_program() {
     return program_matches_ ? user_program_->file : nullptr;
 }
 
-Result<std::shared_ptr<const PublishedFile>> Machine::made_symbol_file() {
-    if (symbol_file_ && symbol_file_generation_ == os_generation_) return symbol_file_;
-    symbol_file_.reset();
+Result<std::shared_ptr<const PublishedFile>> Machine::made_symbol_file(bool loaded) {
+    if (symbol_files_generation_ != os_generation_) symbol_files_ = {};
+    symbol_files_generation_ = os_generation_;
+    auto& made = symbol_files_.at(loaded ? 1 : 0);
+    if (made) return made;
     MemoryFile content = TRY(MemoryFile::create("exogdb-symbols"));
     MemoryFileSink sink{content};
     if (progress_) progress_("making the symbol file");
-    for (const auto& problem : TRY(os_->write_symbol_file(sink))) spdlog::info("symbol file: {}", problem);
-    symbol_file_ =
-        std::make_shared<const PublishedFile>(PublishedFile{symbol_file_path(*os_), std::move(content)});
-    symbol_file_generation_ = os_generation_;
-    return symbol_file_;
+    for (const auto& problem : TRY(os_->write_symbol_file(sink, loaded ? os_->slide() : 0))) {
+        spdlog::info("symbol file: {}", problem);
+    }
+    made = std::make_shared<const PublishedFile>(
+        PublishedFile{symbol_file_path(*os_, loaded), std::move(content)});
+    return made;
 }
 
-Result<std::shared_ptr<const PublishedFile>> Machine::symbol_file() {
+Result<std::shared_ptr<const PublishedFile>> Machine::symbol_file(bool loaded) {
     if (!os_) return fail(Errc::not_found, "no operating system is recognised, so there are no symbols");
-    if (auto program = matching_program()) return program;
-    return made_symbol_file();
+    if (auto program = matching_program()) {
+        if (!loaded) return program;
+        spdlog::warn("gdb does not move {} in non-stop mode; it is given the file made from guest memory",
+                     program->path);
+    }
+    return made_symbol_file(loaded);
 }
 
 std::string Machine::kernel_library_path(const PublishedFile& file) const {
@@ -169,7 +177,9 @@ Result<std::shared_ptr<const PublishedFile>> Machine::module_file(const os::Modu
 
 Result<std::shared_ptr<const PublishedFile>> Machine::published_file(std::string_view path) {
     if (auto program = matching_program(); program && path == program->path) return program;
-    if (os_ && path == symbol_file_path(*os_)) return made_symbol_file();
+    for (const bool loaded : {false, true}) {
+        if (os_ && path == symbol_file_path(*os_, loaded)) return made_symbol_file(loaded);
+    }
     if (os_ && path.starts_with(std::string{published_folder} + "kernel-")) {
         if (auto file = TRY(symbol_file()); path == kernel_library_path(*file)) return file;
     }

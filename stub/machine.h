@@ -2,6 +2,7 @@
 // the last stop. The only place where backends/ and os-awareness/ meet.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -60,7 +61,9 @@ public:
     // A vmlinux of the user's: the program from now on, for as long as the guest runs that build.
     void set_program(UserProgram program) { user_program_ = std::move(program); }
     // The program that a debugger is given, made at the first call and again when another OS has appeared.
-    Result<std::shared_ptr<const PublishedFile>> symbol_file();
+    // The debugger moves it by the OS's slide(); a `loaded` one, which is never the user's own, is where the
+    // kernel runs.
+    Result<std::shared_ptr<const PublishedFile>> symbol_file(bool loaded = false);
     // What the kernel has loaded; read at the first question after a stop. Empty where no OS is recognised.
     const os::OsAwareness::Modules& modules();
     // The kernel as a library: under a name that another kernel, or the same one elsewhere, does not have.
@@ -94,7 +97,7 @@ private:
     Result<void> look_now();
     // Where it is what the guest runs.
     [[nodiscard]] std::shared_ptr<const PublishedFile> matching_program();
-    Result<std::shared_ptr<const PublishedFile>> made_symbol_file();
+    Result<std::shared_ptr<const PublishedFile>> made_symbol_file(bool loaded);
     [[nodiscard]] std::string kernel_library_path(const PublishedFile& file) const;
     void look_for_os(std::span<const RegisterSet> vcpus);
     Result<std::shared_ptr<const PublishedFile>> module_file(const os::Module& module);
@@ -111,8 +114,8 @@ private:
     std::optional<UserProgram> user_program_;
     bool program_matches_ = false;  // at program_checked_generation_
     std::uint64_t program_checked_generation_ = UINT64_MAX;
-    std::shared_ptr<const PublishedFile> symbol_file_;
-    std::uint64_t symbol_file_generation_ = 0;
+    std::array<std::shared_ptr<const PublishedFile>, 2> symbol_files_;  // as linked, loaded
+    std::uint64_t symbol_files_generation_ = 0;
     std::optional<os::OsAwareness::Modules> modules_;  // since the last stop
     std::map<std::string, std::shared_ptr<const PublishedFile>, std::less<>> module_files_;  // by path
     bool fresh_ = false;  // look() since forget()

@@ -49,12 +49,13 @@ struct Marks {
     SymbolTable symbols;
 };
 
-Result<cfi::Bytes> kernel_frames(KernelImage& image, const Marks& marks, std::vector<std::string>& problems) {
+Result<cfi::Bytes> kernel_frames(KernelImage& image, const Marks& marks, std::uint64_t slide,
+                                 std::vector<std::string>& problems) {
     const OrcTable table = TRY(read_kernel_orc(*image.space, image.symbols));
     if (table.malformed != 0) {
         problems.push_back(std::to_string(table.malformed) + " entries of the ORC table make no sense");
     }
-    KernelFrames frames{image.slide, VirtualAddress{raw(marks.start) - image.slide}};
+    KernelFrames frames{slide, VirtualAddress{raw(marks.start) - slide}};
     if (auto added = frames.add(table, image.symbols, image.end); !added) {
         problems.push_back("not all frames: " + added.error().message);
     }
@@ -157,18 +158,19 @@ Result<std::vector<std::string>> write_code_symbols(KernelImage& image, SymbolFi
     return problems;
 }
 
-Result<std::vector<std::string>> write_kernel_symbols(KernelImage& image, const Btf* btf, ByteSink& sink) {
+Result<std::vector<std::string>> write_kernel_symbols(KernelImage& image, const Btf* btf, std::uint64_t moved,
+                                                      ByteSink& sink) {
     std::vector<std::string> problems;
     const Marks marks{image};
-    const auto frames = kernel_frames(image, marks, problems);
+    const std::uint64_t slide = image.slide - moved;
+    const auto frames = kernel_frames(image, marks, slide, problems);
     if (!frames) problems.push_back("no frames: " + frames.error().message);
     const auto build_id = kernel_build_id(image);
 
     SymbolFileInput input;
-    input.image = {&image.symbols, image.slide,
-                   kernel_sections(image.symbols, image.slide, raw(image.start) - image.slide,
-                                   raw(image.end) - image.slide)};
-    input.others = {marks.group(image.slide)};
+    input.image = {&image.symbols, slide,
+                   kernel_sections(image.symbols, slide, raw(image.start) - slide, raw(image.end) - slide)};
+    input.others = {marks.group(slide)};
     input.btf = btf;
     if (build_id) input.build_id = *build_id;
     if (frames) input.frames = *frames;

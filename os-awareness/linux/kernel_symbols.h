@@ -18,8 +18,10 @@ std::vector<Finding> kernel_symbol_findings(KernelImage& image, const Result<con
 // Out of the kernel's notes, else out of VMCOREINFO.
 Result<std::vector<std::byte>> kernel_build_id(KernelImage& image);
 
-// `btf` null: no types. The result is what the file lacks and why, one line each.
-Result<std::vector<std::string>> write_kernel_symbols(KernelImage& image, const Btf* btf, ByteSink& sink);
+// `btf` null: no types. Addresses are the linker's plus `moved`. The result is what the file lacks and why,
+// one line each.
+Result<std::vector<std::string>> write_kernel_symbols(KernelImage& image, const Btf* btf, std::uint64_t moved,
+                                                      ByteSink& sink);
 
 // Who compiled a kernel by its banner: "GNU C 12.2.0"; "exogdb" for what is no GCC.
 std::string producer_of(std::string_view banner);

@@ -56,8 +56,8 @@ public:
     [[nodiscard]] std::uint64_t slide() const override { return image_.slide; }
     Result<std::vector<std::byte>> build_id() override { return kernel_build_id(image_); }
     [[nodiscard]] std::string symbol_file_name() const override { return "vmlinux-" + version(); }
-    Result<std::vector<std::string>> write_symbol_file(ByteSink& sink) override {
-        return write_kernel_symbols(image_, btf_ ? &*btf_ : nullptr, sink);
+    Result<std::vector<std::string>> write_symbol_file(ByteSink& sink, std::uint64_t moved) override {
+        return write_kernel_symbols(image_, btf_ ? &*btf_ : nullptr, moved, sink);
     }
     Modules modules() override { return modules_->read(); }
     Result<std::vector<std::string>> write_module_file(const Module& module, ByteSink& sink) override;

@@ -89,8 +89,9 @@ public:
         return kernel_.build_id;
     }
     [[nodiscard]] std::string symbol_file_name() const override { return "vmlinux-" + version(); }
-    Result<std::vector<std::string>> write_symbol_file(os::ByteSink& sink) override {
-        CHECK_OK(sink.write(std::as_bytes(std::span{kernel_.symbol_file})));
+    Result<std::vector<std::string>> write_symbol_file(os::ByteSink& sink, std::uint64_t moved) override {
+        const std::string content = kernel_.symbol_file + (moved != 0 ? ", moved by " + hex(moved) : "");
+        CHECK_OK(sink.write(std::as_bytes(std::span{content})));
         return std::vector<std::string>{};
     }
     Modules modules() override {

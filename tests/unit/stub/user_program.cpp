@@ -136,6 +136,13 @@ TEST_CASE("machine: the user's program while the guest runs that build, the made
     // Who has the made one's name still gets that one.
     CHECK((*machine.published_file("/exogdb/vmlinux-0.0.0-fake"))->content.size() ==
           fake.kernel.symbol_file.size());
+    // A debugger that does not move the program gets neither of them.
+    fake.kernel.slide = 0x1c000000;
+    const std::string loaded = "/exogdb/0x1c000000/vmlinux-0.0.0-fake";
+    CHECK_FALSE(machine.published_file("/exogdb/0x1c000001/vmlinux-0.0.0-fake"));
+    CHECK((*machine.symbol_file(true))->path == loaded);
+    CHECK((*machine.published_file(loaded))->content.size() ==
+          fake.kernel.symbol_file.size() + std::string_view{", moved by 0x1c000000"}.size());
 
     // Reset into another kernel.
     fake.kernel.present = false;
