@@ -210,8 +210,8 @@ Result<void> Machine::look_for_os_once() { return told_ ? Result<void>{} : look_
 
 void Machine::forget() {
     fresh_ = told_ = false;
-    registers_.clear();
-    completed_.clear();
+    std::erase_if(registers_, [&](const auto& entry) { return !held_.contains(entry.first); });
+    std::erase_if(completed_, [&](VcpuId vcpu) { return !held_.contains(vcpu); });
     forget_memory();
 }
 

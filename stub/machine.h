@@ -49,7 +49,11 @@ public:
     std::optional<os::Task> current_task(VcpuId vcpu);
     // What os() gives is of this stop: by look_once(), unless current_task() has seen it.
     Result<void> look_for_os_once();
-    void forget();         // the guest runs on: nothing that was read is true any more
+    void forget();  // the guest runs on: nothing that was read is true any more
+    // Of vCPUs that do not run when others do: theirs stay true.
+    void keep_registers_of(std::set<VcpuId> held) { held_ = std::move(held); }
+    // Whether all_vcpu_registers() of `vcpu` asks nobody.
+    [[nodiscard]] bool has_all_registers(VcpuId vcpu) const { return completed_.contains(vcpu); }
     void forget_memory();  // guest memory was changed: page tables may have been
 
     // Null while none is recognised; `probe_failure` then says what was tried.
@@ -121,6 +125,7 @@ private:
     bool fresh_ = false;  // look() since forget()
     bool told_ = false;   // current_task() told one since forget()
     std::map<VcpuId, RegisterSet> registers_;
+    std::set<VcpuId> held_;
     std::set<VcpuId> completed_;  // of registers_
     std::map<VirtualAddress, std::unique_ptr<AddressSpace>> task_spaces_;
     std::map<VcpuId, std::unique_ptr<AddressSpace>> vcpu_spaces_;

@@ -86,6 +86,7 @@ void RunControl::put_first(ThreadKey thread) {
 Result<void> RunControl::resume(const rsp::Resume& request) {
     end();
     request_ = request;
+    around_.reset();
     if (!needs_no_list()) threads();  // as they are now: what the actions name
     os_generation_ = machine_.os_generation();
     auto started = start();
@@ -94,7 +95,7 @@ Result<void> RunControl::resume(const rsp::Resume& request) {
 }
 
 Result<void> RunControl::start() {
-    CHECK_OK(plan());
+    CHECK_OK(around_ ? plan_around() : plan());
     CHECK_OK(breakpoints.settle());
     CHECK_OK(step_off_hidden_breakpoints());
     return run();
@@ -233,7 +234,7 @@ Result<std::optional<RunControl::Stop>> RunControl::handle(const StopEvent& even
     if (event.cause == Cause::exited) return Stop{.exited = true};
     if (is_own_stop(event)) return after_own_stop();
     if (interrupted_ || event.cause == Cause::interrupt || event.cause == Cause::none) {
-        return Stop{.thread = resumed_thread(event.vcpu), .signal = rsp::Signal::interrupt};
+        return Stop{.thread = around_ ? 0 : resumed_thread(event.vcpu), .signal = rsp::Signal::interrupt};
     }
     if (event.cause == Cause::step) return handle_step(event);
     if (event.cause == Cause::breakpoint || event.cause == Cause::hardware_breakpoint) {

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,10 @@ public:
 
     // Only threads that an action of `request` names run, are stepped, and can be named in the stop.
     Result<void> resume(const rsp::Resume& request);
+    // The same by vCPU (stub/non_stop.h): those in `held` stand, whatever is on the others runs. `stepping`
+    // is the thread of the one action that is a step. Stops by interrupt name no thread.
+    Result<void> resume_around(const rsp::Resume& request, std::set<VcpuId> held,
+                               std::optional<Thread> stepping);
     // The stop to report, nothing within `limit`, or when the client has something to be told before
     // (Conditions::take_output). Stops that are not the client's are dealt with here.
     Result<std::optional<Stop>> poll(std::chrono::milliseconds limit);
@@ -51,6 +56,7 @@ public:
 
     // Somebody else may have changed the guest: the next question looks again.
     void forget_threads() {
+        machine_.keep_registers_of({});
         machine_.forget();
         new_epoch();
     }
@@ -66,6 +72,8 @@ public:
     // The thread that stopped, while nobody has asked for another: where it is is known without a list. Good
     // until the guest runs. Else null.
     [[nodiscard]] const Thread* known(ThreadKey thread) const;
+    // As the last look at the machine had them, however long ago that was.
+    [[nodiscard]] const ThreadMap& last_threads() const { return threads_; }
     // As known() has it, else as a look finds it; null if it is not there.
     const Thread* find(ThreadKey thread);
     // gdb takes the first thread listed for the current one.
@@ -106,9 +114,15 @@ private:
         std::optional<Clock::time_point> own_stop;  // was asked for then
         Clock::time_point next_look{};
     };
+    struct Around {  // of resume_around()
+        std::set<VcpuId> held;
+        std::optional<Thread> stepping;
+    };
 
     Result<void> start();
     Result<void> plan();
+    Result<void> plan_around();
+    void run_all_but_held();
     Result<void> plan_without_list();
     [[nodiscard]] bool needs_no_list() const;
     Result<void> begin_step(const Thread& thread, const rsp::ResumeAction& action);
@@ -159,6 +173,7 @@ private:
     std::uint64_t known_epoch_ = 0;
     ThreadKey first_ = 0;
     rsp::Resume request_;
+    std::optional<Around> around_;
     std::uint64_t os_generation_ = 0;  // of the threads that request_ names
     std::vector<VcpuAction> actions_;
     std::optional<StopEvent> queued_;  // happened in a step over a breakpoint, to be handled next

@@ -104,7 +104,7 @@ Result<std::optional<RunControl::Stop>> RunControl::switched_away(VcpuId vcpu) {
     if (thread == nullptr || (thread->task && thread->task->ended)) return stepped_to_its_end(vcpu);
     CHECK_OK(wait_for_task(step_->thread.tid));
     step_->vcpu.reset();
-    std::ranges::fill(actions_, VcpuAction::run);
+    run_all_but_held();
     CHECK_OK(run());
     return std::nullopt;
 }
