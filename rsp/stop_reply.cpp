@@ -80,8 +80,14 @@ constexpr std::array<std::uint32_t, 256> crc_table = [] {
 std::string to_string(const StopReply& reply, bool multiprocess) {
     if (reply.kind == StopReply::Kind::no_resumed) return "N";
     if (reply.kind == StopReply::Kind::stopped) return stopped(reply, multiprocess);
-    std::string out = "W";
+    const bool thread = reply.kind == StopReply::Kind::thread_exited;
+    std::string out = thread ? "w" : "W";
     append_two_digits(out, reply.exit_status);
+    if (thread) {
+        out += ';';
+        append_thread_id(out, reply.thread, multiprocess);
+        return out;
+    }
     if (multiprocess) {
         out += ";process:";
         append_hex_number(out, static_cast<std::uint64_t>(std::max<std::int64_t>(reply.thread.pid, 0)));

@@ -16,7 +16,7 @@ namespace exo::rsp {
 enum class Signal : std::uint8_t { none = 0, interrupt = 2, trap = 5 };
 
 struct StopReply {
-    enum class Kind : std::uint8_t { stopped, exited, no_resumed };
+    enum class Kind : std::uint8_t { stopped, exited, thread_exited, no_resumed };
     enum class Reason : std::uint8_t {
         none,
         swbreak,
@@ -40,7 +40,7 @@ struct StopReply {
     std::uint8_t exit_status = 0;
 };
 
-// "T05thread:p1.2;core:1;06:…;swbreak:;" or "W00;process:1" or "N".
+// "T05thread:p1.2;core:1;06:…;swbreak:;" or "W00;process:1" or "w00;p1.2" or "N".
 std::string to_string(const StopReply& reply, bool multiprocess);
 
 // One slice of an object for qXfer: "m…" more, "l…" last; "l" alone past the end.

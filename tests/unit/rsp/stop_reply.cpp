@@ -26,6 +26,13 @@ TEST_CASE("a stop with everything") {
           "T05thread:2;core:1f;06:0011223344556677;10:xxxxxxxx;104:00;swbreak:;name:init;");
 }
 
+TEST_CASE("a thread that has ended") {
+    StopReply reply = stop(StopReply::Reason::none);
+    reply.kind = StopReply::Kind::thread_exited;
+    CHECK(to_string(reply, true) == "w00;p1.2");
+    CHECK(to_string(reply, false) == "w00;2");
+}
+
 TEST_CASE("why a thread stopped") {
     CHECK(to_string(stop(StopReply::Reason::none), true) == "T05thread:p1.2;");
     CHECK(to_string(stop(StopReply::Reason::hwbreak), true) == "T05thread:p1.2;hwbreak:;");
