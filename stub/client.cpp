@@ -27,6 +27,9 @@ constexpr std::size_t lent_slack = 1U << 16U;
 // (a signal, another client) has a turn.
 constexpr std::chrono::microseconds linger_time{200};
 constexpr int most_turns = 256;
+// Of one look for a stop in non-stop mode: the longer, the longer nothing has happened.
+constexpr std::chrono::milliseconds shortest_patience{1};
+constexpr std::chrono::milliseconds longest_patience{16};
 // Of a packet in the log.
 constexpr std::size_t logged_bytes = 200;
 
@@ -55,7 +58,8 @@ Client::Client(Connection connection, Machine& machine, TargetThread& target_thr
       executor_(std::move(executor)),
       record_(record),
       decoder_(options.packet_size),
-      bound_(machine.target().bound_to_thread()) {}
+      bound_(machine.target().bound_to_thread()),
+      quiet_timer_(executor_) {}
 
 void Client::start(std::function<void(bool)> ended) {
     ended_ = std::move(ended);
@@ -89,7 +93,6 @@ void Client::received(std::size_t count) {
 
 // A debugger sends most packets right behind a reply, and to be woken for one takes longer than to answer it.
 void Client::linger(std::size_t count) {
-    using Clock = std::chrono::steady_clock;
     lingering_ = true;
     received(count);
     auto until = Clock::now() + linger_time;
@@ -161,6 +164,10 @@ bool Client::start_next() {
     }
     // A client that does not take its replies gets no more of them.
     if (outgoing_.size() > most_unsent) return false;
+    if (poll_is_overdue()) {
+        poll_non_stop();
+        return true;
+    }
     if (!frames_.empty()) {
         const auto& frame = frames_.front();
         if (frame.kind != Kind::packet) {
@@ -179,8 +186,12 @@ bool Client::start_next() {
         closing_ = true;
         return true;
     }
-    if (!running_) return false;
-    poll();
+    if (running_) {
+        poll();
+        return true;
+    }
+    if (!session_.non_stop.watches() || !is_quiet()) return false;
+    poll_non_stop();
     return true;
 }
 
@@ -229,6 +240,8 @@ void Client::dispatch() {
             return deliver_interrupts();
         }
         if (!session_.attached) running_ = false;  // detached while it ran
+        last_dispatch_ = Clock::now();
+        patience_ = shortest_patience;
         send(reply);
     });
 }
@@ -243,6 +256,18 @@ void Client::poll() {
             if (!reply) return;
             running_ = reply->kind == Reply::Kind::running;
             send(*reply);
+        });
+}
+
+// A packet has to wait for it, so it is brief while there may be more of them.
+void Client::poll_non_stop() {
+    last_poll_ = Clock::now();
+    const auto limit = frames_.empty() ? patience_ : std::chrono::milliseconds{0};
+    run_job(
+        Where::target_thread, [this, limit] { return session_.poll_stop(limit); },
+        [this](const std::optional<Reply>& reply) {
+            patience_ = reply ? shortest_patience : std::min(2 * patience_, longest_patience);
+            if (reply) send(*reply);
         });
 }
 
@@ -275,6 +300,7 @@ void Client::refuse_long_packet() {
 void Client::send(const Reply& reply) {
     for (const std::string& packet : reply.before) send_packet(text(packet));
     if (reply.kind == Reply::Kind::packet) send_packet(reply);
+    for (const std::string& payload : reply.after) send_notification(payload);
     if (reply.ends_acks) {
         acks_ = false;
         decoder_.ignore_checksums(true);
@@ -296,6 +322,14 @@ void Client::send_packet(const Reply& reply) {
     }
     writer.finish();
     if (acks_) outgoing_.append(last_packet_.view());
+}
+
+// Neither acknowledged nor sent again.
+void Client::send_notification(const std::string& payload) {
+    log("<-", "%" + payload);
+    rsp::PacketWriter writer{outgoing_, '%'};
+    session_.client.expands_runs ? writer.add_with_runs(payload) : writer.add(payload);
+    writer.finish();
 }
 
 // The memory of a long reply, to a client that reads each piece where it was made. True if all of it is sent

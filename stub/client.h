@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -13,6 +14,7 @@
 #include <string>
 
 #include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/steady_timer.hpp>
 
 #include "rsp/frame.h"
 #include "stub/connection.h"
@@ -34,6 +36,8 @@ public:
     void stop();
 
 private:
+    using Clock = std::chrono::steady_clock;
+
     void read();
     void received(std::size_t count);
     void linger(std::size_t count);
@@ -46,12 +50,16 @@ private:
     void open();
     void dispatch();
     void poll();
+    void poll_non_stop();
+    [[nodiscard]] bool is_quiet();
+    [[nodiscard]] bool poll_is_overdue() const;
     void close();
     void finish();
     void deliver_interrupts();
     void refuse_long_packet();
     void send(const Reply& reply);
     void send_packet(const Reply& reply);
+    void send_notification(const std::string& payload);
     bool lend_packet(const Reply& reply);
     void flush();
     void log(std::string_view arrow, std::string_view payload);
@@ -78,6 +86,12 @@ private:
     bool target_busy_ = false;
     bool advancing_ = false;
     bool just_stepped_ = false;
+    // Non-stop mode.
+    asio::steady_timer quiet_timer_;
+    bool quiet_timer_set_ = false;
+    Clock::time_point last_dispatch_;
+    Clock::time_point last_poll_;
+    std::chrono::milliseconds patience_{};  // of the next look for a stop
     bool acks_ = true;
     bool running_ = false;  // the client waits for a stop reply
     bool eof_ = false;      // the client sends nothing any more; what it has sent still counts

@@ -19,6 +19,14 @@ class Session;
 
 enum class Match : std::uint8_t { exact, prefix };
 
+// What must stand for a packet in non-stop mode. What runs is stopped for that moment.
+enum class Stands : std::uint8_t {
+    guest,
+    thread,  // the selected one, whose registers are wanted
+    memory,  // nothing, where the address space of the selected thread is known
+    nothing,
+};
+
 struct Packet {
     std::string_view name;  // on the wire
     Match match = Match::prefix;
@@ -26,6 +34,7 @@ struct Packet {
     bool (*available)(const Session&) = nullptr;
     bool text_errors = false;    // every client takes E.text here (gdb/remote.c packet_check_result)
     bool while_running = false;  // handled while the guest runs; others wait for the stop
+    Stands stands = Stands::guest;
     bool slow = false;           // may take seconds: never in the thread that acknowledges
     bool when_detached = false;  // makes sense with no guest attached (extended-remote after `detach`)
     std::string_view feature;    // what qSupported says of it

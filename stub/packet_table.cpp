@@ -17,6 +17,9 @@ bool has(const Session& session) {
     return has_breakpoints(session) && session.run_control.breakpoints.supports(kind);
 }
 
+// lldb has no non-stop mode, and is told nothing of it: gdb is who announces swbreak.
+bool knows_non_stop(const Session& session) { return can_run(session) && session.client.swbreak; }
+
 bool has_os(const Session& session) { return session.machine.os() != nullptr; }
 
 using namespace handlers;  // NOLINT: the table is a list of them
@@ -62,7 +65,7 @@ constexpr auto table = std::to_array<Packet>({
      .summary = "accepted: there is one name space", .handle = handle_with<set_file_system>},
     {.name = "vFile:open:", .slow = true,
      .summary = "open a symbol file, nothing else", .handle = handle_with<open_file>},
-    {.name = "vFile:pread:",
+    {.name = "vFile:pread:", .stands = Stands::nothing,
      .summary = "read from it", .handle = handle_with<read_file>},
     {.name = "vFile:fstat:",
      .summary = "its size", .handle = handle_with<file_status>},
@@ -84,7 +87,7 @@ constexpr auto table = std::to_array<Packet>({
     {.name = "qThreadExtraInfo,", .summary = "state, CPU, process, wchan of a task",
      .handle = handle_with<thread_extra_info>},
     {.name = "T", .summary = "whether a thread is alive", .handle = handle_with<thread_alive>},
-    {.name = "Hg", .summary = "select a thread for registers and memory",
+    {.name = "Hg", .stands = Stands::nothing, .summary = "select a thread for registers and memory",
      .handle = handle_with<select_general_thread>},
     {.name = "Hc", .summary = "select a thread for c and s", .handle = handle_with<select_resumed_thread>},
     {.name = "qXfer:threads:read:", .feature = "qXfer:threads:read+",
@@ -93,20 +96,22 @@ constexpr auto table = std::to_array<Packet>({
      .summary = "`info os`: guest processes and threads", .handle = handle_with<transfer_osdata>},
 
     // Registers
-    {.name = "g", .summary = "all registers", .handle = handle_with<read_registers>},
+    {.name = "g", .stands = Stands::thread, .summary = "all registers", .handle = handle_with<read_registers>},
     {.name = "G", .summary = "write all registers", .handle = handle_with<write_registers>},
-    {.name = "p", .summary = "one register", .handle = handle_with<read_register>},
+    {.name = "p", .stands = Stands::thread, .summary = "one register", .handle = handle_with<read_register>},
     {.name = "P", .summary = "write one register", .handle = handle_with<write_register>},
     {.name = "qXfer:features:read:", .feature = "qXfer:features:read+",
      .summary = "target.xml", .handle = handle_with<transfer_features>},
 
     // Memory
-    {.name = "m", .summary = "read memory, hex", .handle = handle_with<read_memory>},
+    {.name = "m", .stands = Stands::memory, .summary = "read memory, hex", .handle = handle_with<read_memory>},
     {.name = "M", .summary = "write memory, hex", .handle = handle_with<write_memory>},
-    {.name = "x", .summary = "read memory, binary", .handle = handle_with<read_memory_binary>},
+    {.name = "x", .stands = Stands::memory, .summary = "read memory, binary", .handle = handle_with<read_memory_binary>},
     {.name = "X", .summary = "write memory, binary", .handle = handle_with<write_memory_binary>},
-    {.name = "qSearch:memory:", .slow = true, .summary = "search memory", .handle = handle_with<search_memory>},
-    {.name = "qCRC:", .slow = true, .summary = "CRC-32 of memory", .handle = handle_with<checksum>},
+    {.name = "qSearch:memory:", .stands = Stands::memory, .slow = true, .summary = "search memory",
+     .handle = handle_with<search_memory>},
+    {.name = "qCRC:", .stands = Stands::memory, .slow = true, .summary = "CRC-32 of memory",
+     .handle = handle_with<checksum>},
     {.name = "Qqemu.PhyMemMode:", .summary = "m, M, x, X take physical addresses",
      .handle = handle_with<set_physical_mode>},
     {.name = "qqemu.PhyMemMode", .match = Match::exact, .summary = "whether they do",
@@ -187,6 +192,15 @@ constexpr auto table = std::to_array<Packet>({
     {.name = "C", .text_errors = true, .summary = "continue", .handle = handle_with<go_on_with_signal>},
     {.name = "s", .text_errors = true, .summary = "step", .handle = handle_with<step>},
     {.name = "S", .text_errors = true, .summary = "step", .handle = handle_with<step_with_signal>},
+
+    // Non-stop mode (stub/non_stop.h)
+    {.name = "QNonStop:", .available = knows_non_stop, .when_detached = true, .feature = "QNonStop+",
+     .summary = "whether threads stop and run one by one", .handle = handle_with<set_non_stop>},
+    {.name = "vStopped", .match = Match::exact, .available = knows_non_stop, .stands = Stands::nothing,
+     .when_detached = true, .feature = "no-resumed+",
+     .summary = "non-stop mode: has one stop reply, wants the next", .handle = handle_with<next_stopped>},
+    {.name = "vCtrlC", .match = Match::exact, .available = knows_non_stop,
+     .summary = "non-stop mode: stop a thread as by ^C", .handle = handle_with<interrupt>},
 
     // monitor
     {.name = "qRcmd,", .while_running = true, .slow = true, .summary = "monitor commands", .handle = handle_with<monitor>},

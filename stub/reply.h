@@ -16,7 +16,7 @@ struct Reply {
     enum class Kind : std::uint8_t {
         packet,   // send `payload`
         resumed,  // the guest runs; the reply is the stop reply, later
-        silent,   // no reply at all (k)
+        silent,   // no reply at all (k), or only notifications
         running,  // `before` alone; the guest still runs, and the stop reply is still to come
     };
     Kind kind = Kind::packet;
@@ -29,6 +29,7 @@ struct Reply {
     // client reads the first pieces while the others are made.
     std::function<Piece()> more;
     std::vector<std::string> before;  // packets to send first: O console output
+    std::vector<std::string> after;   // notifications to send then: "Stop:T05…"
     bool binary = false;              // memory as it is, in which runs are not looked for
     bool closes = false;              // the session ends after this
     bool ends_acks = false;           // QStartNoAckMode: no + and - after this reply

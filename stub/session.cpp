@@ -33,6 +33,7 @@ Result<void> Session::stop_guest() {
     last_stop = {};
     if (const Thread* first = run_control.fresh_threads().on_vcpu(0)) last_stop.thread = first->tid;
     run_control.put_first(last_stop.thread);
+    if (non_stop.on()) non_stop.begin(last_stop.thread);
     return {};
 }
 
@@ -44,6 +45,7 @@ Result<void> Session::close() {
     continue_thread.reset();
     held_stop.reset();
     trace_frame.reset();
+    non_stop.forget();
     auto* execution = machine.target().execution();
     auto detached = execution != nullptr ? execution->detach() : Result<void>{};
     run_control.forget();
@@ -73,14 +75,24 @@ Reply Session::dispatch(std::string_view payload) {
              "no guest is attached; `attach " + std::to_string(kernel_pid) + "` attaches it again"},
             style));
     }
-    auto reply = packet->handle(*this, payload.substr(packet->name.size()));
-    if (reply) return *std::move(reply);
-    spdlog::debug("{}: {}", packet->name, reply.error().message);
-    Reply error = text(render_error(reply.error(), style));
-    // A client that is not told of a stop does not expect one: it learns at its next resume that the guest
-    // has ended.
-    if (reply.error().code == Errc::target_gone) guest_gone = true;
-    return error;
+    auto handled = handle(*packet, payload.substr(packet->name.size()));
+    Reply reply;
+    if (handled) {
+        reply = *std::move(handled);
+    } else {
+        spdlog::debug("{}: {}", packet->name, handled.error().message);
+        reply = text(render_error(handled.error(), style));
+        // A client that is not told of a stop does not expect one: it learns at its next resume that the
+        // guest has ended.
+        if (handled.error().code == Errc::target_gone) guest_gone = true;
+    }
+    if (non_stop.on()) append_notifications(reply);
+    return reply;
+}
+
+Result<Reply> Session::handle(const Packet& packet, std::string_view arguments) {
+    if (non_stop.on() && attached) CHECK_OK(make_stand(packet.stands));
+    return packet.handle(*this, arguments);
 }
 
 Reply Session::exit_reply() {
@@ -124,6 +136,7 @@ Reply Session::reported_stop() {
 }
 
 std::optional<Reply> Session::poll_stop(std::chrono::milliseconds limit) {
+    if (non_stop.on()) return poll_non_stop(limit);
     if (held_stop) {
         running = false;
         general_thread.reset();
@@ -175,6 +188,7 @@ std::optional<Reply> Session::poll_stop(std::chrono::milliseconds limit) {
 }
 
 Result<const Thread*> Session::thread(const std::optional<rsp::ThreadId>& id) {
+    if (non_stop.on() && !non_stop.stands()) return thread_while_running(id);
     const bool current = !id || id->tid == rsp::ThreadId::any || id->tid == rsp::ThreadId::all;
     const Thread* known = run_control.known(current ? last_stop.thread : id->tid);
     if (known != nullptr && (!id || ThreadMap::names_process(id->pid))) return known;
@@ -189,7 +203,7 @@ Result<const Thread*> Session::thread(const std::optional<rsp::ThreadId>& id) {
 
 Result<const Thread*> Session::general() {
     if (general_thread) {
-        if (const Thread* found = run_control.find(*general_thread)) return found;
+        if (const Thread* found = find(*general_thread)) return found;
     }
     return thread(std::nullopt);
 }
@@ -210,6 +224,7 @@ const TraceFrame* Session::selected_frame() const {
 }
 
 Result<RegisterSet> Session::registers(const Thread& thread) {
+    if (non_stop.on()) CHECK_OK(non_stop.check_stopped(thread.tid));
     if (thread.vcpu) return *TRY(machine.vcpu_registers(*thread.vcpu));
     if (thread.task && machine.os() != nullptr) {
         auto saved = machine.os()->saved_registers(*thread.task);
@@ -221,8 +236,9 @@ Result<RegisterSet> Session::registers(const Thread& thread) {
 }
 
 Result<RegisterSet> Session::all_registers(const Thread& thread) {
-    if (thread.vcpu) return *TRY(machine.all_vcpu_registers(*thread.vcpu));
-    return registers(thread);
+    auto quick = registers(thread);
+    if (!quick || !thread.vcpu) return quick;
+    return *TRY(machine.all_vcpu_registers(*thread.vcpu));
 }
 
 Result<AddressSpace*> Session::space(const Thread& thread) {

@@ -2,7 +2,8 @@
 //
 // All calls come one at a time, from the target thread if the target is bound to it, but for interrupt().
 // While the guest runs (dispatch() answered Reply::Kind::resumed) the caller loops over poll_stop() until it
-// gives the stop reply.
+// gives the stop reply. In non-stop mode nothing is waited for: while NonStop::watches() and there is no
+// packet to dispatch, the caller lets poll_stop() have the guest run, and sends what it gives.
 #pragma once
 
 #include <chrono>
@@ -14,6 +15,8 @@
 
 #include "rsp/requests.h"
 #include "stub/machine.h"
+#include "stub/non_stop.h"
+#include "stub/packet.h"
 #include "stub/reply.h"
 #include "stub/run_control.h"
 #include "stub/thread_map.h"
@@ -29,7 +32,12 @@ struct SessionOptions {
 class Session {
 public:
     Session(Machine& machine_, SessionOptions options_)
-        : machine(machine_), options(options_), run_control(machine_, options_.threads_are_vcpus) {}
+        : machine(machine_),
+          options(options_),
+          run_control(machine_, options_.threads_are_vcpus),
+          non_stop(machine_, run_control,
+                   {.stop = [this](const auto& stop) { return report(stop); },
+                    .end_of_thread = [this](ThreadKey thread) { return end_of_thread(thread); }}) {}
 
     // Stops the guest: a client is there. The error stays in `open_error`: the client asks for it later.
     Result<void> open();
@@ -73,6 +81,7 @@ public:
     Machine& machine;
     SessionOptions options;
     RunControl run_control;
+    NonStop non_stop;
     rsp::ClientFeatures client;
     bool attached = false;
     bool running = false;
@@ -103,6 +112,16 @@ public:
 
 private:
     Result<void> stop_guest();
+    Result<Reply> handle(const Packet& packet, std::string_view arguments);
+    // Non-stop mode.
+    Result<void> make_stand(Stands what);
+    [[nodiscard]] bool stands(Stands what);
+    const Thread* find(ThreadKey thread);
+    Result<const Thread*> thread_while_running(const std::optional<rsp::ThreadId>& id);
+    NonStop::Report report(const RunControl::Stop& stop);
+    [[nodiscard]] std::string end_of_thread(ThreadKey thread) const;
+    std::optional<Reply> poll_non_stop(std::chrono::milliseconds limit);
+    void append_notifications(Reply& reply);
     [[nodiscard]] bool modules_changed();
     Reply reported_stop();
 };

@@ -34,7 +34,8 @@ void append_library(Session& session, const std::string& path, VirtualAddress se
 Result<Reply> transfer_exec_file(Session& session, const rsp::TransferRead& request) {
     if (!is_kernel(request.annex))
         return fail(Errc::no_such_thread, "no process " + std::string{request.annex});
-    const auto file = TRY(session.machine.symbol_file());
+    // In non-stop mode gdb does not ask for qOffsets (gdb/remote.c, start_remote_1).
+    const auto file = TRY(session.machine.symbol_file(session.non_stop.on()));
     session.program_generation = session.machine.os_generation();
     return text(rsp::xfer_slice(file->path, request.offset, request.length));
 }

@@ -138,6 +138,10 @@ Result<Reply> attach(Session& session, std::string_view arguments) {
     auto opened = session.open();
     session.open_error.reset();  // told here
     CHECK_OK(std::move(opened));
+    if (session.non_stop.on()) {
+        session.non_stop.tell_again();
+        return ok();
+    }
     return text(stop_reply(session));
 }
 

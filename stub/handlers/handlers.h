@@ -100,6 +100,7 @@ Result<Reply> go_on(Session& session, std::string_view arguments);
 Result<Reply> go_on_with_signal(Session& session, std::string_view arguments);
 Result<Reply> step(Session& session, std::string_view arguments);
 Result<Reply> step_with_signal(Session& session, std::string_view arguments);
+std::string stop_reply(Session& session, const RunControl::Stop& stop);
 // Session::last_stop as a stop reply.
 std::string stop_reply(Session& session);
 
@@ -125,6 +126,11 @@ Result<Reply> more_uploads(Session& session, std::string_view arguments);
 Result<Reply> select_trace_frame(Session& session, const rsp::SelectTraceFrame& request);
 Result<Reply> read_trace_buffer(Session& session, const rsp::ReadTraceBuffer& request);
 Result<Reply> transfer_traceframe_info(Session& session, const rsp::TransferRead& request);
+
+// non_stop.cpp
+Result<Reply> set_non_stop(Session& session, std::string_view arguments);
+Result<Reply> next_stopped(Session& session, std::string_view arguments);
+Result<Reply> interrupt(Session& session, std::string_view arguments);
 
 // monitor.cpp
 Result<Reply> monitor(Session& session, std::string_view arguments);

@@ -232,7 +232,9 @@ Result<Reply> monitor(Session& session, std::string_view arguments) {
     const auto line = rsp::text_from_hex(arguments);
     if (!line) return fail(Errc::bad_request, "malformed command");
     const auto output = run(session, *line);
-    const std::string shown = output ? *output : output.error().message + "\n";
+    std::string shown = output ? *output : output.error().message + "\n";
+    // In non-stop mode there is no other time for what breakpoints print: see docs/non-stop.md.
+    if (session.non_stop.on()) shown = session.run_control.conditions.take_output() + shown;
     Reply reply = ok();
     reply.before = console_output(shown, session.options.packet_size);
     return reply;

@@ -19,6 +19,10 @@ Result<Reply> start(Session& session, const rsp::Resume& request) {
     if (session.machine.target().execution() == nullptr) {
         return fail(Errc::unsupported, session.machine.target().description() + " cannot run");
     }
+    if (session.non_stop.on()) {
+        CHECK_OK(session.non_stop.apply(request));
+        return ok();
+    }
     if (session.guest_gone) return session.exit_reply();
     // The guest has stopped already, and the client comes for it (Session::held_stop).
     if (session.held_stop && resumes(request, session.held_stop->thread)) {
@@ -44,6 +48,7 @@ Result<Reply> start(Session& session, const rsp::Resume& request) {
 // c, C, s, S: of the thread that Hc selected. A step is of one thread and the rest runs on, as gdb's own
 // default for vCont.
 Result<Reply> old_style(Session& session, char letter, std::string_view arguments) {
+    if (session.non_stop.on()) return fail(Errc::bad_request, "in non-stop mode there is vCont only");
     std::optional<std::uint64_t> from;
     auto request = rsp::Resume::parse_old(letter, arguments, from);
     if (!request || request->actions.empty()) return fail(Errc::bad_request, "malformed resume request");
@@ -63,8 +68,7 @@ Result<Reply> old_style(Session& session, char letter, std::string_view argument
     return start(session, *request);
 }
 
-rsp::StopReply to_reply(Session& session) {
-    const RunControl::Stop& stop = session.last_stop;
+rsp::StopReply to_reply(Session& session, const RunControl::Stop& stop) {
     rsp::StopReply reply{.signal = stop.signal, .thread = {kernel_pid, stop.thread}};
     if (stop.exited) {
         reply.kind = rsp::StopReply::Kind::exited;
@@ -86,15 +90,18 @@ rsp::StopReply to_reply(Session& session) {
 
 }  // namespace
 
-std::string stop_reply(Session& session) {
-    return rsp::to_string(to_reply(session), session.client.multiprocess);
+std::string stop_reply(Session& session, const RunControl::Stop& stop) {
+    return rsp::to_string(to_reply(session, stop), session.client.multiprocess);
 }
+
+std::string stop_reply(Session& session) { return stop_reply(session, session.last_stop); }
 
 // `?` with nothing attached: W00, which extended-remote takes for "attach something".
 Result<Reply> halt_reason(Session& session, std::string_view /*arguments*/) {
     // gdb has been told by then (vMustReplyEmpty), and takes no error here.
     if (!session.attached && session.open_error && !session.client.swbreak) return fail(*session.open_error);
     if (!session.attached) return text("W00");
+    if (session.non_stop.on()) return text(session.non_stop.answer_halt_reason());
     return text(stop_reply(session));
 }
 

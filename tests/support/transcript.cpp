@@ -21,7 +21,7 @@ TranscriptResult Player::play(const std::string& text) {
     }
     finish_replies();
     finish_log();
-    if (session_ && session_->running) poll();
+    if (session_) poll();
     for (const std::string& reply : replies_) failed("one reply too many: " + escape(reply));
     return std::move(result_);
 }
@@ -74,13 +74,14 @@ void Player::queue(stub::Reply reply) {
     for (std::string& before : reply.before) replies_.push_back(std::move(before));
     reply.complete();
     if (reply.kind == Kind::packet) replies_.push_back(std::move(reply.payload));
+    for (const std::string& after : reply.after) replies_.push_back("%" + after);
     silent_ = reply.kind == Kind::silent;
     closed_ = reply.closes;
 }
 
 // As the connection does it: until there is a stop reply, or nothing more happens.
 void Player::poll() {
-    while (session_->running) {
+    while (session_->running || session_->non_stop.watches()) {
         const std::size_t before = target_->scripted();
         auto reply = session_->poll_stop(std::chrono::milliseconds{0});
         if (reply) {
@@ -92,7 +93,7 @@ void Player::poll() {
 }
 
 void Player::expected(const std::string& text) {
-    if (replies_.empty() && session_ && session_->running) poll();
+    if (replies_.empty() && session_) poll();
     if (replies_.empty()) {
         failed("no reply, but one was expected: " + text);
         return;

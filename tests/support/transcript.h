@@ -12,7 +12,8 @@
 //
 // Directives before the first `->` build the machine (@vcpus, @dump, @no …); the client then connects.
 // After a packet that resumes, the next `<-` is the stop reply: the machine gives the @stop events in order.
-// Each packet must be accounted for: one that no `<-` expects is a failure.
+// A notification is `<- %PAYLOAD`. In non-stop mode the guest runs when a `<-` or @running finds nothing to
+// send. Each packet must be accounted for: one that no `<-` expects is a failure.
 #pragma once
 
 #include <string>

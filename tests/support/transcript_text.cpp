@@ -51,7 +51,8 @@ std::string unescape(std::string_view text) {
 
 std::string abbreviated(const std::string& reply) {
     static const std::regex registers{";([0-9a-f]{2}:[0-9a-f]{8,16};){4,}"};
-    return reply.starts_with('T') ? std::regex_replace(reply, registers, ";{{registers}}") : reply;
+    const bool stop = reply.starts_with('T') || reply.starts_with("%Stop:T");
+    return stop ? std::regex_replace(reply, registers, ";{{registers}}") : reply;
 }
 
 std::vector<Piece> pieces_of(std::string_view pattern, const Captures& captures) {

@@ -295,6 +295,54 @@ BOTH_WAYS("a long reply is whole, in however many pieces it is made") {
     check('x', 0xfffff, 0x40000);
 }
 
+BOTH_WAYS("non-stop mode: packets are answered while the guest runs, and stops come as notifications") {
+    Debugged d{T::value};
+    d.start_without_acks();
+    d.send(packet("qSupported:swbreak+") + packet("QNonStop:1") + packet("vCont;c"));
+    CHECK(d.receive_packet().starts_with("PacketSize"));
+    CHECK(d.receive_packet() == "OK");
+    CHECK(d.receive_packet() == "OK");
+    d.send(packet("qC"));
+    CHECK(d.receive_packet().starts_with("QC"));
+    d.in_between([&] {
+        d.fake.target->script({.cause = StopEvent::Cause::write_watch, .address = VirtualAddress{0x10}});
+    });
+    while (d.inbox.empty()) REQUIRE(d.fill_inbox());
+    CHECK(d.inbox.starts_with("%Stop:T05thread:1;"));
+    CHECK(d.receive_packet().ends_with("watch:10;"));
+    d.send(packet("vStopped"));
+    CHECK(d.receive_packet() == "OK");
+    SUBCASE("it detaches") {
+        d.send(packet("D"));
+        CHECK(d.receive_packet() == "OK");
+        d.hang_up();
+    }
+    SUBCASE("it vanishes") { d.hang_up(); }
+    d.wait_for_end();
+    CHECK(d.fake.target->is_running());
+    CHECK(d.fake.target->take_log().back() == "detach");
+}
+
+BOTH_WAYS("non-stop mode: a client that is never quiet does not keep the guest from running") {
+    Debugged d{T::value};
+    d.start_without_acks();
+    d.send(packet("qSupported:swbreak+") + packet("QNonStop:1") + packet("vCont;c"));
+    for (int i = 0; i < 3; ++i) static_cast<void>(d.receive_packet());
+    d.in_between([&] {
+        d.fake.target->script({.cause = StopEvent::Cause::write_watch, .address = VirtualAddress{0x10}});
+    });
+    // There are always some that wait.
+    std::string more;
+    for (int i = 0; i < 32; ++i) more += packet("qfThreadInfo");
+    d.send(more);
+    for (bool stopped = false; !stopped;) {
+        d.send(packet("qfThreadInfo"));
+        while (d.inbox.find('#') == std::string::npos) REQUIRE(d.fill_inbox());
+        stopped = d.inbox.starts_with('%');
+        static_cast<void>(d.receive_packet());
+    }
+}
+
 TEST_CASE("a packet that is too long is refused, and the next one answered") {
     Debugged debugged{true, {.packet_size = 1024}};
     debugged.start_without_acks();

@@ -107,8 +107,8 @@ TEST_CASE("rows can be listed and advertised") {
         CHECK((packet.feature.empty() || features.insert(packet.feature).second));
         CHECK(find_packet(packet.name) == &packet);
     }
-    // Their absence is what gdb lives by: see tests/transcripts/advertised_objects.rsp, no_non_stop.rsp.
-    for (const auto* name : {"QNonStop+", "qXfer:memory-map:read+", "qXfer:auxv:read+", "no-resumed+"}) {
+    // Their absence is what gdb lives by: see tests/transcripts/advertised_objects.rsp.
+    for (const auto* name : {"qXfer:memory-map:read+", "qXfer:auxv:read+"}) {
         CHECK_FALSE(features.contains(name));
     }
 }
