@@ -50,6 +50,8 @@ class NonStopSession(gdb.Session):
 
 
 class NonStopCase(case.GuestCase):
+    # A kernel that finds the clock of a vCPU behind that of another takes to another clock, and patches its text for it.
+    config = {'arguments': ('tsc=reliable',)}
     unanswered = serving = None
 
     def connected(self, background: bool = True) -> NonStopSession:
@@ -237,12 +239,22 @@ class NonStop(NonStopCase):
 class NonStopBusy(NonStopCase):
     """A task of user mode spins on each vCPU, so that both have something to do."""
 
-    config = {'scenario': 'spin'}
+    config = {**NonStopCase.config, 'scenario': 'spin'}
+
+    def running(self) -> NonStopSession:
+        session = super().running()
+        self.spinners = {}
+        for cpu in (0, 1):
+            number = self.stop_spinner(session, cpu)
+            self.spinners[cpu] = (number, session.value('$rdi'))  # what it counts up: guest_init/scenarios.c, spin()
+            session.command(f'-exec-continue --thread {number}')
+        return session
 
     def ticks(self, session: NonStopSession, cpu: int) -> int:
-        """How many interrupts of its timer that CPU has had: it has more only if it runs."""
-        address = session.console(f'monitor percpu irq_stat {cpu}').strip()
-        return int(session.console(f'output ((irq_cpustat_t *){address})->apic_timer_irqs'))
+        """How far the task that spins on that CPU has counted, read while it runs: further only if the vCPU runs."""
+        number, address = self.spinners[cpu]
+        session.command(f'-thread-select {number}')
+        return int(session.console(f'output *(unsigned long *){address:#x}'))
 
     def assert_runs(self, session: NonStopSession, cpu: int):
         before = self.ticks(session, cpu)
@@ -261,12 +273,13 @@ class NonStopBusy(NonStopCase):
         return int(found.group(1)) if found else -1
 
     def stop_spinner(self, session: NonStopSession, cpu: int) -> int:
-        """Stops the task that spins on `cpu`, on its vCPU; gdb's number of it."""
+        """Stops the task that spins on `cpu`, on its vCPU and in user mode; gdb's number of it."""
         number = int(re.search(rf'^[* ] (\d+) .*"spinner-{cpu}"', session.console('info threads'), re.M).group(1))
         while True:
             session.command(f'-exec-interrupt --thread {number}')
             session.wait_stop_of(number)
-            if self.vcpu_of(session, number) == cpu:
+            if self.vcpu_of(session, number) == cpu and session.pc(number) < 1 << 47:  # not in an interrupt
+                session.command(f'-thread-select {number}')
                 return number
             session.command(f'-exec-continue --thread {number}')
 
