@@ -20,14 +20,14 @@ std::string number(std::uint64_t value) {
 std::vector<std::string> uploads(const Tracepoints::Id& id, const Tracepoint& tracepoint) {
     const std::string where = number(id.first) + ":" + number(raw(id.second)) + ":";
     std::vector<std::string> lines;
-    std::string head =
-        "T" + where + (tracepoint.head.enabled ? "E" : "D") + ":0:" + number(tracepoint.head.pass_count);
+    std::string head = "T" + where;
+    head.append(tracepoint.head.enabled ? "E" : "D").append(":0:").append(number(tracepoint.head.pass_count));
     if (tracepoint.head.condition) head += ":" + tracepoint.head.condition_text;
     lines.push_back(std::move(head));
     for (const auto& action : tracepoint.actions) {
         lines.push_back("A" + where + std::visit([](const auto& a) { return a.text; }, action));
     }
-    for (const auto& source : tracepoint.sources) lines.push_back("Z" + where + source);
+    for (const auto& source : tracepoint.sources) lines.emplace_back("Z").append(where).append(source);
     lines.push_back("V" + where + number(tracepoint.hits) + ":" + number(tracepoint.usage));
     return lines;
 }
@@ -153,9 +153,13 @@ Result<Reply> trace_notes(Session& session, std::string_view arguments) {
         auto value = rsp::text_from_hex(cursor.take_until(";"));
         cursor.take(';');
         if (!value) return fail(Errc::bad_request, "malformed notes");
-        if (key == "user") status.user = *std::move(value);
-        if (key == "notes") status.notes = *std::move(value);
-        if (key == "tstop" && !status.running && value) status.reason = "tstop:" + rsp::to_hex(*value) + ":0";
+        if (key == "user") {
+            status.user = *std::move(value);
+        } else if (key == "notes") {
+            status.notes = *std::move(value);
+        } else if (key == "tstop" && !status.running) {
+            status.reason = "tstop:" + rsp::to_hex(*value) + ":0";
+        }
     }
     return ok();
 }
