@@ -35,26 +35,34 @@ std::string target_help() {
     return text + "or just a libvirt domain's NAME";
 }
 
+// An option that takes one of a few words. (CLI11's own transformers name the values that they stand for,
+// too, and those of ours are no text.)
+template <class Value>
+void add_choice(CLI::App& command, const std::string& name, const std::string& help,
+                const std::map<std::string, Value>& values, Value& into) {
+    std::vector<std::string> words;
+    for (const auto& [word, value] : values) words.push_back(word);
+    command.add_option(name, help)
+        ->check(CLI::IsMember(words))
+        ->each([values, &into](const std::string& word) { into = values.at(word); });
+}
+
 void add_target(CLI::App& command, Options& options) {
     command.add_option("TARGET", options.target, target_help())->required();
     command.add_option("--connect", options.open.connect, "libvirt URI, e.g. qemu:///session");
-    command
-        .add_option("--backend",
-                    "of a guest that QEMU runs: kvm (from outside QEMU), qemu (QEMU's own gdb stub), "
-                    "auto (kvm where it can be used; the default)")
-        ->check(CLI::IsMember({"auto", "kvm", "qemu"}))
-        ->each([&options](const std::string& value) {
-            options.open.backend = value == "kvm"    ? BackendWish::kvm
-                                   : value == "qemu" ? BackendWish::qemu
-                                                     : BackendWish::automatic;
-        });
+    add_choice<BackendWish>(
+        command, "--backend",
+        "of a guest that QEMU runs: kvm (from outside QEMU), qemu (QEMU's own gdb stub), "
+        "auto (kvm where it can be used; the default)",
+        {{"auto", BackendWish::automatic}, {"kvm", BackendWish::kvm}, {"qemu", BackendWish::qemu}},
+        options.open.backend);
 }
 
 void add_os(CLI::App& command, Options& options) {
-    const std::map<std::string, os::Choice> choices{
-        {"auto", os::Choice::automatic}, {"linux", os::Choice::linux}, {"none", os::Choice::none}};
-    command.add_option("--os", options.os, "operating system to look for: auto, linux, none")
-        ->transform(CLI::CheckedTransformer(choices).description(""));
+    add_choice<os::Choice>(
+        command, "--os", "operating system to look for: auto, linux, none",
+        {{"auto", os::Choice::automatic}, {"linux", os::Choice::linux}, {"none", os::Choice::none}},
+        options.os);
 }
 
 void add_vmlinux(CLI::App& command, Options& options) {
@@ -73,11 +81,8 @@ void add_serve(CLI::App& app, Options& options) {
         "HOST:PORT, :PORT or unix:PATH; may be repeated (default " + std::string{default_endpoint} + ")");
     serve->add_flag("--stdio", options.server.standard_streams,
                     "the client is at stdin and stdout, for `target remote | exogdb serve … --stdio`");
-    serve->add_option("--threads", "what the threads are (default tasks)")
-        ->check(CLI::IsMember({"tasks", "vcpus"}))
-        ->each([&options](const std::string& value) {
-            options.server.session.threads_are_vcpus = value == "vcpus";
-        });
+    add_choice<bool>(*serve, "--threads", "what the threads are (default tasks)",
+                     {{"tasks", false}, {"vcpus", true}}, options.server.session.threads_are_vcpus);
     serve->add_flag("--once", options.server.once, "end when the first client has gone");
     serve->add_option("--log", options.log_level, "trace, debug, info, warning, error or off")
         ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error", "off"}));

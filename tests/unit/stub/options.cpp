@@ -1,0 +1,34 @@
+// The command line. That wrong usage is one line on stderr is for tests/guest/test_trouble.py to see.
+#include "stub/options.h"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+namespace exo::stub {
+namespace {
+
+int parsed(std::vector<std::string> words, Options& options) {
+    words.insert(words.begin(), "exogdb");
+    std::vector<char*> arguments;
+    for (auto& word : words) arguments.push_back(word.data());
+    return parse_options(static_cast<int>(arguments.size()), arguments.data(), options);
+}
+
+TEST_CASE("an option of a few words takes those, and no other") {
+    Options options;
+    CHECK(parsed({"serve", "kvm:1", "--os", "none", "--backend", "kvm", "--threads", "vcpus"}, options) ==
+          -1);
+    CHECK(options.os == os::Choice::none);
+    CHECK(options.open.backend == BackendWish::kvm);
+    CHECK(options.server.session.threads_are_vcpus);
+    for (const char* option : {"--os", "--backend", "--threads"}) {
+        CAPTURE(option);
+        Options refused;
+        CHECK(parsed({"serve", "kvm:1", option, "nonsense"}, refused) == exit_usage);
+    }
+}
+
+}  // namespace
+}  // namespace exo::stub
