@@ -88,7 +88,8 @@ class Threads(case.GuestCase):
 
     @case.needs('breakpoints')
     def test_a_breakpoint_whose_condition_is_false_costs_no_list(self):
-        """gdb steps over it and goes on by itself, which must not take a look at every task of the guest each time."""
+        """A gdb that evaluates it steps over it and goes on by itself, which must not take a look at every task of the guest
+        each time."""
         getpid = self.guest.symbols('__x64_sys_getpid')['__x64_sys_getpid'][0]
         serving = self.serve()
 
@@ -96,6 +97,7 @@ class Threads(case.GuestCase):
             return len(re.findall(pattern, serving.log()))
 
         with gdb.Session(serving.socket) as session:
+            session.console('set breakpoint condition-evaluation host')
             session.command(f'-break-insert -c "$rsp == 0" *{getpid:#x}')
             session.resume()
             self.guest.alive()
