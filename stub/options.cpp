@@ -41,6 +41,7 @@ template <class Value>
 void add_choice(CLI::App& command, const std::string& name, const std::string& help,
                 const std::map<std::string, Value>& values, Value& into) {
     std::vector<std::string> words;
+    words.reserve(values.size());
     for (const auto& [word, value] : values) words.push_back(word);
     command.add_option(name, help)
         ->check(CLI::IsMember(words))
