@@ -93,10 +93,11 @@ private:
     // A step that a task has begun and not ended (design: a step belongs to the task).
     struct Step {
         Thread thread;
-        std::optional<VcpuId> vcpu;          // nothing while it waits for its wake-up
-        std::optional<VirtualAddress> from;  // where it stood when it was let go for one instruction
-        std::uint64_t stack = 0;             // of the task, to notice cheaply that another task runs
-        std::uint64_t range_start = 0;       // range step; empty range: one instruction
+        std::optional<VcpuId> vcpu;         // nothing while it waits for its wake-up
+        std::optional<RegisterSet> before;  // when it was let go for one instruction
+        int still = 0;                      // how often it then did not move
+        std::uint64_t stack = 0;            // of the task, to notice cheaply that another task runs
+        std::uint64_t range_start = 0;      // range step; empty range: one instruction
         std::uint64_t range_end = 0;
     };
     // A stepped task that has been switched away: it goes on here, with this stack pointer.
@@ -130,6 +131,7 @@ private:
     Result<void> begin_instruction();
     Result<bool> step_is_over();
     Result<bool> skip_pause();
+    static bool stood_still(const RegisterSet& before, const RegisterSet& after, int& times);
     Result<std::optional<Stop>> handle(const StopEvent& event);
     Result<std::optional<Stop>> handle_step(const StopEvent& event);
     Result<std::optional<Stop>> switched_away(VcpuId vcpu);
@@ -141,6 +143,7 @@ private:
     Result<void> step_over(VcpuId vcpu, VirtualAddress pc);
     Result<bool> step_in_place(VcpuId vcpu, VirtualAddress pc);
     Result<StopEvent> step_alone(VcpuId vcpu);
+    Result<StopEvent> step_alone_once(VcpuId vcpu);
 
     // run_control_boot.cpp
     Result<VirtualAddress> linear_pc(VcpuId vcpu);

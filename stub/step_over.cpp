@@ -23,7 +23,7 @@ Result<void> RunControl::go_past(VcpuId vcpu, VirtualAddress pc) {
 // False: it stands where it stood. That may be the instruction's doing (`rep movs`), so nothing is learnt of
 // it.
 Result<bool> RunControl::step_in_place(VcpuId vcpu, VirtualAddress pc) {
-    const auto event = TRY(step_alone(vcpu));
+    const auto event = TRY(step_alone_once(vcpu));
     if (event.cause != StopEvent::Cause::step) {
         queued_ = event;
         return true;
@@ -46,6 +46,16 @@ Result<void> RunControl::step_over(VcpuId vcpu, VirtualAddress pc) {
 }
 
 Result<StopEvent> RunControl::step_alone(VcpuId vcpu) {
+    for (int still = 0;;) {
+        const RegisterSet before = *TRY(machine_.vcpu_registers(vcpu));
+        const auto event = TRY(step_alone_once(vcpu));
+        if (event.cause != StopEvent::Cause::step || event.vcpu != vcpu) return event;
+        machine_.forget();
+        if (!stood_still(before, *TRY(machine_.vcpu_registers(vcpu)), still)) return event;
+    }
+}
+
+Result<StopEvent> RunControl::step_alone_once(VcpuId vcpu) {
     auto* execution = machine_.target().execution();
     std::vector<VcpuAction> alone(actions_.size(), VcpuAction::hold);
     alone.at(vcpu) = VcpuAction::step;

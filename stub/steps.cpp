@@ -37,17 +37,29 @@ Result<void> RunControl::begin_step(const Thread& thread, const rsp::ResumeActio
 
 Result<void> RunControl::begin_instruction() {
     if (!step_ || !step_->vcpu) return {};
-    const RegisterSet& registers = *TRY(machine_.vcpu_registers(*step_->vcpu));
-    step_->from = VirtualAddress{registers.get(x86::rip).value_or(0)};
+    step_->before = *TRY(machine_.vcpu_registers(*step_->vcpu));
     return {};
+}
+
+// A machine may stop for what another vCPU had to tell before, and say that a step is over that was not made:
+// QEMU's debug requests are carried out later than they are made (qemu_system_debug_request()). An
+// instruction that changes nothing, a jump to itself, is tried some times for nothing.
+bool RunControl::stood_still(const RegisterSet& before, const RegisterSet& after, int& times) {
+    constexpr int most_times = 3;
+    constexpr std::uint64_t resume_flag = 1U << 16U;
+    const auto flags = [](const RegisterSet& of) { return of.get(x86::eflags).value_or(0) & ~resume_flag; };
+    bool same = flags(before) == flags(after);
+    for (RegisterNumber number = x86::rax; same && number <= x86::rip; ++number)
+        same = before.get(number) == after.get(number);
+    return same && times++ < most_times;
 }
 
 // Of several vCPUs that have something to tell at once a machine tells one, and forgets that another's step
 // was over.
 Result<bool> RunControl::step_is_over() {
-    if (!step_ || !step_->vcpu || !step_->from) return false;
+    if (!step_ || !step_->vcpu || !step_->before) return false;
     const RegisterSet& registers = *TRY(machine_.vcpu_registers(*step_->vcpu));
-    return registers.get(x86::rip) != raw(*step_->from);
+    return registers.get(x86::rip) != step_->before->get(x86::rip);
 }
 
 // A machine that steps past a pause (Execution::steps_past_pauses) does not run it: a processor may wake up
@@ -73,8 +85,13 @@ Result<bool> RunControl::skip_pause() {
 
 Result<std::optional<RunControl::Stop>> RunControl::handle_step(const StopEvent& event) {
     if (!step_ || event.vcpu != step_->vcpu) return report(event, {});
-    step_->from.reset();
     const RegisterSet& registers = *TRY(machine_.vcpu_registers(event.vcpu));
+    if (step_->before && stood_still(*step_->before, registers, step_->still)) {
+        CHECK_OK(run());
+        return std::nullopt;
+    }
+    step_->before.reset();
+    step_->still = 0;
     const std::uint64_t pc = registers.get(x86::rip).value_or(0);
     const std::uint64_t fingerprint = task_fingerprint(registers);
     if (fingerprint != step_->stack) {

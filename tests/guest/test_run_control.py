@@ -71,9 +71,9 @@ class RunControl(RunControlCase):
     def test_a_breakpoint_for_one_thread(self):
         """`break F thread N`: the same function called by others passes"""
         with self.connected() as session:
-            self.at_getpid(session)
+            session.console(f'thread {self.thread_named(session, "sleeper")}')
             thread = self.thread(session)
-            session.console(f'break __schedule thread {session.value("$_thread")}')
+            session.console(f'break *&do_nanosleep thread {session.value("$_thread")}')
             for _ in range(3):
                 self.go(session)
                 self.assertEqual(self.thread(session), thread)

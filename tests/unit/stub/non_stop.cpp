@@ -1,6 +1,7 @@
 // What transcripts do not show of non-stop mode: an event and a moment's stand at the same time, limits,
 // errors.
 #include "stub/non_stop.h"
+#include "backends/arch/x86_64.h"
 
 #include <doctest/doctest.h>
 
@@ -123,7 +124,8 @@ TEST_CASE("a task that was woken before the others were stopped does not run whe
     CHECK_FALSE(s.fake.target->is_running());
     static_cast<void>(s.fake.target->take_log());
     CHECK(s.session.dispatch("vCont;s:p500000.1").payload == "OK");
-    s.fake.target->script({.cause = StopEvent::Cause::step, .vcpu = 0});
+    s.fake.target->script({.cause = StopEvent::Cause::step, .vcpu = 0},
+                          [&] { s.fake.target->set(0, x86::rip, 0x1234); });
     CHECK(s.run().size() == 1);
     CHECK(s.fake.target->take_log() == Log{"resume step hold"});
 }
