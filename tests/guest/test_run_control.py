@@ -172,11 +172,12 @@ class RunControl(RunControlCase):
             self.assertNotEqual(self.thread(session), thread, record)
 
     def test_control_c_in_a_step_that_lasts(self):
-        """^C while `finish` waits for a function that does not return"""
+        """^C while `stepi` waits for a task that does not run"""
         with self.connected() as session:
             session.console(f'thread {self.thread_named(session, "kthreadd")}')
-            session.resume('-exec-finish')
+            session.resume('-exec-step-instruction')
             self.stop(session)
+            self.assertIn('kthreadd', session.console('info threads'))
 
     def test_a_breakpoint_of_another_task_ends_a_step_that_lasts(self):
         """A breakpoint is hit by another task while one steps: that is told"""
