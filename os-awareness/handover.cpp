@@ -30,7 +30,7 @@ std::vector<std::byte> read_around(AddressSpace& space, std::uint64_t start, std
 }  // namespace
 
 bool executes_kernel(const RegisterSet& vcpu) {
-    return in_long_mode(vcpu) && vcpu.get(x86::rip).value_or(0) >> 63U != 0;
+    return in_long_mode(vcpu) && x86::in_upper_half(vcpu.get(x86::rip).value_or(0));
 }
 
 std::optional<VirtualAddress> find_handover(PhysicalMemory& memory, const RegisterSet& vcpu) {

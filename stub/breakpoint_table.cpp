@@ -124,7 +124,7 @@ bool BreakpointTable::worth_another_try() {
     return std::ranges::any_of(table_, [&](const auto& entry) {
         const auto& [key, state] = entry;
         if (state.armed || state.wanted == 0) return false;
-        const bool of_kernel = raw(key.address) >> 63U != 0 && machine_.os() != nullptr;
+        const bool of_kernel = x86::in_upper_half(raw(key.address)) && machine_.os() != nullptr;
         if (!of_kernel) return true;
         machine_.forget_memory();
         return machine_.os()->kernel_space().translate(key.address).has_value();

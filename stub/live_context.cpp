@@ -1,12 +1,11 @@
 #include "stub/live_context.h"
 
+#include "backends/arch/x86_64.h"
+
 namespace exo::stub {
 namespace {
 
 constexpr std::uint16_t widest_value = 64;
-
-// x86-64's canonical addresses: the kernel has the upper half (Documentation/arch/x86/x86_64/mm.rst).
-bool is_kernel_address(std::uint64_t address) { return address >> 63U != 0; }
 
 }  // namespace
 
@@ -19,9 +18,10 @@ std::optional<std::uint64_t> LiveContext::register_value(std::uint64_t number) {
     return known ? (*known)->get(wanted) : std::nullopt;
 }
 
-// The user half is the task's: page tables that a kernel thread has borrowed are not its own.
+// The user half is the task's: page tables that a kernel thread has borrowed are not its own. The upper half
+// is the kernel's (Documentation/arch/x86/x86_64/mm.rst).
 Result<AddressSpace*> LiveContext::space_of(std::uint64_t address) {
-    if (machine_.os() == nullptr || is_kernel_address(address)) return machine_.vcpu_space(vcpu_);
+    if (machine_.os() == nullptr || x86::in_upper_half(address)) return machine_.vcpu_space(vcpu_);
     const Thread* thread = current_();
     if (thread != nullptr && thread->task && machine_.os() != nullptr)
         return machine_.task_space(*thread->task);

@@ -151,7 +151,7 @@ Result<void> RunControl::plan_without_list() {
 
 Result<void> RunControl::run() {
     if (queued_) return {};  // poll() has something to handle first
-    if (TRY(step_is_over()) || TRY(skip_pause())) {
+    if (TRY(step_is_over()) || TRY(skip_own_pause())) {
         queued_ = StopEvent{.cause = StopEvent::Cause::step, .vcpu = *step_->vcpu};
         return {};
     }
@@ -256,8 +256,9 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_breakpoint(const Stop
     }
     const auto current = [&] { return on_vcpu(event.vcpu); };
     const bool traced = TRY(tracepoints.hit(event.vcpu, pc, current));
-    if (boot_.jump == pc && !breakpoints.client_breakpoint_at(pc)) return enter_kernel(event.vcpu);
-    if (breakpoints.client_breakpoint_at(pc)) {
+    const bool clients = breakpoints.client_breakpoint_at(pc).has_value();
+    if (boot_.jump == pc && !clients) return enter_kernel(event.vcpu);
+    if (clients) {
         if (const auto kind = conditions.judge(event.vcpu, pc, breakpoints, current))
             return report(event, registers.get(x86::rip) != raw(pc) ? hidden_breakpoint(pc)
                                                                     : Stop{.reason = reason_of(*kind)});

@@ -130,7 +130,7 @@ private:
     Result<void> run();
     Result<void> begin_instruction();
     Result<bool> step_is_over();
-    Result<bool> skip_pause();
+    Result<bool> skip_own_pause();
     static bool stood_still(const RegisterSet& before, const RegisterSet& after, int& times);
     Result<std::optional<Stop>> handle(const StopEvent& event);
     Result<std::optional<Stop>> handle_step(const StopEvent& event);

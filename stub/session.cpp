@@ -30,11 +30,15 @@ Result<void> Session::stop_guest() {
     }
     opened_generation = machine.os_generation();
     program_generation.reset();
+    stop_at_first_vcpu();
+    if (non_stop.on()) non_stop.begin(last_stop.thread);
+    return {};
+}
+
+void Session::stop_at_first_vcpu() {
     last_stop = {};
     if (const Thread* first = run_control.fresh_threads().on_vcpu(0)) last_stop.thread = first->tid;
     run_control.put_first(last_stop.thread);
-    if (non_stop.on()) non_stop.begin(last_stop.thread);
-    return {};
 }
 
 Result<void> Session::close() {

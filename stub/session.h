@@ -65,6 +65,9 @@ public:
     // With those too that are slow to get.
     Result<RegisterSet> all_registers(const Thread& thread);
     Result<AddressSpace*> space(const Thread& thread);
+    // Somebody else stopped or changed the guest: what is there now is looked at, and the first vCPU's thread
+    // is the current one.
+    void stop_at_first_vcpu();
     // Of the trace frame that is selected, null while none is.
     [[nodiscard]] const TraceFrame* selected_frame() const;
     // A client that is gdb. lldb takes a stop with `library` for a stop

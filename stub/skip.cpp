@@ -1,59 +1,44 @@
 #include "stub/skip.h"
 
 #include <array>
+#include <span>
 
+#include "backends/arch/instructions.h"
 #include "backends/arch/x86_64.h"
 
 namespace exo::stub {
 namespace {
 
-constexpr std::size_t longest_instruction = 15;
-constexpr std::uint64_t trap_flag = 1U << 8U;
-// The upper half of the address space is reached in 64-bit mode only.
-constexpr std::uint64_t upper_half = std::uint64_t{1} << 63U;
-
-std::uint8_t at(ConstBytes code, std::size_t index) {
-    return index < code.size() ? std::to_integer<std::uint8_t>(code[index]) : 0;
-}
-
-// ModRM, SIB and displacement, in bytes (SDM vol. 2A, tables 2-2 and 2-3).
-std::size_t length_of_operand(ConstBytes code, std::size_t start) {
-    const unsigned modrm = at(code, start);
-    const unsigned mode = modrm >> 6U;
-    const unsigned rm = modrm & 7U;
-    if (mode == 3) return 1;
-    const bool has_sib = rm == 4;
-    const bool bare = mode == 0 && (rm == 5 || (has_sib && (at(code, start + 1) & 7U) == 5));
-    const std::size_t displacement = mode == 1 ? 1 : mode == 2 || bare ? 4 : 0;
-    return 1 + (has_sib ? 1 : 0) + displacement;
+// Of the instruction at `pc`, by `length_of`; 0 also where it cannot be read: who runs it learns why.
+std::size_t length_at(Machine& machine, VcpuId vcpu, VirtualAddress pc,
+                      std::size_t (*length_of)(ConstBytes)) {
+    std::array<std::byte, x86::longest_instruction> code{};
+    const auto space = machine.vcpu_space(vcpu);
+    const std::size_t count = space ? (*space)->read_some(pc, code).value_or(0) : 0;
+    return length_of(ConstBytes{code}.first(count));
 }
 
 }  // namespace
 
-std::size_t length_of_nop(ConstBytes code) {
-    std::size_t length = 0;
-    while (at(code, length) == 0x66 || at(code, length) == 0x2e) ++length;
-    if (at(code, length) == 0x90) {
-        ++length;
-    } else if (at(code, length) == 0x0f && at(code, length + 1) == 0x1f &&
-               (at(code, length + 2) & 0x38U) == 0) {
-        length += 2 + length_of_operand(code, length + 2);
-    } else {
-        return 0;
-    }
-    return length <= code.size() && length <= longest_instruction ? length : 0;
-}
-
 Result<bool> skip_nop(Machine& machine, VcpuId vcpu, VirtualAddress pc) {
-    if ((raw(pc) & upper_half) == 0) return false;
+    if (!x86::in_upper_half(raw(pc))) return false;
     const auto flags = (*TRY(machine.vcpu_registers(vcpu))).get(x86::eflags);
-    if (!flags || (*flags & trap_flag) != 0) return false;  // the guest's own step would be lost
-    std::array<std::byte, longest_instruction> code{};
-    const auto space = machine.vcpu_space(vcpu);
-    const std::size_t count = space ? (*space)->read_some(pc, code).value_or(0) : 0;
-    const std::size_t length = length_of_nop(ConstBytes{code}.first(count));
+    if (!flags || (*flags & x86::eflags_tf) != 0) return false;
+    const std::size_t length = length_at(machine, vcpu, pc, x86::nop_length);
     if (length == 0) return false;
     CHECK_OK(machine.move_to(vcpu, pc + length));
+    return true;
+}
+
+Result<bool> skip_pause(Machine& machine, VcpuId vcpu, VirtualAddress pc) {
+    RegisterSet registers = *TRY(machine.vcpu_registers(vcpu));
+    const auto flags = registers.get(x86::eflags).value_or(0);
+    if ((flags & x86::eflags_if) == 0 || (flags & x86::eflags_tf) != 0) return false;
+    const std::size_t length = length_at(machine, vcpu, pc, x86::pause_length);
+    if (length == 0) return false;
+    const RegisterNumber number = x86::rip;
+    registers.set(number, registers.get(number).value_or(0) + length);
+    CHECK_OK(machine.write_vcpu_registers(vcpu, registers, std::span{&number, 1}));
     return true;
 }
 

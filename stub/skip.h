@@ -1,18 +1,19 @@
-// Getting a vCPU past an instruction that does nothing, with nothing run: every function of a kernel that
-// ftrace can patch begins with one (CONFIG_DYNAMIC_FTRACE), and so does nearly every breakpoint.
+// Getting a vCPU past an instruction with nothing run. Each gives true if the vCPU stands behind it, false if
+// another instruction is there, and then nothing was done. Neither is tried on a guest that steps itself: its
+// trap would be lost.
 #pragma once
-
-#include <cstddef>
 
 #include "stub/machine.h"
 
 namespace exo::stub {
 
-// Of the NOP that `code` begins with, in 64-bit mode (Intel SDM vol. 2B, NOP); 0 where it begins with another
-// instruction. Not of ENDBR64, which ends what an indirect branch has begun (vol. 1, 18.3.1).
-std::size_t length_of_nop(ConstBytes code);
-
-// True: the vCPU stands behind the NOP at `pc`. False: there is none, and nothing was done.
+// A NOP of the kernel's at `pc`, of a vCPU that is about to be resumed (Target::move_to): every function of a
+// kernel that ftrace can patch begins with one (CONFIG_DYNAMIC_FTRACE), and so does nearly every breakpoint.
 Result<bool> skip_nop(Machine& machine, VcpuId vcpu, VirtualAddress pc);
+
+// A HLT, PAUSE or MWAIT at `pc`, which is linear: a processor may wake up at once from it, and nothing tells
+// that from a long one (Intel SDM vol. 2). Not with interrupts disabled, where what is behind a HLT may never
+// be meant to run.
+Result<bool> skip_pause(Machine& machine, VcpuId vcpu, VirtualAddress pc);
 
 }  // namespace exo::stub

@@ -28,10 +28,7 @@ Result<bool> RunControl::step_in_place(VcpuId vcpu, VirtualAddress pc) {
         queued_ = event;
         return true;
     }
-    if (!steps_in_place_) {
-        machine_.forget();
-        steps_in_place_ = (*TRY(machine_.vcpu_registers(vcpu))).get(x86::rip) != raw(pc);
-    }
+    if (!steps_in_place_) steps_in_place_ = (*TRY(machine_.vcpu_registers(vcpu))).get(x86::rip) != raw(pc);
     return steps_in_place_;
 }
 
@@ -50,7 +47,6 @@ Result<StopEvent> RunControl::step_alone(VcpuId vcpu) {
         const RegisterSet before = *TRY(machine_.vcpu_registers(vcpu));
         const auto event = TRY(step_alone_once(vcpu));
         if (event.cause != StopEvent::Cause::step || event.vcpu != vcpu) return event;
-        machine_.forget();
         if (!stood_still(before, *TRY(machine_.vcpu_registers(vcpu)), still)) return event;
     }
 }

@@ -1,12 +1,9 @@
 // Steps of RunControl: of a task, wherever it runs, and over whatever it does.
 #include <algorithm>
-#include <array>
-#include <span>
-#include <utility>
 
-#include "backends/arch/instructions.h"
 #include "backends/arch/x86_64.h"
 #include "stub/run_control.h"
+#include "stub/skip.h"
 
 namespace exo::stub {
 namespace {
@@ -46,8 +43,9 @@ Result<void> RunControl::begin_instruction() {
 // instruction that changes nothing, a jump to itself, is tried some times for nothing.
 bool RunControl::stood_still(const RegisterSet& before, const RegisterSet& after, int& times) {
     constexpr int most_times = 3;
-    constexpr std::uint64_t resume_flag = 1U << 16U;
-    const auto flags = [](const RegisterSet& of) { return of.get(x86::eflags).value_or(0) & ~resume_flag; };
+    const auto flags = [](const RegisterSet& of) {
+        return of.get(x86::eflags).value_or(0) & ~x86::eflags_rf;
+    };
     bool same = flags(before) == flags(after);
     for (RegisterNumber number = x86::rax; same && number <= x86::rip; ++number)
         same = before.get(number) == after.get(number);
@@ -62,25 +60,10 @@ Result<bool> RunControl::step_is_over() {
     return registers.get(x86::rip) != step_->before->get(x86::rip);
 }
 
-// A machine that steps past a pause (Execution::steps_past_pauses) does not run it: a processor may wake up
-// at once from it, and nothing tells that from a long one (Intel SDM vol. 2, HLT, MWAIT, PAUSE). Not with
-// interrupts disabled, where what is behind a HLT may never be meant to run.
-Result<bool> RunControl::skip_pause() {
+// A machine that steps past a pause (Execution::steps_past_pauses) does not run it.
+Result<bool> RunControl::skip_own_pause() {
     if (!step_ || !step_->vcpu || !machine_.target().execution()->steps_past_pauses()) return false;
-    const VirtualAddress pc = TRY(linear_pc(*step_->vcpu));
-    const RegisterSet& registers = *TRY(machine_.vcpu_registers(*step_->vcpu));
-    const auto flags = registers.get(x86::eflags).value_or(0);
-    const auto space = machine_.vcpu_space(*step_->vcpu);
-    std::array<std::byte, x86::longest_pause> code{};
-    const auto got = space ? (*space)->read_some(pc, code) : Result<std::size_t>{0};
-    const std::size_t length =
-        x86::pause_length(std::span{code}.first(got.value_or(0)));  // the step tells why
-    if (length == 0 || (flags & x86::eflags_if) == 0 || (flags & x86::eflags_tf) != 0) return false;
-    RegisterSet moved = registers;
-    moved.set(x86::rip, registers.get(x86::rip).value_or(0) + length);
-    const RegisterNumber number = x86::rip;
-    CHECK_OK(machine_.write_vcpu_registers(*step_->vcpu, moved, std::span{&number, 1}));
-    return true;
+    return skip_pause(machine_, *step_->vcpu, TRY(linear_pc(*step_->vcpu)));
 }
 
 Result<std::optional<RunControl::Stop>> RunControl::handle_step(const StopEvent& event) {

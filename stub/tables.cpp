@@ -6,6 +6,8 @@
 #include <tuple>
 #include <vector>
 
+#include "backends/arch/x86_64.h"
+
 namespace exo::stub {
 namespace {
 
@@ -102,7 +104,7 @@ std::string backtrace_text(const os::Backtrace& trace, const Locate& locate) {
             where->offset += before;
             text += " " + place_text(*where);
         }
-        const bool in_kernel = raw(frame.pc) >> 63U != 0;
+        const bool in_kernel = x86::in_upper_half(raw(frame.pc));
         if (!in_kernel && number == 1 && raw(frame.pc) != 0) text += " in user mode";
         text += "\n";
     }

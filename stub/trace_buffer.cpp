@@ -94,15 +94,20 @@ void TraceFrame::append_to(std::string& file) const {
 bool TraceBuffer::add(TraceFrame frame) {
     const std::size_t size = frame.size();
     if (size > size_ || (!circular_ && used_ + size > size_)) return false;
-    while (used_ + size > size_) {
-        used_ -= frames_.front().size();
-        frames_.pop_front();
-    }
+    make_room(size);
     file_.reset();
     used_ += size;
     ++created_;
     frames_.push_back(std::move(frame));
     return true;
+}
+
+// The oldest frames go.
+void TraceBuffer::make_room(std::size_t size) {
+    while (used_ + size > size_) {
+        used_ -= frames_.front().size();
+        frames_.pop_front();
+    }
 }
 
 void TraceBuffer::clear() {
@@ -114,10 +119,7 @@ void TraceBuffer::clear() {
 
 void TraceBuffer::set_size(std::size_t size) {
     size_ = std::min(size, largest_size);
-    while (used_ > size_) {
-        used_ -= frames_.front().size();
-        frames_.pop_front();
-    }
+    make_room(0);
     file_.reset();
 }
 

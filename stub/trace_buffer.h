@@ -57,6 +57,8 @@ public:
     const std::string& as_file();
 
 private:
+    void make_room(std::size_t size);
+
     std::deque<TraceFrame> frames_;
     std::uint64_t created_ = 0;
     std::size_t size_ = default_size;

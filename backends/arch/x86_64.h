@@ -29,6 +29,8 @@ const RegisterLayout& layout();
 
 inline constexpr std::uint64_t eflags_tf = 1U << 8;
 inline constexpr std::uint64_t eflags_if = 1U << 9;
+inline constexpr std::uint64_t eflags_rf = 1U << 16;
+inline constexpr std::uint64_t eflags_vm = 1U << 17;
 inline constexpr std::size_t debug_registers = 4;  // DR0 to DR3
 
 inline constexpr std::uint64_t cr0_pe = 1U << 0;
@@ -36,7 +38,9 @@ inline constexpr std::uint64_t cr0_pg = 1U << 31;
 inline constexpr std::uint64_t cr4_pae = 1U << 5;
 inline constexpr std::uint64_t cr4_la57 = 1U << 12;
 inline constexpr std::uint64_t efer_lma = 1U << 10;
-inline constexpr std::uint64_t eflags_vm = 1U << 17;
+
+// Of canonical addresses, which systems keep for themselves; reached in 64-bit mode only.
+constexpr bool in_upper_half(std::uint64_t address) { return address >> 63U != 0; }
 
 enum class PagingMode : std::uint8_t { none, bits32, pae, levels4, levels5 };
 

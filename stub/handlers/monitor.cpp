@@ -6,7 +6,6 @@
 #include "rsp/hex.h"
 #include "stub/handlers/handlers.h"
 #include "stub/handlers/monitor_commands.h"
-#include "stub/handlers/monitor_machine.h"
 #include "stub/log_text.h"
 #include "stub/tables.h"
 
@@ -27,13 +26,6 @@ Result<os::OsAwareness*> need_os(Session& session, std::string_view what) {
     CHECK_OK(session.machine.look_once());
     if (session.machine.os() != nullptr) return session.machine.os();
     return fail(Errc::not_found, "no operating system is recognised: no " + std::string{what});
-}
-
-Result<std::uint64_t> decimal(std::string_view text, std::string_view what) {
-    std::uint64_t value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error == std::errc{} && end == text.data() + text.size()) return value;
-    return fail(Errc::bad_request, "not a " + std::string{what} + ": " + std::string{text});
 }
 
 Output list_tasks(Session& session, std::string_view /*arguments*/) {
@@ -225,6 +217,13 @@ Output run(Session& session, std::string_view line) {
 }
 
 }  // namespace
+
+Result<std::uint64_t> decimal(std::string_view text, std::string_view what) {
+    std::uint64_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error == std::errc{} && end == text.data() + text.size()) return value;
+    return fail(Errc::bad_request, "not a " + std::string{what} + ": " + std::string{text});
+}
 
 // Output goes in O packets, since one reply is limited to a packet; then OK. Errors are output too: gdb shows
 // of an error reply here only its number.

@@ -1,10 +1,10 @@
-#include "stub/handlers/monitor_machine.h"
-
+// `monitor` about the machine, whatever runs in it.
 #include <algorithm>
 #include <array>
-#include <charconv>
 
 #include "backends/arch/x86_64.h"
+#include "rsp/hex.h"
+#include "stub/handlers/monitor_commands.h"
 #include "stub/tables.h"
 
 namespace exo::stub::handlers {
@@ -46,14 +46,10 @@ constexpr auto msr_names = std::to_array<MsrName>({
     {"tsc_deadline", 0x6e0},
 });
 
-// In C's notation; a number of any size that is none is an error that names it.
+// In C's notation.
 Result<std::uint64_t> number_of(std::string_view text, std::string_view what) {
-    const bool hex_digits = text.starts_with("0x");
-    const std::string_view digits = text.substr(hex_digits ? 2 : 0);
-    std::uint64_t value = 0;
-    const auto [end, error] =
-        std::from_chars(digits.data(), digits.data() + digits.size(), value, hex_digits ? 16 : 10);
-    if (error == std::errc{} && end == digits.data() + digits.size() && !digits.empty()) return value;
+    if (!text.starts_with("0x")) return decimal(text, what);
+    if (const auto number = rsp::parse_hex_number(text.substr(2))) return *number;
     return fail(Errc::bad_request, "not a " + std::string{what} + ": " + std::string{text});
 }
 
@@ -221,14 +217,11 @@ Text reset_machine(Session& session, std::string_view /*arguments*/) {
     CHECK_OK(TRY(controls_of(session))->reset());
     if (session.running) return std::string{"reset: the guest runs from its reset vector on\n"};
     session.machine.forget();
-    const ThreadMap& threads = session.run_control.fresh_threads();
     session.threads_replaced = true;
     session.general_thread.reset();
     session.continue_thread.reset();
     session.held_stop.reset();
-    session.last_stop = {};
-    if (const Thread* first = threads.on_vcpu(0)) session.last_stop.thread = first->tid;
-    session.run_control.put_first(session.last_stop.thread);
+    session.stop_at_first_vcpu();
     return std::string{
         "reset: the guest stands at its reset vector, and its vCPUs are its threads. gdb learns of that when "
         "it\n"

@@ -26,14 +26,9 @@ class BootCase(unittest.TestCase):
         self.serving = server.Server(self.guest.target, '--log', 'trace')
         self.serving.start()
         self.addCleanup(self.serving.stop)
-        self.addCleanup(self.show_log)
+        self.addCleanup(case.show_log, self, self.serving)
         self.session = gdb.Session(self.serving.socket, limit=120)
         self.addCleanup(self.session.close)
-
-    def show_log(self):
-        result = self._outcome.result
-        if any(test is self for test, _ in result.errors + result.failures):
-            print(f'\n{self.id()}: the end of the server\'s log:\n{self.serving.log()[-4000:]}', flush=True)
 
     def go(self, how: str = '-exec-continue') -> str:
         self.session.resume(how)

@@ -14,21 +14,8 @@ def went_on(session) -> int:
     return sum(int(count) for count in re.findall(r'went on (\d+) times', session.console('monitor breakpoints')))
 
 
-class Conditions(case.GuestCase):
+class Conditions(case.SessionCase):
     config = {'scenario': 'syscalls'}
-
-    def setUp(self):
-        super().setUp()
-        self.sessions = []
-
-    def tearDown(self):
-        for session in self.sessions:  # the guest runs again before it is looked at
-            session.close()
-        super().tearDown()
-
-    def session(self) -> gdb.Session:
-        self.sessions.append(gdb.Session(self.serve().socket))
-        return self.sessions[-1]
 
     def run_for(self, session, seconds: float) -> str:
         """The stop that ^C makes then."""

@@ -1,6 +1,5 @@
 """Whatever a client or the server does, the guest runs on and its kernel's text is as it was. Each test ends with that
 check (GuestCase.tearDown); here are the ways to get there."""
-import threading
 import time
 
 from harness import case, gdb, libvirtd, server
@@ -8,7 +7,7 @@ from harness.domain import Domain
 from harness.errors import HarnessError
 
 
-class Safety(case.GuestCase):
+class Safety(case.AskingCase):
     config = {'scenario': 'spin'}
 
     @classmethod
@@ -16,23 +15,6 @@ class Safety(case.GuestCase):
         super().setUpClass()
         # Once: beside its spinners the guest takes long to read all of /proc/kallsyms.
         cls.getpid = cls.guest.symbols('__x64_sys_getpid')['__x64_sys_getpid'][0]
-
-    def setUp(self):
-        super().setUp()
-        self.calls = []
-
-    def call_getpid(self, count: int = 1):
-        """The guest runs into the breakpoint and answers once it is let go; awaited at the end of the test."""
-        thread = threading.Thread(target=self.guest.channel.ask, args=(f'getpid {count}', 120), daemon=True)
-        thread.start()
-        self.calls.append(thread)
-        return thread
-
-    def tearDown(self):
-        for call in self.calls:
-            call.join(120)
-            self.assertFalse(call.is_alive(), 'the guest did not come out of the breakpoint')
-        super().tearDown()
 
     def breakpoint(self, session, kind: str = ''):
         session.command(f'-break-insert {kind} *{self.getpid:#x}')
@@ -64,7 +46,7 @@ class Safety(case.GuestCase):
             self.breakpoint(session)
             for _ in range(3):
                 session.resume()
-                call = self.call_getpid()
+                call = self.ask('getpid 1')
                 self.stop_at_getpid(session)
                 session.resume()
                 call.join(60)
@@ -78,7 +60,7 @@ class Safety(case.GuestCase):
             self.breakpoint(session, '-h')
             session.resume()
             self.assertEqual(self.guest.text_changes(), [])
-            self.call_getpid()
+            self.ask('getpid 1')
             self.stop_at_getpid(session)
 
     def test_a_write_into_the_text_is_seen_by_the_guest(self):
@@ -98,7 +80,7 @@ class Safety(case.GuestCase):
             before = session.console(f'x/16xb {self.getpid:#x}')
             self.breakpoint(session)
             session.resume()
-            self.call_getpid()
+            self.ask('getpid 1')
             self.stop_at_getpid(session)
             self.assertEqual(session.console(f'x/16xb {self.getpid:#x}'), before)
 
@@ -107,7 +89,7 @@ class Safety(case.GuestCase):
         with gdb.Session(self.serve().socket) as session:
             self.breakpoint(session)
             session.resume()
-            self.call_getpid()
+            self.ask('getpid 1')
             self.stop_at_getpid(session)
             thread = session.console('thread').split('(')[0]
             seen = [self.getpid]
@@ -125,7 +107,7 @@ class Safety(case.GuestCase):
         with gdb.Session(serving.socket) as session:
             self.breakpoint(session)
             session.resume()
-            self.call_getpid()
+            self.ask('getpid 1')
             self.stop_at_getpid(session)
             session.command('-target-detach')
 
@@ -134,7 +116,7 @@ class Safety(case.GuestCase):
         with gdb.Session(self.serve().socket) as session:
             self.breakpoint(session)
             session.resume()
-            self.call_getpid()
+            self.ask('getpid 1')
             self.stop_at_getpid(session)
             session.kill()
 

@@ -12,21 +12,8 @@ ORIG_AX = 'sizeof(long)*15'  # in struct pt_regs (arch/x86/include/asm/ptrace.h)
 GETPPID = 110              # arch/x86/entry/syscalls/syscall_64.tbl
 
 
-class Tracepoints(case.GuestCase):
+class Tracepoints(case.SessionCase):
     config = {'scenario': 'syscalls'}
-
-    def setUp(self):
-        super().setUp()
-        self.sessions = []
-
-    def tearDown(self):
-        for session in self.sessions:  # the guest runs again before it is looked at
-            session.close()
-        super().tearDown()
-
-    def session(self) -> gdb.Session:
-        self.sessions.append(gdb.Session(self.serve().socket))
-        return self.sessions[-1]
 
     def define(self, session, where: str, *actions: str):
         """A tracepoint with these actions; gdb reads them line by line."""

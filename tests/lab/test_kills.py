@@ -38,7 +38,7 @@ def stops(client: packets.Client):
         client.send('vCont;c')
         time.sleep(0.01)
         client.interrupt()
-        client.receive()
+        client.stop_reply()
 
 
 class Kills(unittest.TestCase):

@@ -298,7 +298,7 @@ class KvmGuest(case.GuestCase):
                     client.send('vCont;c')
                     time.sleep(0.05)
                     client.interrupt()
-                    client.receive()
+                    client.stop_reply()
         except OSError:
             pass
 

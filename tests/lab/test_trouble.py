@@ -65,7 +65,7 @@ class Trouble(unittest.TestCase):
         self.assert_ended(client)
 
     def assert_ended(self, client: packets.Client):
-        self.assertIn(client.receive().split(';')[0], ENDED)
+        self.assertIn(client.stop_reply().split(';')[0], ENDED)
         self.assert_session_ends()
 
     def test_vmm_killed_while_the_guest_stands(self):

@@ -1,6 +1,7 @@
 """The frame of a guest test file: one boot for each class, every test checked for what it did to the guest."""
 import os
 import sys
+import threading
 import unittest
 
 from . import gdb, kernels, processes, server
@@ -60,7 +61,7 @@ class GuestCase(unittest.TestCase):
         serving = server.Server(self.guest.target, '--log', 'trace', *options, listen=listen)
         serving.start()
         self.addCleanup(serving.stop)
-        self.addCleanup(self._show_log, serving)
+        self.addCleanup(show_log, self, serving)
         return serving
 
     def run_into(self, session, function: str, command: str):
@@ -70,12 +71,51 @@ class GuestCase(unittest.TestCase):
         session.resume()
         self.assertEqual(gdb.stop_reason(session.wait_stop()), 'breakpoint-hit')
 
-    def _show_log(self, serving):
-        # Not _outcome.success, which is of the part that runs now: of this clean-up.
-        result = self._outcome.result
-        reasons = [text for test, text in result.errors + result.failures if getattr(test, 'test_case', test) is self]
-        if reasons:
-            print(f'\n{self.id()}: the end of the server\'s log:\n{serving.log()[-4000:]}\n{reasons[-1]}', flush=True)
+
+def show_log(test: unittest.TestCase, serving):
+    """Of a test that failed, the last packets. For its clean-up."""
+    # Not _outcome.success, which is of the part that runs now: of that clean-up.
+    result = test._outcome.result
+    reasons = [text for failed, text in result.errors + result.failures if getattr(failed, 'test_case', failed) is test]
+    if reasons:
+        print(f'\n{test.id()}: the end of the server\'s log:\n{serving.log()[-4000:]}\n{reasons[-1]}', flush=True)
+
+
+class SessionCase(GuestCase):
+    """Debuggers that have left when the guest is looked at after the test."""
+
+    def setUp(self):
+        super().setUp()
+        self.sessions = []
+
+    def tearDown(self):
+        for session in self.sessions:  # the guest runs again before it is looked at
+            session.close()
+        super().tearDown()
+
+    def session(self) -> gdb.Session:
+        self.sessions.append(gdb.Session(self.serve().socket))
+        return self.sessions[-1]
+
+
+class AskingCase(GuestCase):
+    """What the guest is asked for while a debugger may hold it up."""
+
+    def setUp(self):
+        super().setUp()
+        self.asked = []
+
+    def tearDown(self):
+        for asking in self.asked:
+            asking.join(120)
+            self.assertFalse(asking.is_alive(), 'the guest did not do what it was asked for')
+        super().tearDown()
+
+    def ask(self, command: str) -> threading.Thread:
+        """The guest does that, and may come into a breakpoint by it; it has ended when the test has."""
+        self.asked.append(threading.Thread(target=self.guest.channel.ask, args=(command, 120), daemon=True))
+        self.asked[-1].start()
+        return self.asked[-1]
 
 
 def main():

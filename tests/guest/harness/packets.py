@@ -46,6 +46,12 @@ class Client:
             return None
         return self.receive()
 
+    def stop_reply(self) -> str:
+        """The next packet that is no text for the user ("Stop Reply Packets", `O`): that may come before each stop."""
+        while (packet := self.receive())[:1] == 'O':
+            pass
+        return packet
+
     def receive(self) -> str:
         """The next packet; acknowledged, as nobody asked to leave that out."""
         while True:

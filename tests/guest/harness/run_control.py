@@ -1,6 +1,5 @@
 """What tests of breakpoints, steps and stops have in common."""
 import re
-import threading
 
 from . import case, gdb
 
@@ -8,27 +7,12 @@ HIT, STEPPED, SIGNAL = 'breakpoint-hit', 'end-stepping-range', 'signal-received'
 GETPID = '__x64_sys_getpid'
 
 
-class RunControlCase(case.GuestCase):
+class RunControlCase(case.AskingCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
         names = (GETPID, '__schedule')
         cls.symbols = {name: found[0] for name, found in cls.guest.symbols(*names).items()}
-
-    def setUp(self):
-        super().setUp()
-        self.asked = []
-
-    def tearDown(self):
-        for asking in self.asked:
-            asking.join(120)
-            self.assertFalse(asking.is_alive(), 'the guest did not do what it was asked for')
-        super().tearDown()
-
-    def ask(self, command: str):
-        """The guest does that, and comes into a breakpoint by it; it has ended when the test has."""
-        self.asked.append(threading.Thread(target=self.guest.channel.ask, args=(command, 120), daemon=True))
-        self.asked[-1].start()
 
     def connected(self):
         return gdb.Session(self.serve().socket, limit=120)

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "backends/arch/instructions.h"
 #include "rsp/hex.h"
 #include "tests/support/fake_machine.h"
 
@@ -40,7 +41,7 @@ TEST_CASE("NOPs by their length") {
         CAPTURE(code);
         const auto bytes = rsp::from_hex(code);
         REQUIRE(bytes);
-        CHECK(stub::length_of_nop(*bytes) == length);
+        CHECK(x86::nop_length(*bytes) == length);
     }
 }
 
