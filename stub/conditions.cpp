@@ -1,5 +1,6 @@
 #include "stub/conditions.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -58,6 +59,12 @@ void Conditions::forget() {
 const rsp::BreakpointProgram* Conditions::program(const BreakpointKey& key) const {
     const auto it = programs_.find(key);
     return it == programs_.end() ? nullptr : &it->second;
+}
+
+bool Conditions::decide_at(VirtualAddress address) const {
+    return filters_.contains(address) || std::ranges::any_of(execution_kinds, [&](BreakpointKind kind) {
+               return program({kind, address, 1}) != nullptr;
+           });
 }
 
 // A thread that cannot be told may be the one.

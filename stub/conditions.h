@@ -36,6 +36,8 @@ public:
     bool remove_filter(VirtualAddress address) { return filters_.erase(address) != 0; }
     void forget();
 
+    // Whether a hit there need not be a stop.
+    [[nodiscard]] bool decide_at(VirtualAddress address) const;
     // A vCPU has come to `address`: as a hit of which of the client's breakpoints it is to stop. Nothing: it
     // goes on. What cannot be evaluated stops, and the client is told why.
     [[nodiscard]] std::optional<BreakpointKind> judge(VcpuId vcpu, VirtualAddress address,

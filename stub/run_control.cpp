@@ -101,6 +101,11 @@ Result<void> RunControl::start() {
     return run();
 }
 
+bool RunControl::everybody_runs() const {
+    return !request_.actions.empty() && matches(request_.actions.front().thread, everybody) &&
+           request_.actions.front().kind == Kind::go_on;
+}
+
 // All threads alike run or stay, but for the one that stopped: where the others are does not matter.
 bool RunControl::needs_no_list() const {
     if (threads_epoch_ == epoch_) return false;  // it is there
@@ -159,6 +164,8 @@ Result<void> RunControl::run() {
     machine_.forget();
     new_epoch();
     auto* execution = machine_.target().execution();
+    judged_.reset();
+    execution->judge_hits([this](const StopEvent& event) { return goes_on(event); });
     CHECK_OK(execution->resume(actions_));
     // It came while the guest stood for us, which the target took for harmless.
     if (interrupted_) execution->interrupt();
@@ -216,6 +223,8 @@ void RunControl::end() {
     if (wakeup_) breakpoints.remove_internal(wakeup_->address);
     wakeup_.reset();
     leave_boot();
+    if (auto* execution = machine_.target().execution()) execution->judge_hits({});
+    judged_.reset();
     step_.reset();
     queued_.reset();
     interrupted_ = false;
@@ -242,32 +251,6 @@ Result<std::optional<RunControl::Stop>> RunControl::handle(const StopEvent& even
     }
     return report(event, {.reason = reason_of(event.cause),
                           .watch_address = breakpoints.watched_by_client(event.address)});
-}
-
-Result<std::optional<RunControl::Stop>> RunControl::handle_breakpoint(const StopEvent& event) {
-    const VirtualAddress pc = TRY(linear_pc(event.vcpu));
-    const RegisterSet& registers = *TRY(machine_.vcpu_registers(event.vcpu));
-    // Every task that was switched away goes on at the same instruction; its stack tells which it is.
-    if (wakeup_ && wakeup_->address == pc && wakeup_->stack_pointer == registers.get(x86::rsp)) {
-        const Thread* now = on_vcpu(event.vcpu);
-        const bool there = now != nullptr && now->tid == wakeup_->thread;
-        if (!there && threads().find(wakeup_->thread) == nullptr) return stepped_to_its_end(event.vcpu);
-        return Stop{.thread = wakeup_->thread};
-    }
-    const auto current = [&] { return on_vcpu(event.vcpu); };
-    const bool traced = TRY(tracepoints.hit(event.vcpu, pc, current));
-    const bool clients = breakpoints.client_breakpoint_at(pc).has_value();
-    if (boot_.jump == pc && !clients) return enter_kernel(event.vcpu);
-    if (clients) {
-        if (const auto kind = conditions.judge(event.vcpu, pc, breakpoints, current))
-            return report(event, registers.get(x86::rip) != raw(pc) ? hidden_breakpoint(pc)
-                                                                    : Stop{.reason = reason_of(*kind)});
-    } else if (!traced && !breakpoints.any_at(pc)) {  // else run control's own, hit by another task
-        return report(event, {});
-    }
-    CHECK_OK(go_past(event.vcpu, pc));
-    CHECK_OK(run());
-    return std::nullopt;
 }
 
 // The stop is the client's if it resumed the thread; else the guest goes on as if nothing had been.

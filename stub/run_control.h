@@ -115,6 +115,10 @@ private:
         std::optional<Clock::time_point> own_stop;  // was asked for then
         Clock::time_point next_look{};
     };
+    struct Judged {  // by goes_on()
+        VcpuId vcpu = 0;
+        std::optional<BreakpointKind> stops;
+    };
     struct Around {  // of resume_around()
         std::set<VcpuId> held;
         std::optional<Thread> stepping;
@@ -126,6 +130,7 @@ private:
     void run_all_but_held();
     Result<void> plan_without_list();
     [[nodiscard]] bool needs_no_list() const;
+    [[nodiscard]] bool everybody_runs() const;
     Result<void> begin_step(const Thread& thread, const rsp::ResumeAction& action);
     Result<void> run();
     Result<void> begin_instruction();
@@ -136,6 +141,7 @@ private:
     Result<std::optional<Stop>> handle_step(const StopEvent& event);
     Result<std::optional<Stop>> switched_away(VcpuId vcpu);
     Stop stepped_to_its_end(VcpuId vcpu);
+    Result<bool> goes_on(const StopEvent& event);
     Result<std::optional<Stop>> handle_breakpoint(const StopEvent& event);
     Result<std::optional<Stop>> report(const StopEvent& event, Stop stop);
     Result<void> wait_for_task(ThreadKey thread);
@@ -180,7 +186,8 @@ private:
     std::uint64_t os_generation_ = 0;  // of the threads that request_ names
     std::vector<VcpuAction> actions_;
     std::optional<StopEvent> queued_;  // happened in a step over a breakpoint, to be handled next
-    bool steps_in_place_ = false;      // a step with the breakpoint in place was seen to get past it
+    std::optional<Judged> judged_;
+    bool steps_in_place_ = false;  // a step with the breakpoint in place was seen to get past it
     std::optional<Step> step_;
     std::optional<Wakeup> wakeup_;
     Boot boot_;

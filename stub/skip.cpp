@@ -18,11 +18,23 @@ std::size_t length_at(Machine& machine, VcpuId vcpu, VirtualAddress pc,
     return length_of(ConstBytes{code}.first(count));
 }
 
+constexpr std::uint64_t of_local_table = 1U << 2U;  // a selector's TI (Intel SDM vol. 3A, 3.4.2)
+
+// Whether a NOP is as long as in 64-bit mode. It is in 32-bit mode, not in 16-bit mode, whose segments no
+// 64-bit system keeps in the global table.
+bool decodes_alike(const RegisterSet& registers, VirtualAddress pc) {
+    if (x86::in_upper_half(raw(pc))) return true;
+    const bool long_mode = (registers.get(x86::efer).value_or(0) & x86::efer_lma) != 0;
+    const bool local = (registers.get(x86::cs).value_or(of_local_table) & of_local_table) != 0;
+    return long_mode && !local && registers.get(x86::rip) == raw(pc);
+}
+
 }  // namespace
 
 Result<bool> skip_nop(Machine& machine, VcpuId vcpu, VirtualAddress pc) {
-    if (!x86::in_upper_half(raw(pc))) return false;
-    const auto flags = (*TRY(machine.vcpu_registers(vcpu))).get(x86::eflags);
+    const RegisterSet& registers = *TRY(machine.vcpu_registers(vcpu));
+    if (!decodes_alike(registers, pc)) return false;
+    const auto flags = registers.get(x86::eflags);
     if (!flags || (*flags & x86::eflags_tf) != 0) return false;
     const std::size_t length = length_at(machine, vcpu, pc, x86::nop_length);
     if (length == 0) return false;

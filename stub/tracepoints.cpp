@@ -112,7 +112,7 @@ void Tracepoints::stop(std::string reason) {
 }
 
 Result<bool> Tracepoints::hit(VcpuId vcpu, VirtualAddress address, const CurrentThread& current) {
-    if (!status_.running || std::ranges::find(inserted_, address) == inserted_.end()) return false;
+    if (!collect_at(address)) return false;
     for (auto& [id, tracepoint] : tracepoints_) {
         if (id.second != address || !tracepoint.head.enabled || !status_.running) continue;
         CHECK_OK(collect(id, tracepoint, vcpu, current));

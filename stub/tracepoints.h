@@ -2,6 +2,7 @@
 // All of it is a client's, and ends with it: tracing without a client is not offered (DisconnectedTracing).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -57,6 +58,9 @@ public:
     // A vCPU has come to `address`. True: tracepoints were there, and have collected.
     Result<bool> hit(VcpuId vcpu, VirtualAddress address, const CurrentThread& current);
 
+    [[nodiscard]] bool collect_at(VirtualAddress address) const {
+        return status_.running && std::ranges::find(inserted_, address) != inserted_.end();
+    }
     [[nodiscard]] const std::map<Id, Tracepoint>& all() const { return tracepoints_; }
     [[nodiscard]] TraceVariables& variables() { return variables_; }
     [[nodiscard]] TraceBuffer& buffer() { return buffer_; }

@@ -12,6 +12,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -69,6 +70,12 @@ public:
     virtual Result<std::optional<StopEvent>> wait_for_stop(std::chrono::milliseconds limit) = 0;
     // From any thread; the stop comes out of wait_for_stop. Harmless when the guest is stopped.
     virtual void interrupt() noexcept = 0;
+    // For machines whose vCPUs stop one by one; others do nothing with it. Until the next call, or null, it
+    // is asked at the hit of an execution breakpoint by a vCPU that runs (not one that steps), out of
+    // wait_for_stop(): that vCPU stands, the others run on, and nothing may be asked of them or changed but
+    // that vCPU's registers. True: it goes on, from where Target::move_to() has put it. False: as without.
+    using Judge = std::function<Result<bool>(const StopEvent&)>;
+    virtual void judge_hits(Judge /*judge*/) {}
     // Whether a step of HLT, PAUSE or MWAIT ends behind the next instruction, not behind itself.
     [[nodiscard]] virtual bool steps_past_pauses() const { return false; }
 };

@@ -236,7 +236,7 @@ Result<std::optional<StopEvent>> KvmExecution::translate_exit(VcpuId id, const k
         (debug.exception == breakpoint_exception ? KVM_GUESTDBG_INJECT_BP : KVM_GUESTDBG_INJECT_DB);
     CHECK_OK(vcpu.set_guest_debug(inject));
     vcpu.forget_guest_debug();  // the next one sets it again, without the injection
-    CHECK_OK(action == VcpuAction::step ? vcpu.run_from_board() : vcpu.run());
+    CHECK_OK(action == VcpuAction::step ? vcpu.run_from_board(Vcpu::Posted::step) : vcpu.run());
     return std::optional<StopEvent>{};
 }
 

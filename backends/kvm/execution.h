@@ -18,6 +18,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backends/api/target.h"
@@ -45,6 +46,7 @@ public:
     Result<void> resume(std::span<const VcpuAction> actions) override;
     Result<std::optional<StopEvent>> wait_for_stop(std::chrono::milliseconds limit) override;
     void interrupt() noexcept override;
+    void judge_hits(Judge judge) override { judge_ = std::move(judge); }
 
     // Hardware breakpoints and watchpoints by the debug registers, of which there are four.
     [[nodiscard]] bool supports(BreakpointKind kind) const override;
@@ -53,6 +55,10 @@ public:
 
     [[nodiscard]] bool attached() const { return attached_; }
     [[nodiscard]] bool running() const { return running_; }
+    // Whether its registers can be asked for and changed: with all others, or while its hit is judged.
+    [[nodiscard]] bool stands(VcpuId id) const {
+        return attached_ && !free_ && (!running_ || vcpus_.at(id)->stopped());
+    }
     // Changes whenever registers may have.
     [[nodiscard]] std::uint64_t generation() const { return generation_; }
     [[nodiscard]] std::uint32_t vcpu_count() const { return static_cast<std::uint32_t>(vcpus_.size()); }
@@ -104,6 +110,9 @@ private:
     Result<void> step_off_breakpoints();
     Result<std::optional<StopEvent>> step_alone(VcpuId id);
     Result<std::optional<StopEvent>> look_at(VcpuId id);
+    Result<bool> goes_on(const StopEvent& event);
+    [[nodiscard]] bool is_hot(VcpuId id) const;
+    const Vcpu* watch_all_but_hot();
     Result<void> hide_trap_flag(VcpuId id, const kvm_regs& before);
     Result<std::optional<StopEvent>> translate_exit(VcpuId id, const kvm_debug_exit_arch& debug);
     Result<std::optional<StopEvent>> wait(std::chrono::milliseconds limit);
@@ -147,7 +156,9 @@ private:
     std::vector<VcpuAction> actions_;
     std::map<VcpuId, kvm_regs> before_step_;
     CodePage code_page_;
-    std::deque<StopEvent> events_;             // that wait for a resume to be told
+    std::deque<StopEvent> events_;  // that wait for a resume to be told
+    Judge judge_;
+    std::map<VcpuId, Clock::time_point> hot_;  // of vCPUs whose hits go on: until when runs are posted
     std::map<std::uint64_t, Patch> software_;  // by virtual address
     std::array<std::optional<HardwareSlot>, 4> hardware_;
 };

@@ -17,6 +17,10 @@ using namespace std::chrono_literals;
 // How long steps are waited for in the cheap way, and how long for one of several.
 constexpr auto posted_steps_limit = 5ms;
 constexpr auto posted_slice = 1ms;
+// How long the VMM's signals to a vCPU's thread may wait while the guest goes on at one hit after another,
+// and how long the end of such a run is waited for before others are looked at.
+constexpr auto hot_limit = 10ms;
+constexpr auto hot_slice = 50us;
 // A single step over one of our breakpoints.
 constexpr auto step_limit = 2s;
 
@@ -45,6 +49,7 @@ Result<void> KvmExecution::resume(std::span<const VcpuAction> actions) {
                     "before it is continued there");
     running_ = true;
     free_ = false;
+    hot_.clear();
     if (!events_.empty()) return {};  // told by the next wait_for_stop()
     // Steps alone need no ptrace.
     const bool any_runs = std::ranges::count(actions_, VcpuAction::run) > 0;
@@ -88,7 +93,7 @@ Result<void> KvmExecution::begin_step(VcpuId id) {
     auto& vcpu = *vcpus_.at(id);
     CHECK_OK(vcpu.set_guest_debug(TRY(debug_state_of_step(id))));
     before_step_[id] = TRY(vcpu.run_area()).s.regs.regs;
-    return vcpu.run_from_board();
+    return vcpu.run_from_board(Vcpu::Posted::step);
 }
 
 // Of those that stand on one of our breakpoints: the instruction under it, with all others held.
@@ -172,7 +177,6 @@ Result<std::optional<StopEvent>> KvmExecution::wait_for_steps(Clock::time_point 
 }
 
 Result<std::optional<StopEvent>> KvmExecution::wait_traced(Clock::time_point deadline) {
-    for (auto& vcpu : vcpus_) vcpu->watch();
     for (;;) {
         for (VcpuId id = 0; id < vcpus_.size(); ++id) {
             if (vcpus_[id]->stopped()) continue;
@@ -180,16 +184,58 @@ Result<std::optional<StopEvent>> KvmExecution::wait_traced(Clock::time_point dea
         }
         if (take_interrupt()) return stopped({.cause = StopEvent::Cause::interrupt});
         if (Clock::now() >= deadline) return std::optional<StopEvent>{};
-        wait_for_child(deadline, wake_.get());
+        if (const auto* hot = watch_all_but_hot())
+            static_cast<void>(hot->wait_posted(Clock::now() + hot_slice));
+        else
+            wait_for_child(deadline, wake_.get());
     }
+}
+
+bool KvmExecution::is_hot(VcpuId id) const {
+    const auto found = hot_.find(id);
+    return found != hot_.end() && Clock::now() < found->second;
+}
+
+// One whose end raises no SIGCHLD, if there is any.
+const Vcpu* KvmExecution::watch_all_but_hot() {
+    const Vcpu* hot = nullptr;
+    for (VcpuId id = 0; id < vcpus_.size(); ++id) {
+        if (!vcpus_[id]->posted()) continue;
+        if (is_hot(id))
+            hot = vcpus_[id].get();
+        else
+            vcpus_[id]->watch();
+    }
+    return hot;
 }
 
 Result<std::optional<StopEvent>> KvmExecution::look_at(VcpuId id) {
     const auto exit = TRY(vcpus_.at(id)->poll_exit());
-    if (exit.kind == RunExit::Kind::debug) return translate_exit(id, exit.debug);
+    if (exit.kind == RunExit::Kind::debug) {
+        auto event = TRY(translate_exit(id, exit.debug));
+        if (event && TRY(goes_on(*event))) event.reset();
+        return event;
+    }
     if (exit.kind != RunExit::Kind::gone) return std::optional<StopEvent>{};
     if (process_.ending()) return StopEvent{.cause = StopEvent::Cause::exited};
     return fail(Errc::backend, "the thread of vCPU " + std::to_string(id) + " has ended");
+}
+
+// A hit that is nobody's, told with the other vCPUs as they run. The next one is mostly near: the run to it
+// is posted, which is several times as fast as one under ptrace, but keeps the VMM's signals waiting; so now
+// and then there is one of those.
+Result<bool> KvmExecution::goes_on(const StopEvent& event) {
+    const bool hit =
+        event.cause == StopEvent::Cause::breakpoint || event.cause == StopEvent::Cause::hardware_breakpoint;
+    if (!hit || !judge_ || actions_.at(event.vcpu) != VcpuAction::run || !TRY(judge_(event))) return false;
+    const auto [hot, begins] = hot_.try_emplace(event.vcpu, Clock::now() + hot_limit);
+    if (!begins && !is_hot(event.vcpu)) {
+        hot_.erase(hot);
+        CHECK_OK(run_one(event.vcpu, VcpuAction::run));
+    } else {
+        CHECK_OK(vcpus_.at(event.vcpu)->run_from_board(Vcpu::Posted::run));
+    }
+    return true;
 }
 
 // Untraced: the VMM's end and the client's interrupt are all that can come.

@@ -49,7 +49,7 @@ public:
 
     Result<RegisterSet> read_registers(VcpuId vcpu) override {
         if (vcpu >= vcpu_count()) return fail(Errc::no_such_thread, "no vCPU " + std::to_string(vcpu));
-        if (execution_.attached() && !execution_.running()) return stopped_registers(vcpu);
+        if (execution_.stands(vcpu)) return stopped_registers(vcpu);
         // All at once, so that they are of one moment and the guest is stopped once for them.
         if (snapshots_.empty() || served_.at(vcpu)) CHECK_OK(take_snapshot());
         served_.at(vcpu) = true;
@@ -57,7 +57,7 @@ public:
     }
 
     Result<void> complete_registers(VcpuId vcpu, RegisterSet& registers) override {
-        if (!execution_.attached() || execution_.running()) return {};
+        if (!execution_.stands(vcpu)) return {};
         if (!registers.available(x86::k_gs_base)) CHECK_OK(fill_kernel_gs(vcpu, registers));
         const auto xsave = TRY(get_xsave(vcpu));
         const bool avx = (registers.get(x86::cr4).value_or(0) & cr4_osxsave) != 0;
@@ -67,6 +67,12 @@ public:
 
     Result<void> write_registers(VcpuId vcpu, const RegisterSet& values,
                                  std::span<const RegisterNumber> numbers) override;
+    // Loaded by the next KVM_RUN, whoever makes it.
+    Result<void> move_to(VcpuId vcpu, std::uint64_t pc) override {
+        if (vcpu >= vcpu_count() || !execution_.stands(vcpu))
+            return fail(Errc::busy, "registers cannot be written while the guest runs");
+        return execution_.vcpu(vcpu).move_to(pc);
+    }
 
     Result<VcpuState> vcpu_state(VcpuId vcpu) override;
     Result<std::uint64_t> read_msr(VcpuId vcpu, std::uint32_t number) override;

@@ -101,6 +101,8 @@ public:
     [[nodiscard]] const kvm_regs& last_registers() const { return last_; }
     // Which of them: KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS.
     Result<void> write_sync_registers(const kvm_sync_regs& values, std::uint64_t fields);
+    // The same of rip alone, loaded by the next KVM_RUN.
+    Result<void> move_to(std::uint64_t rip);
     Result<void> set_guest_debug(const kvm_guest_debug& debug);
     void forget_guest_debug() { debug_known_ = false; }
     // Back from the springboard, which goes away.
@@ -113,8 +115,10 @@ public:
 
     // → vmm. The thread goes on in the VMM; at its next KVM_RUN it is met, and sent into the guest.
     Result<void> run();
-    // A KVM_RUN of ours, for a step: posted.
-    Result<void> run_from_board();
+    // A KVM_RUN of ours, posted: of a step, or of a run that is to be short, since all the thread's signals
+    // wait for its end.
+    enum class Posted : std::uint8_t { step, run };
+    Result<void> run_from_board(Posted what);
     // What has become of a running one, without waiting.
     Result<RunExit> poll_exit();
     // Of a posted one: whether its end is there by then. It raises no SIGCHLD.

@@ -211,6 +211,13 @@ Result<void> Vcpu::write_sync_registers(const kvm_sync_regs& values, std::uint64
     return refresh();
 }
 
+// kvm_sync_regs holds the registers of the last exit: all of them are written.
+Result<void> Vcpu::move_to(std::uint64_t rip) {
+    constexpr auto regs = offsetof(kvm_run, s) + offsetof(kvm_sync_regs, regs);
+    CHECK_OK(put_run(regs + offsetof(kvm_regs, rip), rip));
+    return put_run(offsetof(kvm_run, kvm_dirty_regs), std::uint64_t{KVM_SYNC_X86_REGS});
+}
+
 Result<void> Vcpu::set_guest_debug(const kvm_guest_debug& debug) {
     if (debug_known_ && std::memcmp(&debug_, &debug, sizeof debug) == 0) return {};
     const auto result = TRY(ioctl(KVM_SET_GUEST_DEBUG, std::as_bytes(std::span{&debug, 1})));
@@ -285,9 +292,9 @@ Result<void> Vcpu::set_halted(bool halted) {
 
 // --- KVM_RUN on the springboard
 
-Result<void> Vcpu::run_from_board() {
+Result<void> Vcpu::run_from_board(Posted what) {
     stopping_ = false;
-    stepping_ = true;
+    stepping_ = what == Posted::step;
     if (board_data_ == nullptr) return enter_from_board();
     CHECK_OK(park());
     CHECK_OK(finish_gs());

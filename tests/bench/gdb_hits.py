@@ -42,7 +42,7 @@ def stop_soon():
 gdb.execute('set $hits = 0')
 # Who evaluates the condition counts: gdb's counters do not show hits that it did not stop at.
 condition = '$rdi == 1' if plan['server'] else '($hits++, $rdi == 1)'
-gdb.execute(f'break *{address():#x} if {condition}')
+gdb.execute(f'{plan["break"]} *{address():#x} if {condition}')
 waiter = threading.Thread(target=stop_soon)
 waiter.start()
 begin = time.monotonic()

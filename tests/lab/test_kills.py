@@ -2,23 +2,17 @@
 time, and its text is as it was. A VMM that sees what was the debugger's ends, and the test fails."""
 import os
 import random
-import subprocess
 import threading
 import time
 import unittest
 
 from harness import case, packets, server
-from harness.small_vmm import Bare, bare_program
+from harness.small_vmm import Bare, bare_program, symbol
 
 KILLS = int(os.environ.get('EXOGDB_LAB_KILLS', '30'))
 SEED = int(os.environ.get('EXOGDB_LAB_SEED', str(time.time_ns())))
 TEXT, TEXT_SIZE = 0x100000, 0x200
 LACKS = os.environ.get('EXOGDB_LAB_LACKS', '').split()
-
-
-def symbol(name: str) -> int:
-    listing = subprocess.run(['nm', bare_program('counter', 'elf')], capture_output=True, text=True, check=True).stdout
-    return next(int(line.split()[0], 16) for line in listing.splitlines() if line.split()[-1] == name)
 
 
 def steps(client: packets.Client):
@@ -28,7 +22,7 @@ def steps(client: packets.Client):
 
 
 def hits(client: packets.Client):
-    client.ask(f'Z0,{symbol("shared"):x},1')
+    client.ask(f'Z0,{symbol("counter", "shared"):x},1')
     while True:
         client.ask('vCont;c')
 

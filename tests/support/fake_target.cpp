@@ -126,6 +126,7 @@ Result<void> FakeTarget::resume(std::span<const VcpuAction> actions) {
         arguments += action_names.at(static_cast<std::size_t>(action));
     }
     CHECK_OK(called("resume", arguments));
+    actions_.assign(actions.begin(), actions.end());
     running_ = true;
     return {};
 }
@@ -148,6 +149,13 @@ Result<std::optional<StopEvent>> FakeTarget::wait_for_stop(std::chrono::millisec
     Scripted next = std::move(script_.front());
     script_.pop_front();
     if (next.before) next.before();
+    const bool hit = next.event.cause == StopEvent::Cause::breakpoint ||
+                     next.event.cause == StopEvent::Cause::hardware_breakpoint;
+    if (shape_.judges && hit && judge_ && actions_.at(next.event.vcpu) == VcpuAction::run &&
+        TRY(judge_(next.event))) {
+        log_.push_back("vCPU " + std::to_string(next.event.vcpu) + " goes on");
+        return std::nullopt;
+    }
     running_ = false;
     return next.event;
 }

@@ -55,6 +55,7 @@ struct FakeMachineShape {
     // They go where the kernel's text is: an address minus 0xffffffff81000000, or the address itself.
     bool int3_in_memory = false;
     bool steps_past_pauses = false;  // as TCG
+    bool judges = false;             // its vCPUs stop one by one, as under KVM
 };
 
 class FakeTarget final : public Target,
@@ -131,6 +132,7 @@ public:
     Result<void> resume(std::span<const VcpuAction> actions) override;
     Result<std::optional<StopEvent>> wait_for_stop(std::chrono::milliseconds limit) override;
     void interrupt() noexcept override;
+    void judge_hits(Judge judge) override { judge_ = std::move(judge); }
     [[nodiscard]] bool steps_past_pauses() const override { return shape_.steps_past_pauses; }
 
     // Breakpoints
@@ -167,6 +169,8 @@ private:
     std::map<VcpuId, VcpuState> states_;
     std::map<std::uint32_t, std::uint64_t> msrs_;
     std::function<void()> in_reset_;
+    std::vector<VcpuAction> actions_;
+    Judge judge_;
     std::set<RegisterNumber> slow_;
     std::deque<Scripted> script_;
     std::map<std::string, Failure> failures_;

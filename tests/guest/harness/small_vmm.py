@@ -28,6 +28,12 @@ def bare_program(name: str, suffix: str = 'bin') -> pathlib.Path:
     return pathlib.Path(program()).parent / 'tests/lab/vmm/bare' / f'{name}.{suffix}'
 
 
+def symbol(bare: str, name: str) -> int:
+    """Where a bare program has it."""
+    listing = subprocess.run(['nm', bare_program(bare, 'elf')], capture_output=True, text=True, check=True).stdout
+    return next(int(line.split()[0], 16) for line in listing.splitlines() if line.split()[-1] == name)
+
+
 class SmallVmm(Guest):
     """The tests' Linux guest in it. No thread's name and no socket tells a debugger more than the pid does."""
 

@@ -42,7 +42,11 @@ void Gate::enter(kvm_run* run) {
 
 void Gate::pass(kvm_run* run) {
     std::unique_lock lock(mutex_);
-    opened_.wait(lock, [this] { return open_; });
+    if (!open_) {
+        if (++waiting_ == runners_.size()) std::fputs("small_vmm: all vCPUs wait\n", stderr);
+        opened_.wait(lock, [this] { return open_; });
+        --waiting_;
+    }
     __atomic_store_n(&run->immediate_exit, uint8_t{0}, __ATOMIC_SEQ_CST);
 }
 

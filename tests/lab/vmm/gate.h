@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include <condition_variable>
+#include <cstddef>
 #include <mutex>
 #include <vector>
 
@@ -22,6 +23,7 @@ public:
 
     // From a vCPU's own thread, once, before its first pass(): `run` is what the vCPU shares with KVM.
     void enter(kvm_run* run);
+    // Says so on stderr when no vCPU is left that does not wait.
     void pass(kvm_run* run);
 
 private:
@@ -33,6 +35,7 @@ private:
     std::mutex mutex_;
     std::condition_variable opened_;
     bool open_;
+    std::size_t waiting_ = 0;
     std::vector<Runner> runners_;
 };
 

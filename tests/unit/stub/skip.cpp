@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <tuple>
+
 #include "backends/arch/instructions.h"
 #include "rsp/hex.h"
 #include "tests/support/fake_machine.h"
@@ -60,7 +62,18 @@ TEST_CASE("a vCPU whose guest steps itself is not put behind a NOP") {
     machine.machine->forget();
     CHECK(stub::skip_nop(*machine.machine, 0, pc).value());
     CHECK(machine.target->registers(0).get(x86::rip) == raw(pc) + 1);
-    // Not below the upper half, where the mode could be another.
+    // Below the upper half the mode could be another.
     machine.target->ram().at(0x200, 1)[0] = std::byte{0x90};
-    CHECK_FALSE(stub::skip_nop(*machine.machine, 0, VirtualAddress{0x200}).value());
+    constexpr std::uint64_t user_code = 0x33, of_local_table = 0x7;
+    for (const auto& [efer, cs, skipped] :
+         std::initializer_list<std::tuple<std::uint64_t, std::uint64_t, bool>>{
+             {x86::efer_lma, user_code, true},
+             {x86::efer_lma, of_local_table, false},
+             {0, user_code, false}}) {
+        machine.target->set(0, x86::rip, 0x200);
+        machine.target->set(0, x86::efer, efer);
+        machine.target->set(0, x86::cs, cs);
+        machine.machine->forget();
+        CHECK(stub::skip_nop(*machine.machine, 0, VirtualAddress{0x200}).value() == skipped);
+    }
 }
