@@ -75,7 +75,7 @@ public:
     // wait_for_stop(): that vCPU stands, the others run on, and nothing may be asked of them or changed but
     // that vCPU's registers. True: it goes on, from where Target::move_to() has put it. False: as without.
     using Judge = std::function<Result<bool>(const StopEvent&)>;
-    virtual void judge_hits(Judge /*judge*/) {}
+    virtual void judge_hits(const Judge& judge) { static_cast<void>(judge); }
     // Whether a step of HLT, PAUSE or MWAIT ends behind the next instruction, not behind itself.
     [[nodiscard]] virtual bool steps_past_pauses() const { return false; }
 };

@@ -46,7 +46,7 @@ public:
     Result<void> resume(std::span<const VcpuAction> actions) override;
     Result<std::optional<StopEvent>> wait_for_stop(std::chrono::milliseconds limit) override;
     void interrupt() noexcept override;
-    void judge_hits(Judge judge) override { judge_ = std::move(judge); }
+    void judge_hits(const Judge& judge) override { judge_ = judge; }
 
     // Hardware breakpoints and watchpoints by the debug registers, of which there are four.
     [[nodiscard]] bool supports(BreakpointKind kind) const override;
@@ -112,7 +112,7 @@ private:
     Result<std::optional<StopEvent>> look_at(VcpuId id);
     Result<bool> goes_on(const StopEvent& event);
     [[nodiscard]] bool is_hot(VcpuId id) const;
-    const Vcpu* watch_all_but_hot();
+    std::vector<const Vcpu*> watch_all_but_hot();
     Result<void> hide_trap_flag(VcpuId id, const kvm_regs& before);
     Result<std::optional<StopEvent>> translate_exit(VcpuId id, const kvm_debug_exit_arch& debug);
     Result<std::optional<StopEvent>> wait(std::chrono::milliseconds limit);

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -33,5 +34,8 @@ void post(Mailbox& box, std::span<const CallRequest> calls);
 bool is_done(const Mailbox& box);
 // Whether it is by then.
 bool wait_until_done(const Mailbox& box, std::chrono::steady_clock::time_point deadline);
+// Until one of them is, or for `limit`. At most `most_awaited`; one at least.
+inline constexpr std::size_t most_awaited = 128;  // FUTEX_WAITV_MAX
+void wait_until_any_done(std::span<const Mailbox* const> boxes, std::chrono::microseconds limit);
 
 }  // namespace exo::kvm

@@ -18,9 +18,9 @@ using namespace std::chrono_literals;
 constexpr auto posted_steps_limit = 5ms;
 constexpr auto posted_slice = 1ms;
 // How long the VMM's signals to a vCPU's thread may wait while the guest goes on at one hit after another,
-// and how long the end of such a run is waited for before others are looked at.
+// and how long the end of such a run is waited for before ^C and other vCPUs are looked at.
 constexpr auto hot_limit = 10ms;
-constexpr auto hot_slice = 50us;
+constexpr auto hot_slice = 500us;
 // A single step over one of our breakpoints.
 constexpr auto step_limit = 2s;
 
@@ -162,17 +162,22 @@ Result<std::optional<StopEvent>> KvmExecution::wait(std::chrono::milliseconds li
 
 // Steps end soon, and are then seen without a stop under ptrace. Nothing if some vCPU does anything else.
 Result<std::optional<StopEvent>> KvmExecution::wait_for_steps(Clock::time_point deadline) {
+    std::vector<const Vcpu*> posted;
+    posted.reserve(vcpus_.size());
     for (;;) {
-        const Vcpu* posted = nullptr;
+        posted.clear();
         for (VcpuId id = 0; id < vcpus_.size(); ++id) {
             if (vcpus_[id]->stopped()) continue;
             if (!vcpus_[id]->posted()) return std::optional<StopEvent>{};
             if (auto event = TRY(look_at(id))) return stopped(*event);
-            if (vcpus_[id]->posted()) posted = vcpus_[id].get();
+            if (vcpus_[id]->posted()) posted.push_back(vcpus_[id].get());
         }
         if (take_interrupt()) return stopped({.cause = StopEvent::Cause::interrupt});
-        if (posted == nullptr || Clock::now() >= deadline) return std::optional<StopEvent>{};
-        static_cast<void>(posted->wait_posted(std::min(deadline, Clock::now() + posted_slice)));
+        if (posted.empty() || Clock::now() >= deadline) return std::optional<StopEvent>{};
+        if (posted.size() == 1)
+            static_cast<void>(posted.front()->wait_posted(std::min(deadline, Clock::now() + posted_slice)));
+        else
+            Vcpu::wait_for_any(posted, posted_slice);
     }
 }
 
@@ -184,10 +189,11 @@ Result<std::optional<StopEvent>> KvmExecution::wait_traced(Clock::time_point dea
         }
         if (take_interrupt()) return stopped({.cause = StopEvent::Cause::interrupt});
         if (Clock::now() >= deadline) return std::optional<StopEvent>{};
-        if (const auto* hot = watch_all_but_hot())
-            static_cast<void>(hot->wait_posted(Clock::now() + hot_slice));
-        else
+        const auto hot = watch_all_but_hot();
+        if (hot.empty())
             wait_for_child(deadline, wake_.get());
+        else
+            Vcpu::wait_for_any(hot, hot_slice);
     }
 }
 
@@ -196,13 +202,14 @@ bool KvmExecution::is_hot(VcpuId id) const {
     return found != hot_.end() && Clock::now() < found->second;
 }
 
-// One whose end raises no SIGCHLD, if there is any.
-const Vcpu* KvmExecution::watch_all_but_hot() {
-    const Vcpu* hot = nullptr;
+// Those whose end raises no SIGCHLD.
+std::vector<const Vcpu*> KvmExecution::watch_all_but_hot() {
+    std::vector<const Vcpu*> hot;
+    hot.reserve(vcpus_.size());
     for (VcpuId id = 0; id < vcpus_.size(); ++id) {
         if (!vcpus_[id]->posted()) continue;
         if (is_hot(id))
-            hot = vcpus_[id].get();
+            hot.push_back(vcpus_[id].get());
         else
             vcpus_[id]->watch();
     }

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <span>
 
 #include "backends/kvm/springboard.h"
 #include "backends/kvm/tracer.h"
@@ -123,6 +124,8 @@ public:
     Result<RunExit> poll_exit();
     // Of a posted one: whether its end is there by then. It raises no SIGCHLD.
     [[nodiscard]] bool wait_posted(Clock::time_point deadline) const;
+    // Until one of several posted ones has ended, or for `limit`.
+    static void wait_for_any(std::span<const Vcpu* const> posted, std::chrono::microseconds limit);
     // A posted one lasts: from now on its end is a stop under ptrace.
     void watch();
     // The same, waiting.

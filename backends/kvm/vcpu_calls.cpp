@@ -1,6 +1,8 @@
 // System calls that a vCPU's thread makes for us: by its mailbox, or under ptrace.
 #include <asm/unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
@@ -307,6 +309,13 @@ Result<void> Vcpu::run_from_board(Posted what) {
 }
 
 bool Vcpu::wait_posted(Clock::time_point deadline) const { return wait_until_done(mailbox(), deadline); }
+
+void Vcpu::wait_for_any(std::span<const Vcpu* const> posted, std::chrono::microseconds limit) {
+    std::array<const Mailbox*, most_awaited> boxes{};
+    const std::size_t count = std::min(posted.size(), boxes.size());
+    for (std::size_t i = 0; i < count; ++i) boxes.at(i) = &posted[i]->mailbox();
+    wait_until_any_done(std::span{boxes}.first(count), limit);
+}
 
 void Vcpu::watch() {
     if (!posted_ || interrupting_) return;

@@ -132,7 +132,7 @@ public:
     Result<void> resume(std::span<const VcpuAction> actions) override;
     Result<std::optional<StopEvent>> wait_for_stop(std::chrono::milliseconds limit) override;
     void interrupt() noexcept override;
-    void judge_hits(Judge judge) override { judge_ = std::move(judge); }
+    void judge_hits(const Judge& judge) override { judge_ = judge; }
     [[nodiscard]] bool steps_past_pauses() const override { return shape_.steps_past_pauses; }
 
     // Breakpoints

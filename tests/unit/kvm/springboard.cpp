@@ -106,6 +106,25 @@ TEST_CASE("kvm: a teller carries out what is posted") {
     teller.pid = -1;
 }
 
+TEST_CASE("kvm: of several tellers one that is done ends the wait") {
+    const TellerProcess busy, quick;
+    REQUIRE(busy.pid > 0);
+    REQUIRE(quick.pid > 0);
+    const CallRequest for_ever{.number = SYS_pause};
+    post(busy.box(), {&for_ever, 1});
+    const std::array<const Mailbox*, 2> both{&busy.box(), &quick.box()};
+    const std::array<const Mailbox*, 2> turned{&quick.box(), &busy.box()};
+    static constexpr timespec shortly{.tv_nsec = 2'000'000};  // the tellers have it, too
+    for (int turn = 0; turn < 50; ++turn) {
+        const CallRequest sleep{.number = SYS_nanosleep, .a = reinterpret_cast<std::uint64_t>(&shortly)};
+        post(quick.box(), {&sleep, 1});
+        while (!is_done(quick.box())) wait_until_any_done(turn % 2 == 0 ? both : turned, 20s);
+        REQUIRE(quick.box().calls[0].result == 0);
+    }
+    CHECK_FALSE(is_done(busy.box()));
+    wait_until_any_done(std::span{both}.first(1), 1ms);  // comes back
+}
+
 TEST_CASE("kvm: what a thread on the springboard made last") {
     const Springboard board{.code = 0x10000, .data = 0x20000, .records = 2};
     Mailbox box;
