@@ -65,6 +65,7 @@ Output list_breakpoints(Session& session, std::string_view /*arguments*/) {
     for (const auto& [key, state] : session.run_control.breakpoints.all()) {
         if (!state.by_client) continue;
         text += hex(key.address) + "  " + kinds.at(static_cast<std::size_t>(key.kind));
+        if (key.process != kernel_pid) text += "  process " + std::to_string(key.process);
         if (!state.armed) {
             text += "  pending: " + state.pending_reason;
         } else if (*state.armed != key.kind) {
