@@ -150,6 +150,10 @@ int parse_options(int argc, char** argv, Options& options) {
         std::cerr << "exogdb: no command given; see exogdb --help\n";
         return exit_usage;
     }
+    if (options.server.session.threads_are_vcpus && !options.server.session.process.empty()) {
+        std::cerr << "exogdb: a process has no vCPUs: --process or --threads vcpus, not both\n";
+        return exit_usage;
+    }
     if (options.listen.empty() && !options.server.standard_streams)
         options.listen.emplace_back(default_endpoint);
     for (const std::string& text : options.listen) {

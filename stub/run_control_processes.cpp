@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "backends/arch/x86_64.h"
 #include "stub/run_control.h"
@@ -134,6 +135,7 @@ Result<std::optional<RunControl::Stop>> RunControl::task_exits(VcpuId vcpu) {
     const auto process = thread != nullptr ? views.process_of(*thread) : std::nullopt;
     if (!process) return std::nullopt;
     const ThreadKey tid = thread->tid;
+    std::erase_if(leaving_, [&](ThreadKey left) { return threads().find(left) == nullptr; });
     leaving_.insert(tid);
     const bool last = std::ranges::none_of(threads().threads(), [&](const Thread& other) {
         return views.process_of(other) == process && !leaving_.contains(other.tid) &&

@@ -115,7 +115,7 @@ Result<Reply> Session::handle(const Packet& packet, std::string_view arguments) 
 Reply Session::exit_reply() {
     attached = running = false;
     guest_gone = true;
-    last_stop = {.exited = true};
+    last_stop = {.exited = true, .process = last_stop.process};  // one that the client knows
     run_control.forget();
     Reply reply = text(handlers::stop_reply(*this));
     reply.closes = true;

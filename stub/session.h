@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "rsp/requests.h"
 #include "stub/machine.h"
@@ -36,8 +37,8 @@ class Session {
 public:
     Session(Machine& machine_, SessionOptions options_)
         : machine(machine_),
-          options(options_),
-          run_control(machine_, options_.threads_are_vcpus),
+          options(std::move(options_)),
+          run_control(machine_, options.threads_are_vcpus),
           non_stop(machine_, run_control,
                    {.stop = [this](const auto& stop) { return report(stop); },
                     .end_of_thread = [this](ThreadKey thread) { return end_of_thread(thread); }}) {}

@@ -83,6 +83,8 @@ Result<void> Session::attach_process(std::int64_t pid) {
     if (non_stop.on())
         return fail(Errc::unsupported,
                     "in non-stop mode the kernel alone is attached; processes in all-stop mode");
+    if (options.threads_are_vcpus)
+        return fail(Errc::unsupported, "threads are vCPUs here (--threads vcpus), which are of no process");
     if (run_control.views.has(pid))
         return fail(Errc::busy, "process " + std::to_string(pid) + " is attached already");
     CHECK_OK(check_process(pid));
@@ -118,7 +120,7 @@ Result<void> Session::detach_process(std::int64_t pid) {
     } else {
         views.processes.erase(pid);
     }
-    if (!views.any()) return close();
+    if (!views.any() || running) return close();
     for (const BreakpointKey& key : run_control.breakpoints.remove_of(pid))
         run_control.conditions.remove(key);
     if (last_stop.process == pid) {

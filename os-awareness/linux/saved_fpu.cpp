@@ -37,7 +37,7 @@ std::uint64_t number_at(const Area& area, std::size_t offset, std::size_t size) 
 }
 
 // FXSAVE keeps of each register whether it is empty; the rest of the tag is in its value (vol. 1, 8.1.7).
-unsigned tag_of(const Area& area, unsigned place) {
+unsigned tag_of(const Area& area, std::size_t place) {
     const auto mantissa = number_at(area, registers_87 + 16 * place, 8);
     const auto exponent = number_at(area, registers_87 + 16 * place + 8, 2) & 0x7fff;
     if (exponent == 0x7fff) return 2;                 // special
@@ -136,16 +136,18 @@ void SavedFpu::read(std::uint64_t task, bool xsave, UserRegisters& out) const {
     if (!reader.has(component_87)) out.values.set(x86::fctrl, initial_fctrl);
     out.values.set(x86::ftag, reader.has(component_87) ? whole_tag(area) : all_empty);
     for (RegisterNumber i = 0; i < 8; ++i)
-        reader.put({static_cast<RegisterNumber>(x86::st0 + i), registers_87 + 16U * i, 10}, component_87);
+        reader.put({static_cast<RegisterNumber>(x86::st0 + i), registers_87 + 16 * std::size_t{i}, 10},
+                   component_87);
     // XSAVE writes MXCSR with either of the two.
     reader.put({x86::mxcsr, 24, 4}, component_sse | component_avx);
     if (!reader.has(component_sse | component_avx)) out.values.set(x86::mxcsr, initial_mxcsr);
     const bool avx =
         xsave && ((format & compacted) == 0 || (format & component_avx) != 0 || !reader.has(component_avx));
     for (RegisterNumber i = 0; i < 16; ++i) {
-        reader.put({static_cast<RegisterNumber>(x86::xmm0 + i), registers_sse + 16U * i, 16}, component_sse);
+        reader.put({static_cast<RegisterNumber>(x86::xmm0 + i), registers_sse + 16 * std::size_t{i}, 16},
+                   component_sse);
         if (avx)
-            reader.put({static_cast<RegisterNumber>(x86::ymm0h + i), registers_avx + 16U * i, 16},
+            reader.put({static_cast<RegisterNumber>(x86::ymm0h + i), registers_avx + 16 * std::size_t{i}, 16},
                        component_avx);
     }
 }

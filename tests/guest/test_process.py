@@ -224,6 +224,40 @@ class RunControl(ProcessCase):
             self.assertEqual(session.value('$pc'), pc + 2)
             self.assertIn('caller', self.current(session))
 
+    def test_steps_over_a_page_fault(self):
+        """`stepi` of a store that faults: the store is made, and the next instruction is where it ends"""
+        with self.plain('first') as session:
+            session.console('break fault')
+            self.go(session)
+            session.console('delete')
+            self.go(session, 'next', 'end-stepping-range')
+            self.assertIn('*page =', session.console('frame'))
+            pcs = [session.value('$pc')]
+            for _ in range(12):
+                self.go(session, 'stepi', 'end-stepping-range')
+                self.assertIn('fault (', session.console('bt 1'))
+                self.assertIn('caller', self.current(session))
+                self.assertGreater(session.value('$pc'), pcs[-1])
+                pcs.append(session.value('$pc'))
+                if 'return' in session.console('frame'):
+                    break
+            self.assertIn('return', session.console('frame'))
+            self.assertEqual(session.value('*page'), 3)
+
+    def test_steps_out_of_a_signal_handler(self):
+        """`stepi` from the end of a handler on, through rt_sigreturn(2), to what the signal interrupted"""
+        with self.plain('first') as session:
+            session.console('break signalled')
+            self.go(session)
+            session.console('delete')
+            interrupted = int(re.search(r'#2 +0x([0-9a-f]+)', session.console('bt')).group(1), 16)
+            for _ in range(30):
+                self.go(session, 'stepi', 'end-stepping-range')
+                if session.value('$pc') == interrupted:
+                    break
+            self.assertEqual(session.value('$pc'), interrupted)
+            self.assertIn('caller', self.current(session))
+
     def test_a_step_of_a_thread_that_runs(self):
         """`stepi` in a loop of user mode: its instructions in turn"""
         with self.plain('first') as session:

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -36,13 +37,29 @@ __attribute__((noinline)) long middle(long number) {
     return result;
 }
 
+static volatile long signals;
+static volatile char* page;
+
+static void signalled(int number) { signals += number; }
+
+// The store is a page fault, each time.
+__attribute__((noinline)) long fault(long number) {
+    madvise((void*)page, 4096, MADV_DONTNEED);
+    *page = (char)number;
+    return *page;
+}
+
 static void* calls(void* unused) {
     (void)unused;
     prctl(PR_SET_NAME, "caller");
     own = 100;
     owns[0] = &own;
     for (;;) {
+        long before = signals;
         if (middle(7) != 16 || own != 100) ++counters->wrong;
+        if (fault(3) != 3) ++counters->wrong;
+        raise(SIGUSR1);
+        if (signals != before + SIGUSR1) ++counters->wrong;
         usleep(5000);
     }
     return NULL;
@@ -108,7 +125,9 @@ int main(int count, char** words) {
     int file = open(words[1], O_RDWR | O_CREAT | O_TRUNC, 0600);
     if (file < 0 || ftruncate(file, sizeof *counters)) return 3;
     counters = mmap(NULL, sizeof *counters, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-    if (counters == MAP_FAILED) return 4;
+    page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (counters == MAP_FAILED || page == MAP_FAILED) return 4;
+    signal(SIGUSR1, signalled);
     prctl(PR_SET_NAME, strrchr(words[1], '/') + 1);
     for (unsigned index = 0; index < sizeof bodies / sizeof *bodies; ++index) {
         pthread_t thread;

@@ -28,10 +28,9 @@ public:
     explicit KernelHalf(PhysicalMemory& memory) : memory_(&memory) {}
     Result<Translation> translate(VirtualAddress address) override {
         if (raw(address) < base || raw(address) >= base + ram) return fail(Errc::bad_address, "not mapped");
-        return Translation{PhysicalAddress{raw(address) - base}, 4096, true, user, true};
+        return Translation{PhysicalAddress{raw(address) - base}, 4096, true, true, true};
     }
     [[nodiscard]] PhysicalMemory& physical() override { return *memory_; }
-    bool user = false;
 
 private:
     PhysicalMemory* memory_;
@@ -238,12 +237,37 @@ TEST_CASE("the FPU's registers: saved ones in their format, the vCPU's while the
     }
 }
 
-TEST_CASE("a process reaches its own half alone") {
+namespace {
+
+// Three pages at 0x1000: one that can be written, one that cannot, one of the kernel's; and all of the upper
+// half.
+class ThreePages final : public AddressSpace {
+public:
+    explicit ThreePages(PhysicalMemory& memory) : memory_(&memory) {}
+    Result<Translation> translate(VirtualAddress address) override {
+        const auto page = raw(address) >> 12U;
+        if (page == 0 || (page > 3 && raw(address) < base)) return fail(Errc::bad_address, "not mapped");
+        return Translation{PhysicalAddress{raw(address) & 0xffff}, 4096, page == 1, page < 3, true};
+    }
+    [[nodiscard]] PhysicalMemory& physical() override { return *memory_; }
+
+private:
+    PhysicalMemory* memory_;
+};
+
+}  // namespace
+
+TEST_CASE("a process reaches its own pages alone, and writes those that it can write") {
     FakeMemory memory;
     memory.add_ram(PhysicalAddress{0}, ram);
-    KernelHalf whole{memory};
+    ThreePages whole{memory};
     os::UserSpace space{whole};
     CHECK(space.translate(VirtualAddress{base}).error().code == Errc::bad_address);
+    CHECK(space.translate(VirtualAddress{0x3000}).error().code == Errc::bad_address);
+    CHECK(space.translate(VirtualAddress{0x2000}).has_value());
     CHECK_FALSE(space.next_mapped(VirtualAddress{base}).has_value());
-    CHECK(space.translate(VirtualAddress{0x1000}).error().code == Errc::bad_address);
+    CHECK(space.check_writable(VirtualAddress{0x1ff8}, 8).has_value());
+    CHECK(space.check_writable(VirtualAddress{0x1ff8}, 9).error().code == Errc::denied);
+    CHECK(space.check_writable(VirtualAddress{0x2000}, 1).error().code == Errc::denied);
+    CHECK(space.check_writable(VirtualAddress{0x3000}, 1).has_value());  // the write says what is wrong
 }
