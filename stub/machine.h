@@ -100,7 +100,8 @@ public:
     Result<os::UserSpace*> process_space(const os::Task& task);
 
     // Of the task's user mode, which `vcpu` executes now, or no vCPU. Written where they were read from.
-    Result<os::UserRegisters> user_registers(const os::Task& task, std::optional<VcpuId> vcpu);
+    // `all`: with those too that are slow to get.
+    Result<os::UserRegisters> user_registers(const os::Task& task, std::optional<VcpuId> vcpu, bool all);
     Result<void> write_user_registers(const os::UserRegisters& registers, std::optional<VcpuId> vcpu,
                                       std::span<const RegisterNumber> numbers);
 

@@ -12,9 +12,13 @@ Result<os::UserSpace*> Machine::process_space(const os::Task& task) {
     return &process_spaces_.try_emplace(task.address, *whole).first->second;
 }
 
-Result<os::UserRegisters> Machine::user_registers(const os::Task& task, std::optional<VcpuId> vcpu) {
+Result<os::UserRegisters> Machine::user_registers(const os::Task& task, std::optional<VcpuId> vcpu,
+                                                  bool all) {
     if (os_ == nullptr) return fail(Errc::no_such_thread, "no operating system is recognised any more");
-    return os_->user_registers(task, vcpu ? TRY(all_vcpu_registers(*vcpu)) : nullptr);
+    const RegisterSet* live = vcpu ? TRY(vcpu_registers(*vcpu)) : nullptr;
+    // In the kernel, where it has come from is said by the slow ones.
+    if (live != nullptr && (all || !x86::in_user_mode(*live))) live = TRY(all_vcpu_registers(*vcpu));
+    return os_->user_registers(task, live);
 }
 
 Result<void> Machine::write_user_registers(const os::UserRegisters& registers, std::optional<VcpuId> vcpu,

@@ -30,7 +30,7 @@ struct Way {
 };
 
 Result<Way> way_back(Machine& machine, const Thread& thread) {
-    const auto user = TRY(machine.user_registers(*thread.task, thread.vcpu));
+    const auto user = TRY(machine.user_registers(*thread.task, thread.vcpu, false));
     const auto pc = user.values.get(x86::rip), sp = user.values.get(x86::rsp);
     if (!pc || !sp) {
         return fail(Errc::bad_data,

@@ -6,7 +6,6 @@
 #include <iterator>
 #include <utility>
 
-#include "backends/arch/x86_64.h"
 #include "stub/handlers/handlers.h"
 #include "stub/packet.h"
 
@@ -262,13 +261,7 @@ const TraceFrame* Session::selected_frame() const {
 
 Result<RegisterSet> Session::registers(const Thread& thread) {
     if (non_stop.on()) CHECK_OK(non_stop.check_stopped(thread.tid));
-    if (!thread.of_kernel()) {
-        auto user = user_registers(thread);
-        if (user) return std::move(user->values);
-        if (!registers_are_lost(user.error().code)) return fail(std::move(user).error());
-        spdlog::debug("{}", user.error().message);
-        return RegisterSet{x86::process_layout()};
-    }
+    if (!thread.of_kernel()) return user_registers(thread, false);
     if (thread.vcpu) return *TRY(machine.vcpu_registers(*thread.vcpu));
     if (thread.task && machine.os() != nullptr) {
         auto saved = machine.os()->saved_registers(*thread.task);
@@ -280,8 +273,9 @@ Result<RegisterSet> Session::registers(const Thread& thread) {
 }
 
 Result<RegisterSet> Session::all_registers(const Thread& thread) {
+    if (!thread.of_kernel()) return user_registers(thread, true);
     auto quick = registers(thread);
-    if (!quick || !thread.vcpu || !thread.of_kernel()) return quick;
+    if (!quick || !thread.vcpu) return quick;
     return *TRY(machine.all_vcpu_registers(*thread.vcpu));
 }
 

@@ -141,7 +141,7 @@ private:
     void stop_in_process(std::int64_t pid);
     const Thread* in_process(const Thread& thread, std::int64_t pid);
     Result<const Thread*> process_thread(std::int64_t pid, std::int64_t tid);
-    Result<os::UserRegisters> user_registers(const Thread& thread);
+    Result<RegisterSet> user_registers(const Thread& thread, bool all);
     Reply process_exited(const RunControl::Stop& stop);
     Result<const Thread*> thread_while_running(const std::optional<rsp::ThreadId>& id);
     NonStop::Report report(const RunControl::Stop& stop);

@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include <spdlog/spdlog.h>
+
 #include "backends/arch/x86_64.h"
 #include "rsp/stop_reply.h"
 #include "stub/handlers/handlers.h"
@@ -175,8 +177,15 @@ void Session::for_each_thread(const std::function<void(const Thread&)>& visit) {
     }
 }
 
-Result<os::UserRegisters> Session::user_registers(const Thread& thread) {
-    return machine.user_registers(*thread.task, thread.vcpu);
+// In the layout of a process. Where the kernel has none, all are unavailable.
+Result<RegisterSet> Session::user_registers(const Thread& thread, bool all) {
+    auto user = machine.user_registers(*thread.task, thread.vcpu, all);
+    if (user) return std::move(user->values);
+    const bool lost = user.error().code == Errc::bad_data || user.error().code == Errc::bad_address ||
+                      user.error().code == Errc::unsupported;
+    if (!lost) return fail(std::move(user).error());
+    spdlog::debug("{}", user.error().message);
+    return RegisterSet{x86::process_layout()};
 }
 
 Result<void> Session::write_registers(const Thread& thread, const RegisterSet& values,
@@ -186,7 +195,7 @@ Result<void> Session::write_registers(const Thread& thread, const RegisterSet& v
             return fail(Errc::unsupported, "registers of a task that runs on no vCPU cannot be written");
         return machine.write_vcpu_registers(*thread.vcpu, values, numbers);
     }
-    auto registers = TRY(user_registers(thread));
+    auto registers = TRY(machine.user_registers(*thread.task, thread.vcpu, true));
     registers.values = values;
     return machine.write_user_registers(registers, thread.vcpu, numbers);
 }

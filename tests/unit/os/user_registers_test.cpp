@@ -73,15 +73,16 @@ struct Fixture {
     void put(std::uint64_t address, const T& value) {
         memory.put(PhysicalAddress{address - base}, value);
     }
+    [[nodiscard]] std::uint64_t slot(std::uint64_t number) const { return frame + 8 * number; }
     // Word n has the value n, but for what makes it a frame of user mode.
     void put_frame(std::uint64_t padding = 0) {
         frame = top - padding - words * 8;
-        for (std::uint64_t i = 0; i < words; ++i) put(frame + 8 * i, i);
-        put(frame + 8 * 15, std::uint64_t{34});
-        put(frame + 8 * 16, std::uint64_t{0x401000});
-        put(frame + 8 * 17, std::uint64_t{0x33});
-        put(frame + 8 * 19, std::uint64_t{0x7ffe0000});
-        put(frame + 8 * 20, std::uint64_t{0x2b});
+        for (std::uint64_t i = 0; i < words; ++i) put(slot(i), i);
+        put(slot(15), std::uint64_t{34});
+        put(slot(16), std::uint64_t{0x401000});
+        put(slot(17), std::uint64_t{0x33});
+        put(slot(19), std::uint64_t{0x7ffe0000});
+        put(slot(20), std::uint64_t{0x2b});
     }
     Result<os::UserRegisters> read(bool on_vcpu, std::optional<std::uint64_t> owner = {}, bool xsave = true) {
         os::UserRegisterReader reader{space, &btf, layout};
@@ -121,17 +122,17 @@ TEST_CASE("a task that sleeps has its user registers at the top of its kernel st
         CHECK_FALSE(user->values.available(x86::gs_base));  // no type says where it is
         CHECK_FALSE(user->values.available(x86::cr3));
         CHECK(user->places[x86::rip].kind == Kind::memory);
-        CHECK(raw(user->places[x86::rip].address) == f.frame + 8 * 16);
+        CHECK(raw(user->places[x86::rip].address) == f.slot(16));
     }
 }
 
 TEST_CASE("a stack without a frame of user mode gives an error, not numbers") {
     Fixture f;
     f.put_frame();
-    f.put(f.frame + 8 * 17, std::uint64_t{0x10});  // cs of the kernel
+    f.put(f.slot(17), std::uint64_t{0x10});  // cs of the kernel
     CHECK(f.read(false).error().code == Errc::bad_data);
     f.put_frame();
-    f.put(f.frame + 8 * 16, std::uint64_t{base});  // and of its code
+    f.put(f.slot(16), std::uint64_t{base});  // and of its code
     CHECK(f.read(false).error().code == Errc::bad_data);
     f.record.stack = 0;
     CHECK(f.read(false).error().code == Errc::bad_data);
@@ -168,7 +169,7 @@ TEST_CASE("at the border of a system call rip and the flags are in rcx and r11")
 TEST_CASE("what the entry code has not pushed yet is in the vCPU's registers") {
     Fixture f;
     f.put_frame();
-    f.vcpu.set(x86::rsp, f.frame + 8 * 10);
+    f.vcpu.set(x86::rsp, f.slot(10));
     const auto user = f.read(true);
     REQUIRE(user);
     CHECK(user->values.get(x86::rax) == 10);              // pushed
@@ -204,7 +205,7 @@ TEST_CASE("the FPU's registers: saved ones in their format, the vCPU's while the
         const std::uint64_t area = fpstate + area_at;
         f.put(area, std::uint16_t{0x27f});
         f.put(area + 4, std::uint8_t{0x80});                  // one register is in use: physical 7
-        f.put(area + 2, std::uint16_t{7 << 11});              // on top
+        f.put(area + 2, std::uint16_t{0x3800});               // on top
         f.put(area + 32, std::uint64_t{0x8000000000000000});  // 1.0
         f.put(area + 40, std::uint16_t{0x3fff});
         f.put(area + 24, std::uint32_t{0x1fa0});
