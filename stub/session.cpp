@@ -114,7 +114,9 @@ Result<Reply> Session::handle(const Packet& packet, std::string_view arguments) 
 Reply Session::exit_reply() {
     attached = running = false;
     guest_gone = true;
-    last_stop = {.exited = true, .process = last_stop.process};  // one that the client knows
+    const auto& views = run_control.views;
+    const bool known = views.kernel || views.processes.empty();
+    last_stop = {.exited = true, .process = known ? kernel_pid : *views.processes.begin()};
     run_control.forget();
     Reply reply = text(handlers::stop_reply(*this));
     reply.closes = true;
