@@ -19,6 +19,7 @@
 #include "backends/api/target.h"
 #include "os-awareness/elf/byte_sink.h"
 #include "os-awareness/symbols.h"
+#include "os-awareness/user_registers.h"
 
 namespace exo::os {
 
@@ -134,6 +135,13 @@ public:
 
     // Registers of a task that runs on no vCPU: the saved ones, the rest unavailable.
     virtual Result<RegisterSet> saved_registers(const Task& task) = 0;
+
+    // Of the user mode of a task, as a debugger of its process is to see them: those of the vCPU that
+    // executes it in user mode, else what the kernel keeps of them. `vcpu` has all registers of the vCPU that
+    // executes the task; null: none does. bad_data where the kernel keeps none that make sense.
+    virtual Result<UserRegisters> user_registers(const Task& task, const RegisterSet* /*vcpu*/) {
+        return fail(Errc::unsupported, "user registers of " + task.comm + " cannot be told in this system");
+    }
 
     // The kernel's own page tables: kernel addresses only, valid whatever the vCPUs do.
     [[nodiscard]] virtual AddressSpace& kernel_space() = 0;

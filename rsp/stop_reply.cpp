@@ -75,13 +75,27 @@ constexpr std::array<std::uint32_t, 256> crc_table = [] {
     return table;
 }();
 
+// gdb's numbers (include/gdb/signals.def) of Linux' signals 1 to 31 on x86 (asm-generic/signal.h).
+constexpr std::uint8_t unknown_signal = 143;
+constexpr std::array<std::uint8_t, 32> signals_of_linux{0,  1,  2,  3,  4,  5,   6,  10, 8,  9,  30,
+                                                        11, 31, 13, 14, 15, 143, 20, 19, 17, 18, 21,
+                                                        22, 16, 24, 25, 26, 27,  28, 23, 32, 12};
+
 }  // namespace
+
+void StopReply::set_wait_status(std::uint32_t status) {
+    const auto number = status & 0x7f;
+    kind = number == 0 ? Kind::exited : Kind::killed;
+    exit_status = static_cast<std::uint8_t>(status >> 8);
+    if (number == 0) return;
+    exit_status = number < signals_of_linux.size() ? signals_of_linux[number] : unknown_signal;
+}
 
 std::string to_string(const StopReply& reply, bool multiprocess) {
     if (reply.kind == StopReply::Kind::no_resumed) return "N";
     if (reply.kind == StopReply::Kind::stopped) return stopped(reply, multiprocess);
     const bool thread = reply.kind == StopReply::Kind::thread_exited;
-    std::string out = thread ? "w" : "W";
+    std::string out = thread ? "w" : reply.kind == StopReply::Kind::killed ? "X" : "W";
     append_two_digits(out, reply.exit_status);
     if (thread) {
         out += ';';

@@ -16,7 +16,7 @@ namespace exo::rsp {
 enum class Signal : std::uint8_t { none = 0, interrupt = 2, trap = 5 };
 
 struct StopReply {
-    enum class Kind : std::uint8_t { stopped, exited, thread_exited, no_resumed };
+    enum class Kind : std::uint8_t { stopped, exited, killed, thread_exited, no_resumed };
     enum class Reason : std::uint8_t {
         none,
         swbreak,
@@ -37,7 +37,10 @@ struct StopReply {
     std::vector<std::pair<std::uint16_t, std::string>> registers;
     // Further key:value; pairs, ready to print (lldb's threads:, thread-pcs:, jstopinfo:, name:).
     std::string extra;
-    std::uint8_t exit_status = 0;
+    std::uint8_t exit_status = 0;  // of killed: gdb's number of the signal
+
+    // Exited or killed, as wait(2) tells it in its `status`.
+    void set_wait_status(std::uint32_t status);
 };
 
 // "T05thread:p1.2;core:1;06:…;swbreak:;" or "W00;process:1" or "w00;p1.2" or "N".

@@ -27,16 +27,20 @@ std::uint32_t widest_part(std::uint64_t address, std::uint32_t left) {
 
 }  // namespace
 
-bool BreakpointTable::supports(BreakpointKind kind) const { return !candidates(kind).empty(); }
+bool BreakpointTable::supports(BreakpointKind kind) const {
+    return !candidates(BreakpointKey{.kind = kind}).empty();
+}
 
 // As what a breakpoint may be put into the machine, the best first. Without a kernel whatever runs now may
-// load code over an int3, which a debug register survives.
-std::vector<BreakpointKind> BreakpointTable::candidates(BreakpointKind kind) const {
+// load code over an int3, which a debug register survives. A page of a program is also the file's, and every
+// other process' that has it: no byte is written there.
+std::vector<BreakpointKind> BreakpointTable::candidates(const BreakpointKey& key) const {
     auto* breakpoints = machine_.target().breakpoints();
     if (breakpoints == nullptr) return {};
-    std::vector<BreakpointKind> kinds{kind};
-    if (kind == BreakpointKind::software) {
+    std::vector<BreakpointKind> kinds{key.kind};
+    if (key.kind == BreakpointKind::software) {
         kinds.insert(machine_.os() == nullptr ? kinds.begin() : kinds.end(), BreakpointKind::hardware);
+        if (key.process != kernel_pid && breakpoints->changes_memory()) kinds = {BreakpointKind::hardware};
     }
     std::erase_if(kinds, [&](BreakpointKind k) { return !breakpoints->supports(k); });
     return kinds;
@@ -80,12 +84,23 @@ void BreakpointTable::remove_all() {
     }
 }
 
-Result<void> BreakpointTable::insert_internal(VirtualAddress address) {
-    return want({BreakpointKind::software, address, 1}, false);
+std::vector<BreakpointKey> BreakpointTable::remove_of(std::int64_t process) {
+    std::vector<BreakpointKey> removed;
+    for (auto& [key, state] : table_) {
+        if (!state.by_client || key.process != process) continue;
+        state.by_client = false;
+        --state.wanted;
+        removed.push_back(key);
+    }
+    return removed;
 }
 
-void BreakpointTable::remove_internal(VirtualAddress address) {
-    const auto it = table_.find({BreakpointKind::software, address, 1});
+Result<void> BreakpointTable::insert_internal(VirtualAddress address, std::int64_t process) {
+    return want({BreakpointKind::software, address, 1, process}, false);
+}
+
+void BreakpointTable::remove_internal(VirtualAddress address, std::int64_t process) {
+    const auto it = table_.find({BreakpointKind::software, address, 1, process});
     if (it != table_.end() && it->second.wanted > 0) --it->second.wanted;
 }
 
@@ -153,6 +168,14 @@ std::optional<BreakpointKind> BreakpointTable::client_breakpoint_at(VirtualAddre
     return std::nullopt;
 }
 
+std::vector<BreakpointKey> BreakpointTable::client_breakpoints_at(VirtualAddress address) const {
+    std::vector<BreakpointKey> keys;
+    for (const auto& [key, state] : table_) {
+        if (key.address == address && is_execution(key.kind) && state.by_client) keys.push_back(key);
+    }
+    return keys;
+}
+
 bool BreakpointTable::any_at(VirtualAddress address) const {
     return std::ranges::any_of(table_, [&](const auto& entry) {
         return entry.first.address == address && is_execution(entry.first.kind) && entry.second.armed;
@@ -172,11 +195,12 @@ bool BreakpointTable::steps_in_place(VirtualAddress address) const {
     });
 }
 
-VirtualAddress BreakpointTable::watched_by_client(VirtualAddress address) const {
-    const auto found = std::ranges::find_if(table_, [&](const auto& entry) {
-        return !is_execution(entry.first.kind) && entry.second.by_client && covers(entry.first, address);
-    });
-    return found == table_.end() ? address : found->first.address;
+std::vector<BreakpointKey> BreakpointTable::watched_by_client(VirtualAddress address) const {
+    std::vector<BreakpointKey> keys;
+    for (const auto& [key, state] : table_) {
+        if (!is_execution(key.kind) && state.by_client && covers(key, address)) keys.push_back(key);
+    }
+    return keys;
 }
 
 void BreakpointTable::forget() {
@@ -201,7 +225,7 @@ Result<void> BreakpointTable::arm(const BreakpointKey& key, BreakpointState& sta
 
 Result<void> BreakpointTable::try_to_arm(const BreakpointKey& key, BreakpointState& state, bool& full) {
     std::optional<Error> failure;
-    for (const BreakpointKind kind : candidates(key.kind)) {
+    for (const BreakpointKind kind : candidates(key)) {
         auto armed = arm_as(kind, key, state);
         if (armed || armed.error().code == Errc::target_gone) return armed;
         full = full || armed.error().code == Errc::no_free_slot;

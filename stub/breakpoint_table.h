@@ -24,6 +24,7 @@
 
 #include "rsp/stop_reply.h"
 #include "stub/machine.h"
+#include "stub/thread_map.h"
 
 namespace exo::stub {
 
@@ -31,6 +32,9 @@ struct BreakpointKey {
     BreakpointKind kind{};
     VirtualAddress address{};
     std::uint32_t length = 1;
+    // In whose address space: of a process that the client has attached, or of whatever runs. What the
+    // machine has is of all of them, and a hit by another process passes unseen.
+    std::int64_t process = kernel_pid;
     friend auto operator<=>(const BreakpointKey&, const BreakpointKey&) = default;
 };
 
@@ -61,10 +65,12 @@ public:
     Result<void> insert(const BreakpointKey& key);
     void remove(const BreakpointKey& key);
     void remove_all();
+    // Those of a process, which the client has detached; their keys.
+    std::vector<BreakpointKey> remove_of(std::int64_t process);
 
     // Run control's own, on top of the client's.
-    Result<void> insert_internal(VirtualAddress address);
-    void remove_internal(VirtualAddress address);
+    Result<void> insert_internal(VirtualAddress address, std::int64_t process = kernel_pid);
+    void remove_internal(VirtualAddress address, std::int64_t process = kernel_pid);
 
     // Before the guest runs: what is no longer wanted goes, what is pending is tried again.
     // One that was put in for another kernel, or for none, is put in anew.
@@ -80,13 +86,14 @@ public:
 
     // The client's execution breakpoint at `address`, and as what it counts: software or hardware.
     [[nodiscard]] std::optional<BreakpointKind> client_breakpoint_at(VirtualAddress address) const;
+    // All of them there, of whatever process.
+    [[nodiscard]] std::vector<BreakpointKey> client_breakpoints_at(VirtualAddress address) const;
     [[nodiscard]] bool any_at(VirtualAddress address) const;
     [[nodiscard]] bool has_client(const BreakpointKey& key) const;
     // Whether a step from `address` gets past the breakpoints there with them in place (as the target says).
     [[nodiscard]] bool steps_in_place(VirtualAddress address) const;
-    // Where the client's watchpoint begins that was hit at `address`, which may be that of a part of it;
-    // `address` itself if there is none.
-    [[nodiscard]] VirtualAddress watched_by_client(VirtualAddress address) const;
+    // The client's watchpoints that were hit at `address`, which may be that of a part of one.
+    [[nodiscard]] std::vector<BreakpointKey> watched_by_client(VirtualAddress address) const;
 
     // After detach: the machine has none of them any more.
     void forget();
@@ -94,7 +101,7 @@ public:
     [[nodiscard]] const std::map<BreakpointKey, BreakpointState>& all() const { return table_; }
 
 private:
-    [[nodiscard]] std::vector<BreakpointKind> candidates(BreakpointKind kind) const;
+    [[nodiscard]] std::vector<BreakpointKind> candidates(const BreakpointKey& key) const;
     // One more wants it. Where it cannot be armed: an error, or pending.
     Result<void> want(const BreakpointKey& key, bool may_be_pending);
     Result<void> take_out_of_another_kernel();

@@ -10,8 +10,6 @@ namespace {
 // The client gets it after each look for a stop, and each is short.
 constexpr std::size_t most_output = 1U << 20U;
 
-constexpr std::array execution_kinds{BreakpointKind::software, BreakpointKind::hardware};
-
 class PrintingContext final : public LiveContext {
 public:
     PrintingContext(Machine& machine, VcpuId vcpu, const CurrentThread& current, TraceVariables& variables,
@@ -62,7 +60,8 @@ const rsp::BreakpointProgram* Conditions::program(const BreakpointKey& key) cons
 }
 
 bool Conditions::decide_at(VirtualAddress address) const {
-    return filters_.contains(address) || std::ranges::any_of(execution_kinds, [&](BreakpointKind kind) {
+    constexpr std::array kinds{BreakpointKind::software, BreakpointKind::hardware};
+    return filters_.contains(address) || std::ranges::any_of(kinds, [&](BreakpointKind kind) {
                return program({kind, address, 1}) != nullptr;
            });
 }
@@ -78,20 +77,20 @@ bool Conditions::filtered(VirtualAddress address, const CurrentThread& current) 
     return false;
 }
 
-std::optional<BreakpointKind> Conditions::judge(VcpuId vcpu, VirtualAddress address,
-                                                const BreakpointTable& table, const CurrentThread& current) {
-    std::optional<BreakpointKind> stops;
+std::optional<BreakpointKey> Conditions::judge(VcpuId vcpu, VirtualAddress address,
+                                               const BreakpointTable& table, const CurrentThread& current,
+                                               const Counts& counts) {
+    std::optional<BreakpointKey> stops;
     const bool is_filtered = filtered(address, current);
     PrintingContext context{machine_, vcpu, current, variables_,
                             [this](std::string_view text) { print(text); }};
-    for (const BreakpointKind kind : execution_kinds) {
-        const BreakpointKey key{kind, address, 1};
-        if (stops || is_filtered || !table.has_client(key)) continue;
+    for (const BreakpointKey& key : table.client_breakpoints_at(address)) {
+        if (stops || is_filtered || !counts(key)) continue;
         const auto* const own = program(key);
         if (own == nullptr) {
-            stops = kind;
+            stops = key;
         } else if (holds(*own, context, address)) {
-            if (own->commands.empty()) stops = kind;
+            if (own->commands.empty()) stops = key;
             run(*own, context, address);
         }
     }

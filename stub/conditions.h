@@ -40,9 +40,11 @@ public:
     [[nodiscard]] bool decide_at(VirtualAddress address) const;
     // A vCPU has come to `address`: as a hit of which of the client's breakpoints it is to stop. Nothing: it
     // goes on. What cannot be evaluated stops, and the client is told why.
-    [[nodiscard]] std::optional<BreakpointKind> judge(VcpuId vcpu, VirtualAddress address,
-                                                      const BreakpointTable& table,
-                                                      const CurrentThread& current);
+    // `counts`: which of them do, of those of several processes at that address.
+    using Counts = std::function<bool(const BreakpointKey&)>;
+    [[nodiscard]] std::optional<BreakpointKey> judge(
+        VcpuId vcpu, VirtualAddress address, const BreakpointTable& table, const CurrentThread& current,
+        const Counts& counts = [](const auto&) { return true; });
 
     // What commands printed, and what the client is to be told, since the last call.
     [[nodiscard]] std::string take_output();

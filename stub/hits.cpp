@@ -8,9 +8,9 @@
 namespace exo::stub {
 
 // Told by its conditions, while the other vCPUs run: with nothing asked of them. What was judged here and has
-// to stop is not judged again.
+// to stop is not judged again. Whose hit one is, of several processes, is told where the guest stands.
 Result<bool> RunControl::goes_on(const StopEvent& event) {
-    if (step_ || wakeup_ || boot_.jump || around_ || interrupted_) return false;
+    if (step_ || wakeup_ || boot_.jump || around_ || interrupted_ || !views.processes.empty()) return false;
     machine_.forget();
     new_epoch();
     const VirtualAddress pc = TRY(linear_pc(event.vcpu));
@@ -33,8 +33,18 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_breakpoint(const Stop
     const auto judged = std::exchange(judged_, std::nullopt);
     const VirtualAddress pc = TRY(linear_pc(event.vcpu));
     const RegisterSet& registers = *TRY(machine_.vcpu_registers(event.vcpu));
+    if (exits_ == pc) {
+        if (auto told = TRY(task_exits(event.vcpu))) return told;
+    }
+    if (wakeup_ && wakeup_->address == pc && wakeup_->process != kernel_pid) {
+        const Thread* now = on_vcpu(event.vcpu);
+        if (now != nullptr && now->tid == wakeup_->thread && x86::in_user_mode(registers) &&
+            wakeup_->stack_pointer == registers.get(x86::rsp))
+            return back_in_user_mode(Thread{*now});
+    }
     // Every task that was switched away goes on at the same instruction; its stack tells which it is.
-    if (wakeup_ && wakeup_->address == pc && wakeup_->stack_pointer == registers.get(x86::rsp)) {
+    if (wakeup_ && wakeup_->process == kernel_pid && wakeup_->address == pc &&
+        wakeup_->stack_pointer == registers.get(x86::rsp)) {
         const Thread* now = on_vcpu(event.vcpu);
         const bool there = now != nullptr && now->tid == wakeup_->thread;
         if (!there && threads().find(wakeup_->thread) == nullptr) return stepped_to_its_end(event.vcpu);
@@ -46,10 +56,16 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_breakpoint(const Stop
     if (boot_.jump == pc && !clients) return enter_kernel(event.vcpu);
     if (clients) {
         const bool known = judged && judged->vcpu == event.vcpu;
-        const auto kind = known ? judged->stops : conditions.judge(event.vcpu, pc, breakpoints, current);
-        if (kind)
-            return report(event, registers.get(x86::rip) != raw(pc) ? hidden_breakpoint(pc)
-                                                                    : Stop{.reason = reason_of(*kind)});
+        const auto here = [&](const BreakpointKey& key) {
+            return views.processes.empty() || counts(key, current());
+        };
+        const auto key = known ? judged->stops : conditions.judge(event.vcpu, pc, breakpoints, current, here);
+        if (key) {
+            return report(event,
+                          registers.get(x86::rip) != raw(pc) ? hidden_breakpoint(pc)
+                                                             : Stop{.reason = reason_of(key->kind)},
+                          key->process);
+        }
     } else if (!traced && !breakpoints.any_at(pc)) {  // else run control's own, hit by another task
         return report(event, {});
     }

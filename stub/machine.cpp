@@ -219,6 +219,7 @@ void Machine::forget_memory() {
     cache_.invalidate();
     modules_.reset();
     if (os_) os_->forget_translations();
+    process_spaces_.clear();
     task_spaces_.clear();
     vcpu_spaces_.clear();
 }

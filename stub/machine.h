@@ -17,6 +17,7 @@
 #include "backends/api/target.h"
 #include "os-awareness/os.h"
 #include "os-awareness/page_cache.h"
+#include "os-awareness/user_space.h"
 #include "stub/clean_memory.h"
 #include "stub/user_program.h"
 #include "stub/virtual_files.h"
@@ -95,6 +96,14 @@ public:
     // Addresses as the given task sees them; as the vCPU's own page tables say without one.
     Result<AddressSpace*> task_space(const os::Task& task);
     Result<AddressSpace*> vcpu_space(VcpuId vcpu);
+    // What the task's process can reach itself.
+    Result<os::UserSpace*> process_space(const os::Task& task);
+
+    // Of the task's user mode, which `vcpu` executes now, or no vCPU. Written where they were read from.
+    // `all`: with those too that are slow to get.
+    Result<os::UserRegisters> user_registers(const os::Task& task, std::optional<VcpuId> vcpu, bool all);
+    Result<void> write_user_registers(const os::UserRegisters& registers, std::optional<VcpuId> vcpu,
+                                      std::span<const RegisterNumber> numbers);
 
 private:
     Result<std::vector<RegisterSet>> all_registers();
@@ -129,6 +138,7 @@ private:
     std::set<VcpuId> completed_;  // of registers_
     std::map<VirtualAddress, std::unique_ptr<AddressSpace>> task_spaces_;
     std::map<VcpuId, std::unique_ptr<AddressSpace>> vcpu_spaces_;
+    std::map<VirtualAddress, os::UserSpace> process_spaces_;  // on those of task_spaces_
 };
 
 }  // namespace exo::stub

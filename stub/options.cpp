@@ -84,6 +84,10 @@ void add_serve(CLI::App& app, Options& options) {
                     "the client is at stdin and stdout, for `target remote | exogdb serve … --stdio`");
     add_choice<bool>(*serve, "--threads", "what the threads are (default tasks)",
                      {{"tasks", false}, {"vcpus", true}}, options.server.session.threads_are_vcpus);
+    serve->add_option(
+        "--process", options.server.session.process,
+        "PID or NAME of a process of the guest: the client has that one, in user mode, in place of "
+        "the kernel");
     serve->add_flag("--once", options.server.once, "end when the first client has gone");
     serve->add_option("--log", options.log_level, "trace, debug, info, warning, error or off")
         ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error", "off"}));
@@ -144,6 +148,10 @@ int parse_options(int argc, char** argv, Options& options) {
     }
     if (options.command == Command::none) {
         std::cerr << "exogdb: no command given; see exogdb --help\n";
+        return exit_usage;
+    }
+    if (options.server.session.threads_are_vcpus && !options.server.session.process.empty()) {
+        std::cerr << "exogdb: a process has no vCPUs: --process or --threads vcpus, not both\n";
         return exit_usage;
     }
     if (options.listen.empty() && !options.server.standard_streams)

@@ -18,7 +18,10 @@ bool has(const Session& session) {
 }
 
 // lldb has no non-stop mode, and is told nothing of it: gdb is who announces swbreak.
-bool knows_non_stop(const Session& session) { return can_run(session) && session.client.swbreak; }
+// Threads of a process stop and run together.
+bool knows_non_stop(const Session& session) {
+    return can_run(session) && session.client.swbreak && session.options.process.empty();
+}
 
 bool has_os(const Session& session) { return session.machine.os() != nullptr; }
 
@@ -38,13 +41,13 @@ constexpr auto table = std::to_array<Packet>({
     {.name = "qAttached", .when_detached = true,
      .summary = "always 1: quitting the debugger detaches", .handle = handle_with<is_attached>},
     {.name = "D", .text_errors = true, .while_running = true, .when_detached = true,
-     .summary = "detach: breakpoints out, the guest as it was found", .handle = handle_with<detach>},
+     .summary = "detach one process or all: breakpoints out, the guest as it was found", .handle = handle_with<detach>},
     {.name = "k", .match = Match::exact, .while_running = true, .when_detached = true,
      .summary = "detaches; a guest is not killed", .handle = handle_with<kill>},
     {.name = "vKill;", .while_running = true, .when_detached = true,
-     .summary = "detaches; a guest is not killed", .handle = handle_with<kill_process>},
+     .summary = "detaches; neither a guest nor its process is killed", .handle = handle_with<kill_process>},
     {.name = "vAttach;", .text_errors = true, .slow = true, .when_detached = true,
-     .summary = "attach the kernel again after a detach", .handle = handle_with<attach>},
+     .summary = "attach a process of the guest, or the kernel again after a detach", .handle = handle_with<attach>},
     {.name = "vRun;", .text_errors = true, .when_detached = true,
      .summary = "refused: programs are started inside the guest", .handle = handle_with<run_program>},
     {.name = "QPassSignals:", .when_detached = true, .feature = "QPassSignals+",

@@ -87,6 +87,9 @@ Result<void> RunControl::resume(const rsp::Resume& request) {
     end();
     request_ = request;
     around_.reset();
+    const auto names_one = [](const rsp::ResumeAction& action) { return action.thread.pid > 0; };
+    const auto named = std::ranges::find_if(request_.actions, names_one);
+    if (named != request_.actions.end()) current_process_ = named->thread.pid;
     if (!needs_no_list()) threads();  // as they are now: what the actions name
     os_generation_ = machine_.os_generation();
     auto started = start();
@@ -95,6 +98,7 @@ Result<void> RunControl::resume(const rsp::Resume& request) {
 }
 
 Result<void> RunControl::start() {
+    CHECK_OK(watch_exits());
     CHECK_OK(around_ ? plan_around() : plan());
     CHECK_OK(breakpoints.settle());
     CHECK_OK(step_off_hidden_breakpoints());
@@ -108,7 +112,8 @@ bool RunControl::everybody_runs() const {
 
 // All threads alike run or stay, but for the one that stopped: where the others are does not matter.
 bool RunControl::needs_no_list() const {
-    if (threads_epoch_ == epoch_) return false;  // it is there
+    if (threads_epoch_ == epoch_) return false;                   // it is there
+    if (!views.processes.empty() || !views.kernel) return false;  // whose threads are where
     const Thread* stopped = known();
     const auto* own = stopped != nullptr ? action_for(*stopped) : nullptr;
     return std::ranges::all_of(request_.actions, [&](const rsp::ResumeAction& action) {
@@ -123,10 +128,15 @@ Result<void> RunControl::plan() {
     bool any = false;
     for (const Thread& thread : threads().threads()) {
         const rsp::ResumeAction* action = action_for(thread);
+        if (action == nullptr && thread.vcpu) actions_.at(*thread.vcpu) = action_of_unnamed(thread);
         if (action == nullptr || action->kind == Kind::stop) continue;
         any = true;
         if (thread.vcpu) actions_.at(*thread.vcpu) = is_step(*action) ? VcpuAction::step : VcpuAction::run;
-        if (is_step(*action) && !step_) CHECK_OK(begin_step(thread, *action));
+        if (!is_step(*action) || step_) continue;
+        const auto process = views.process_of(thread);
+        const bool of_process = process && action_for(thread, *process) == action;
+        CHECK_OK(begin_step(thread, of_process ? *process : kernel_pid, *action));
+        if (thread.vcpu && !step_->vcpu) actions_.at(*thread.vcpu) = VcpuAction::run;
     }
     if (!any) return nobody_to_resume();
     // A resumed task that no vCPU runs can only come to run if some vCPU does.
@@ -147,7 +157,7 @@ Result<void> RunControl::plan_without_list() {
         action = VcpuAction::hold;
         if (own != nullptr && own->kind != Kind::stop) {
             action = is_step(*own) ? VcpuAction::step : VcpuAction::run;
-            if (is_step(*own)) CHECK_OK(begin_step(*stopped, *own));
+            if (is_step(*own)) CHECK_OK(begin_step(*stopped, kernel_pid, *own));
         }
     }
     const auto held = [](VcpuAction a) { return a == VcpuAction::hold; };
@@ -172,17 +182,23 @@ Result<void> RunControl::run() {
     return {};
 }
 
-const rsp::ResumeAction* RunControl::action_for(const Thread& thread) const {
+const rsp::ResumeAction* RunControl::action_for(const Thread& thread, std::int64_t process) const {
     const auto it = std::ranges::find_if(request_.actions, [&](const rsp::ResumeAction& action) {
-        return matches(action.thread, thread.id());
+        return matches(action.thread, {process, thread.tid});
     });
     return it == request_.actions.end() ? nullptr : &*it;
 }
 
+const rsp::ResumeAction* RunControl::action_for(const Thread& thread) const {
+    const auto process = views.process_of(thread);
+    const rsp::ResumeAction* own = process ? action_for(thread, *process) : nullptr;
+    return own != nullptr || !views.kernel ? own : action_for(thread, kernel_pid);
+}
+
 // Once the OS has come or gone, no thread is left of those that the client named: whatever runs is its own.
-bool RunControl::resumed(const Thread& thread) const {
-    if (machine_.os_generation() != os_generation_) return true;
-    const rsp::ResumeAction* action = action_for(thread);
+bool RunControl::resumed(const Thread& thread, std::int64_t process) const {
+    if (machine_.os_generation() != os_generation_) return process == kernel_pid;
+    const rsp::ResumeAction* action = action_for(thread, process);
     return action != nullptr && action->kind != Kind::stop;
 }
 
@@ -220,7 +236,7 @@ Result<std::optional<RunControl::Stop>> RunControl::poll(std::chrono::millisecon
 }
 
 void RunControl::end() {
-    if (wakeup_) breakpoints.remove_internal(wakeup_->address);
+    if (wakeup_) breakpoints.remove_internal(wakeup_->address, wakeup_->process);
     wakeup_.reset();
     leave_boot();
     if (auto* execution = machine_.target().execution()) execution->judge_hits({});
@@ -235,6 +251,8 @@ void RunControl::forget() {
     breakpoints.forget();
     conditions.forget();
     tracepoints.forget();
+    exits_.reset();
+    leaving_.clear();
     new_epoch();
 }
 
@@ -242,40 +260,73 @@ Result<std::optional<RunControl::Stop>> RunControl::handle(const StopEvent& even
     using Cause = StopEvent::Cause;
     if (event.cause == Cause::exited) return Stop{.exited = true};
     if (is_own_stop(event)) return after_own_stop();
-    if (interrupted_ || event.cause == Cause::interrupt || event.cause == Cause::none) {
-        return Stop{.thread = around_ ? 0 : resumed_thread(event.vcpu), .signal = rsp::Signal::interrupt};
-    }
+    if (interrupted_ || event.cause == Cause::interrupt || event.cause == Cause::none)
+        return interrupted(event.vcpu);
     if (event.cause == Cause::step) return handle_step(event);
     if (event.cause == Cause::breakpoint || event.cause == Cause::hardware_breakpoint) {
         return handle_breakpoint(event);
     }
-    return report(event, {.reason = reason_of(event.cause),
-                          .watch_address = breakpoints.watched_by_client(event.address)});
+    return report_watch(event);
 }
 
-// The stop is the client's if it resumed the thread; else the guest goes on as if nothing had been.
-Result<std::optional<RunControl::Stop>> RunControl::report(const StopEvent& event, Stop stop) {
+RunControl::Stop RunControl::interrupted(VcpuId vcpu) {
+    const rsp::ThreadId told = around_ ? rsp::ThreadId{kernel_pid, 0} : resumed_thread(vcpu);
+    Stop stop{.thread = told.tid, .signal = rsp::Signal::interrupt, .process = told.pid};
+    stop.exited = told.tid == 0 && told.pid != kernel_pid;  // its end was not seen
+    return stop;
+}
+
+// A watchpoint of another process at that address is not this one's.
+Result<std::optional<RunControl::Stop>> RunControl::report_watch(const StopEvent& event) {
+    Stop stop{.reason = reason_of(event.cause), .watch_address = event.address};
+    const auto watched = breakpoints.watched_by_client(event.address);
+    if (watched.empty()) return report(event, stop);
     const Thread* thread = on_vcpu(event.vcpu);
-    if (thread != nullptr && resumed(*thread)) {
-        stop.thread = thread->tid;
-        return stop;
+    for (const BreakpointKey& key : watched) {
+        if (!counts(key, thread)) continue;
+        stop.watch_address = key.address;
+        return report(event, stop, key.process);
     }
-    const VirtualAddress pc = TRY(linear_pc(event.vcpu));
-    if (breakpoints.any_at(pc)) CHECK_OK(go_past(event.vcpu, pc));
+    return pass_unseen(event.vcpu);
+}
+
+Result<std::optional<RunControl::Stop>> RunControl::pass_unseen(VcpuId vcpu) {
+    const VirtualAddress pc = TRY(linear_pc(vcpu));
+    if (breakpoints.any_at(pc)) CHECK_OK(go_past(vcpu, pc));
     CHECK_OK(run());
     return std::nullopt;
 }
 
-ThreadKey RunControl::resumed_thread(VcpuId preferred) {
-    if (const Thread* thread = on_vcpu(preferred); thread != nullptr && resumed(*thread)) return thread->tid;
-    const ThreadMap& map = threads();
-    for (const Thread& thread : map.threads()) {
-        if (thread.vcpu && resumed(thread)) return thread.tid;
+// The stop is the client's if it resumed the thread, in the process whose stop it is; else the guest goes on
+// as if nothing had been.
+Result<std::optional<RunControl::Stop>> RunControl::report(const StopEvent& event, Stop stop,
+                                                           std::optional<std::int64_t> process) {
+    const Thread* thread = on_vcpu(event.vcpu);
+    if (thread != nullptr && !process) process = told_process(*thread);
+    if (thread != nullptr && process && resumed(*thread, *process)) {
+        stop.thread = thread->tid;
+        stop.process = *process;
+        return stop;
     }
-    for (const Thread& thread : map.threads()) {
-        if (resumed(thread)) return thread.tid;
+    return pass_unseen(event.vcpu);
+}
+
+rsp::ThreadId RunControl::resumed_thread(VcpuId preferred) {
+    const auto is_told = [&](const Thread& thread) { return told_process(thread) == current_process_; };
+    const auto id = [&](const Thread& thread) {
+        return rsp::ThreadId{told_process(thread).value_or(kernel_pid), thread.tid};
+    };
+    if (const Thread* thread = on_vcpu(preferred); thread != nullptr && is_told(*thread)) return id(*thread);
+    const auto& all = threads().threads();
+    for (const bool on_any_vcpu : {true, false}) {
+        const auto found = std::ranges::find_if(
+            all, [&](const Thread& thread) { return is_told(thread) && (thread.vcpu || !on_any_vcpu); });
+        if (found != all.end()) return id(*found);
     }
-    return map.threads().empty() ? 0 : map.threads().front().tid;
+    if (current_process_ != kernel_pid) return {current_process_, 0};
+    const auto any = std::ranges::find_if(all, [&](const Thread& thread) { return resumed(thread); });
+    if (any != all.end()) return id(*any);
+    return {kernel_pid, all.empty() ? 0 : all.front().tid};
 }
 
 }  // namespace exo::stub

@@ -17,18 +17,21 @@
 #include "stub/machine.h"
 #include "stub/thread_map.h"
 #include "stub/tracepoints.h"
+#include "stub/views.h"
 
 namespace exo::stub {
 
 class RunControl {
 public:
     struct Stop {
-        bool exited = false;  // the guest is gone
+        bool exited = false;  // the guest is gone; or its process, if that is not the kernel
         ThreadKey thread = 0;
         rsp::Signal signal = rsp::Signal::trap;
         rsp::StopReply::Reason reason = rsp::StopReply::Reason::none;
         VirtualAddress watch_address{};
         std::string note{};  // for the user, where the stop reply has no place for it; one line
+        std::int64_t process = kernel_pid;  // to whose thread it is told
+        std::uint32_t exit_code{};          // of a process, as wait(2) has it
     };
 
     RunControl(Machine& machine, bool vcpus_only)
@@ -64,8 +67,11 @@ public:
     // Whether poll() is to stop as soon as a kernel appears where there was none (run_control_boot.cpp).
     void tell_of_kernel(bool wanted) { boot_.wanted = wanted; }
 
-    // One that the last resume named, for a stop that is no thread's own; the one on `preferred` if it is.
-    ThreadKey resumed_thread(VcpuId preferred = 0);
+    // One that the last resume named, for a stop that is no thread's own: of the process that it was about,
+    // the one on `preferred` if it is.
+    rsp::ThreadId resumed_thread(VcpuId preferred = 0);
+    // About which process the next resume is, if it does not say so itself.
+    void set_current_process(std::int64_t process) { current_process_ = process; }
 
     // Of the last look at the machine. The guest must be stopped, or the list is of what it was.
     ThreadMap& threads();
@@ -84,6 +90,7 @@ public:
         return threads();
     }
 
+    Views views;
     BreakpointTable breakpoints;
     TraceVariables trace_variables;
     Conditions conditions;
@@ -99,12 +106,15 @@ private:
         std::uint64_t stack = 0;            // of the task, to notice cheaply that another task runs
         std::uint64_t range_start = 0;      // range step; empty range: one instruction
         std::uint64_t range_end = 0;
+        std::int64_t process = kernel_pid;  // if it is another: of user mode alone
     };
     // A stepped task that has been switched away: it goes on here, with this stack pointer.
     struct Wakeup {
         ThreadKey thread = 0;
         VirtualAddress address{};
         std::uint64_t stack_pointer = 0;
+        std::int64_t process = kernel_pid;  // if it is another: in user mode
+        bool again = false;                 // the instruction there is still to be made
     };
 
     using Clock = std::chrono::steady_clock;
@@ -117,7 +127,7 @@ private:
     };
     struct Judged {  // by goes_on()
         VcpuId vcpu = 0;
-        std::optional<BreakpointKind> stops;
+        std::optional<BreakpointKey> stops;
     };
     struct Around {  // of resume_around()
         std::set<VcpuId> held;
@@ -131,19 +141,25 @@ private:
     Result<void> plan_without_list();
     [[nodiscard]] bool needs_no_list() const;
     [[nodiscard]] bool everybody_runs() const;
-    Result<void> begin_step(const Thread& thread, const rsp::ResumeAction& action);
+    Result<void> begin_step(const Thread& thread, std::int64_t process, const rsp::ResumeAction& action);
     Result<void> run();
     Result<void> begin_instruction();
+    void begin_fingerprint(const RegisterSet& registers);
     Result<bool> step_is_over();
     Result<bool> skip_own_pause();
     static bool stood_still(const RegisterSet& before, const RegisterSet& after, int& times);
     Result<std::optional<Stop>> handle(const StopEvent& event);
     Result<std::optional<Stop>> handle_step(const StopEvent& event);
+    Result<std::optional<Stop>> step_reached(VcpuId vcpu, VirtualAddress pc);
     Result<std::optional<Stop>> switched_away(VcpuId vcpu);
     Stop stepped_to_its_end(VcpuId vcpu);
     Result<bool> goes_on(const StopEvent& event);
     Result<std::optional<Stop>> handle_breakpoint(const StopEvent& event);
-    Result<std::optional<Stop>> report(const StopEvent& event, Stop stop);
+    Result<std::optional<Stop>> report(const StopEvent& event, Stop stop,
+                                       std::optional<std::int64_t> process = {});
+    Result<std::optional<Stop>> report_watch(const StopEvent& event);
+    Result<std::optional<Stop>> pass_unseen(VcpuId vcpu);
+    Stop interrupted(VcpuId vcpu);
     Result<void> wait_for_task(ThreadKey thread);
     Result<void> go_past(VcpuId vcpu, VirtualAddress pc);
     Result<void> step_over(VcpuId vcpu, VirtualAddress pc);
@@ -166,8 +182,21 @@ private:
     Result<std::optional<Stop>> enter_kernel(VcpuId vcpu);
     Result<std::optional<Stop>> look_for_kernel();
 
+    // run_control_processes.cpp
+    Result<void> wait_for_user_mode(const Thread& thread);
+    Result<std::optional<Stop>> entered_kernel(VcpuId vcpu);
+    Result<std::optional<Stop>> back_in_user_mode(const Thread& thread);
+    Result<void> watch_exits();
+    Result<std::optional<Stop>> task_exits(VcpuId vcpu);
+    [[nodiscard]] bool counts(const BreakpointKey& key, const Thread* thread) const;
+    [[nodiscard]] std::optional<std::int64_t> told_process(const Thread& thread) const;
+    [[nodiscard]] VcpuAction action_of_unnamed(const Thread& thread) const;
+
+    // Of the thread by the id that it has in `process`; by any of its ids.
+    [[nodiscard]] const rsp::ResumeAction* action_for(const Thread& thread, std::int64_t process) const;
     [[nodiscard]] const rsp::ResumeAction* action_for(const Thread& thread) const;
-    [[nodiscard]] bool resumed(const Thread& thread) const;
+    [[nodiscard]] bool resumed(const Thread& thread, std::int64_t process) const;
+    [[nodiscard]] bool resumed(const Thread& thread) const { return told_process(thread).has_value(); }
     const Thread* on_vcpu(VcpuId vcpu);
     [[nodiscard]] const Thread* known() const;
     void end();
@@ -184,6 +213,9 @@ private:
     rsp::Resume request_;
     std::optional<Around> around_;
     std::uint64_t os_generation_ = 0;  // of the threads that request_ names
+    std::int64_t current_process_ = kernel_pid;
+    std::optional<VirtualAddress> exits_;  // a breakpoint of ours: tasks that end come there
+    std::set<ThreadKey> leaving_;          // which have come there, of attached processes
     std::vector<VcpuAction> actions_;
     std::optional<StopEvent> queued_;  // happened in a step over a breakpoint, to be handled next
     std::optional<Judged> judged_;

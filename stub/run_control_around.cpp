@@ -25,7 +25,7 @@ Result<void> RunControl::plan_around() {
     if (action == nullptr) {
         return fail(Errc::no_such_thread, "thread " + std::to_string(thread.tid) + " has no action");
     }
-    return begin_step(thread, *action);
+    return begin_step(thread, kernel_pid, *action);
 }
 
 void RunControl::run_all_but_held() {

@@ -151,7 +151,7 @@ Result<std::optional<RunControl::Stop>> RunControl::enter_kernel(VcpuId vcpu) {
         for (const auto& tried : machine_.probe_failure().steps) spdlog::debug("{}", tried);
         next_look = steps + steps_between_looks;
     }
-    if (interrupted_) return Stop{.thread = resumed_thread(vcpu), .signal = rsp::Signal::interrupt};
+    if (interrupted_) return interrupted(vcpu);
     CHECK_OK(run());
     return std::nullopt;
 }
@@ -163,7 +163,7 @@ Result<std::optional<RunControl::Stop>> RunControl::look_for_kernel() {
     new_epoch();
     if (machine_.os() != nullptr) {
         leave_boot();
-        return Stop{.thread = resumed_thread(boot_vcpu), .reason = rsp::StopReply::Reason::library};
+        return Stop{.thread = resumed_thread(boot_vcpu).tid, .reason = rsp::StopReply::Reason::library};
     }
     boot_.next_look = Clock::now() + look_again;
     CHECK_OK(run());

@@ -24,6 +24,7 @@ Result<void> Session::stop_guest() {
     if (execution != nullptr) CHECK_OK(execution->attach());
     attached = true;
     run_control.forget();
+    run_control.views = {};
     if (auto looked = machine.look(); !looked) {
         static_cast<void>(close());
         return looked;
@@ -31,6 +32,15 @@ Result<void> Session::stop_guest() {
     opened_generation = machine.os_generation();
     program_generation.reset();
     stop_at_first_vcpu();
+    if (!options.process.empty()) {
+        auto pid = find_process(options.process);
+        auto checked = pid ? attach_process(*pid) : Result<void>{fail(std::move(pid).error())};
+        if (!checked) {
+            static_cast<void>(close());
+            return checked;
+        }
+        run_control.views.kernel = false;
+    }
     if (non_stop.on()) non_stop.begin(last_stop.thread);
     return {};
 }
@@ -50,6 +60,8 @@ Result<void> Session::close() {
     held_stop.reset();
     trace_frame.reset();
     non_stop.forget();
+    run_control.views = {};
+    last_stop.process = kernel_pid;
     auto* execution = machine.target().execution();
     auto detached = execution != nullptr ? execution->detach() : Result<void>{};
     run_control.forget();
@@ -102,7 +114,9 @@ Result<Reply> Session::handle(const Packet& packet, std::string_view arguments) 
 Reply Session::exit_reply() {
     attached = running = false;
     guest_gone = true;
-    last_stop = {.exited = true};
+    const auto& views = run_control.views;
+    const bool known = views.kernel || views.processes.empty();
+    last_stop = {.exited = true, .process = known ? kernel_pid : *views.processes.begin()};
     run_control.forget();
     Reply reply = text(handlers::stop_reply(*this));
     reply.closes = true;
@@ -128,7 +142,9 @@ std::vector<std::string> library_paths(Session& session) {
 bool Session::modules_changed() {
     const bool step =
         last_stop.reason == rsp::StopReply::Reason::none && last_stop.signal == rsp::Signal::trap;
-    if (thread_suffix || step || !machine.look_for_os_once() || machine.os() == nullptr) return false;
+    if (thread_suffix || step || !run_control.views.kernel || !machine.look_for_os_once() ||
+        machine.os() == nullptr)
+        return false;
     if (!told_modules && !kernel_is_library()) return false;
     if (!told_modules) told_modules.emplace();
     return library_paths(*this) != *told_modules;
@@ -176,16 +192,27 @@ std::optional<Reply> Session::poll_stop(std::chrono::milliseconds limit) {
         exited = stop.error().code == Errc::target_gone;
         last_stop = {};
     }
+    if (exited && last_stop.process != kernel_pid) {
+        Reply ended = process_exited(last_stop);
+        std::ranges::move(ended.before, std::back_inserter(reply.before));
+        reply.payload = std::move(ended.payload);
+        return reply;
+    }
     if (exited) {
         Reply last = exit_reply();
         last.before = std::move(reply.before);
         return last;
     }
-    if (!stop) last_stop.thread = run_control.resumed_thread();
+    if (!stop) {
+        const auto any = run_control.resumed_thread();
+        last_stop.thread = any.tid;
+        last_stop.process = any.pid;
+    }
     const bool told = last_stop.reason == rsp::StopReply::Reason::library;
     if (stop && !told && modules_changed()) {
-        held_stop =
-            std::exchange(last_stop, {.thread = last_stop.thread, .reason = rsp::StopReply::Reason::library});
+        held_stop = std::exchange(last_stop, {.thread = last_stop.thread,
+                                              .reason = rsp::StopReply::Reason::library,
+                                              .process = last_stop.process});
     }
     reply.payload = reported_stop().payload;
     return reply;
@@ -194,6 +221,9 @@ std::optional<Reply> Session::poll_stop(std::chrono::milliseconds limit) {
 Result<const Thread*> Session::thread(const std::optional<rsp::ThreadId>& id) {
     if (non_stop.on() && !non_stop.stands()) return thread_while_running(id);
     const bool current = !id || id->tid == rsp::ThreadId::any || id->tid == rsp::ThreadId::all;
+    const auto pid = id && id->pid > 0 ? id->pid : current_process();
+    if (pid != kernel_pid) return process_thread(pid, current ? rsp::ThreadId::any : id->tid);
+    if (!run_control.views.kernel) return fail(Errc::no_such_thread, "the kernel is not attached");
     const Thread* known = run_control.known(current ? last_stop.thread : id->tid);
     if (known != nullptr && (!id || ThreadMap::names_process(id->pid))) return known;
     ThreadMap& map = run_control.threads();
@@ -207,7 +237,11 @@ Result<const Thread*> Session::thread(const std::optional<rsp::ThreadId>& id) {
 
 Result<const Thread*> Session::general() {
     if (general_thread) {
-        if (const Thread* found = find(*general_thread)) return found;
+        if (general_thread->pid != kernel_pid) {
+            if (const auto found = process_thread(general_thread->pid, general_thread->tid)) return found;
+        } else if (const Thread* found = find(general_thread->tid)) {
+            return found;
+        }
     }
     return thread(std::nullopt);
 }
@@ -229,6 +263,7 @@ const TraceFrame* Session::selected_frame() const {
 
 Result<RegisterSet> Session::registers(const Thread& thread) {
     if (non_stop.on()) CHECK_OK(non_stop.check_stopped(thread.tid));
+    if (!thread.of_kernel()) return user_registers(thread, false);
     if (thread.vcpu) return *TRY(machine.vcpu_registers(*thread.vcpu));
     if (thread.task && machine.os() != nullptr) {
         auto saved = machine.os()->saved_registers(*thread.task);
@@ -240,12 +275,14 @@ Result<RegisterSet> Session::registers(const Thread& thread) {
 }
 
 Result<RegisterSet> Session::all_registers(const Thread& thread) {
+    if (!thread.of_kernel()) return user_registers(thread, true);
     auto quick = registers(thread);
     if (!quick || !thread.vcpu) return quick;
     return *TRY(machine.all_vcpu_registers(*thread.vcpu));
 }
 
 Result<AddressSpace*> Session::space(const Thread& thread) {
+    if (!thread.of_kernel() && machine.os() != nullptr) return TRY(machine.process_space(*thread.task));
     if (thread.task && machine.os() != nullptr) return machine.task_space(*thread.task);
     if (thread.vcpu) return machine.vcpu_space(*thread.vcpu);
     return fail(Errc::no_such_thread, "thread " + std::to_string(thread.tid) + " has no address space");

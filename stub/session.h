@@ -9,9 +9,12 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "rsp/requests.h"
 #include "stub/machine.h"
@@ -27,14 +30,15 @@ namespace exo::stub {
 struct SessionOptions {
     bool threads_are_vcpus = false;       // --threads vcpus
     std::size_t packet_size = 1U << 20U;  // bytes of payload, told in qSupported
+    std::string process;                  // --process: the one that a client has at connect, by PID or name
 };
 
 class Session {
 public:
     Session(Machine& machine_, SessionOptions options_)
         : machine(machine_),
-          options(options_),
-          run_control(machine_, options_.threads_are_vcpus),
+          options(std::move(options_)),
+          run_control(machine_, options.threads_are_vcpus),
           non_stop(machine_, run_control,
                    {.stop = [this](const auto& stop) { return report(stop); },
                     .end_of_thread = [this](ThreadKey thread) { return end_of_thread(thread); }}) {}
@@ -68,6 +72,17 @@ public:
     // Somebody else stopped or changed the guest: what is there now is looked at, and the first vCPU's thread
     // is the current one.
     void stop_at_first_vcpu();
+    // session_processes.cpp: what is attached is in run_control.views.
+    // Of whose thread g, m, Z and qXfer are: kernel_pid, or a process of the guest.
+    [[nodiscard]] std::int64_t current_process() const;
+    [[nodiscard]] const RegisterLayout& layout() const;
+    Result<void> attach_process(std::int64_t pid);
+    Result<void> attach_kernel();
+    Result<void> detach_process(std::int64_t pid);
+    // All threads that the client can know, those of the current process first.
+    void for_each_thread(const std::function<void(const Thread&)>& visit);
+    Result<void> write_registers(const Thread& thread, const RegisterSet& values,
+                                 std::span<const RegisterNumber> numbers);
     // Of the trace frame that is selected, null while none is.
     [[nodiscard]] const TraceFrame* selected_frame() const;
     // A client that is gdb. lldb takes a stop with `library` for a stop
@@ -97,8 +112,8 @@ public:
     std::uint64_t opened_generation = 0;              // Machine::os_generation() when the client came
     std::optional<std::uint64_t> program_generation;  // when it was last told the program or where that is
     RunControl::Stop last_stop;
-    std::optional<ThreadKey> general_thread;  // Hg
-    bool threads_replaced = false;            // all of them, while the client has them stopped: monitor reset
+    std::optional<rsp::ThreadId> general_thread;  // Hg
+    bool threads_replaced = false;  // all of them, while the client has them stopped: monitor reset
     std::optional<rsp::ThreadId> continue_thread;  // Hc
     std::string threads_xml;                       // kept while the client reads it slice by slice
     std::string osdata_xml;
@@ -120,6 +135,14 @@ private:
     Result<void> make_stand(Stands what);
     [[nodiscard]] bool stands(Stands what);
     const Thread* find(ThreadKey thread);
+    // session_processes.cpp
+    Result<void> check_process(std::int64_t pid);
+    Result<std::int64_t> find_process(const std::string& wanted);
+    void stop_in_process(std::int64_t pid);
+    const Thread* in_process(const Thread& thread, std::int64_t pid);
+    Result<const Thread*> process_thread(std::int64_t pid, std::int64_t tid);
+    Result<RegisterSet> user_registers(const Thread& thread, bool all);
+    Reply process_exited(const RunControl::Stop& stop);
     Result<const Thread*> thread_while_running(const std::optional<rsp::ThreadId>& id);
     NonStop::Report report(const RunControl::Stop& stop);
     [[nodiscard]] std::string end_of_thread(ThreadKey thread) const;
@@ -127,6 +150,8 @@ private:
     void append_notifications(Reply& reply);
     [[nodiscard]] bool modules_changed();
     Reply reported_stop();
+
+    std::map<ThreadKey, Thread> seen_;  // in_process()
 };
 
 }  // namespace exo::stub

@@ -15,20 +15,28 @@ using Reason = rsp::StopReply::Reason;
 // (THREAD_SIZE, arch/x86/include/asm/page_64_types.h), user mode has its page tables.
 std::uint64_t task_fingerprint(const RegisterSet& registers) {
     constexpr std::uint64_t stack_mask = ~std::uint64_t{0x3fff};
-    const bool user = (registers.get(x86::cs).value_or(0) & 3U) == 3;
-    return user ? registers.get(x86::cr3).value_or(0) | 1U : registers.get(x86::rsp).value_or(0) & stack_mask;
+    return x86::in_user_mode(registers) ? registers.get(x86::cr3).value_or(0) | 1U
+                                        : registers.get(x86::rsp).value_or(0) & stack_mask;
 }
 
 }  // namespace
 
-Result<void> RunControl::begin_step(const Thread& thread, const rsp::ResumeAction& action) {
-    step_ = Step{.thread = thread, .vcpu = thread.vcpu};
+void RunControl::begin_fingerprint(const RegisterSet& registers) {
+    step_->stack = task_fingerprint(registers);
+}
+
+Result<void> RunControl::begin_step(const Thread& thread, std::int64_t process,
+                                    const rsp::ResumeAction& action) {
+    step_ = Step{.thread = thread, .vcpu = thread.vcpu, .process = process};
     if (action.kind == Kind::range_step) {
         step_->range_start = action.range_start;
         step_->range_end = action.range_end;
     }
-    if (!thread.vcpu) return wait_for_task(thread.tid);
-    step_->stack = task_fingerprint(*TRY(machine_.vcpu_registers(*thread.vcpu)));
+    const RegisterSet* live = thread.vcpu ? TRY(machine_.vcpu_registers(*thread.vcpu)) : nullptr;
+    if (process != kernel_pid && (live == nullptr || !x86::in_user_mode(*live)))
+        return wait_for_user_mode(thread);
+    if (live == nullptr) return wait_for_task(thread.tid);
+    begin_fingerprint(*live);
     return {};
 }
 
@@ -75,6 +83,7 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_step(const StopEvent&
     }
     step_->before.reset();
     step_->still = 0;
+    if (step_->process != kernel_pid && !x86::in_user_mode(registers)) return entered_kernel(event.vcpu);
     const std::uint64_t pc = registers.get(x86::rip).value_or(0);
     const std::uint64_t fingerprint = task_fingerprint(registers);
     if (fingerprint != step_->stack) {
@@ -87,12 +96,23 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_step(const StopEvent&
         step_->thread = *now;
         step_->stack = fingerprint;
     }
+    return step_reached(event.vcpu, VirtualAddress{pc});
+}
+
+Result<std::optional<RunControl::Stop>> RunControl::step_reached(VcpuId vcpu, VirtualAddress at) {
+    const std::uint64_t pc = raw(at);
     const bool in_range = pc >= step_->range_start && pc < step_->range_end;
-    const auto breakpoint = breakpoints.client_breakpoint_at(VirtualAddress{pc});
+    std::optional<BreakpointKind> breakpoint;
+    for (const BreakpointKey& key : breakpoints.client_breakpoints_at(at)) {
+        if (!breakpoint && key.process == step_->process) breakpoint = key.kind;
+    }
     if (!in_range || breakpoint) {
         known_ = step_->thread;
+        known_->vcpu = vcpu;
         known_epoch_ = epoch_;
-        return Stop{.thread = known_->tid, .reason = in_range ? reason_of(*breakpoint) : Reason::none};
+        return Stop{.thread = known_->tid,
+                    .reason = in_range ? reason_of(*breakpoint) : Reason::none,
+                    .process = step_->process};
     }
     CHECK_OK(run());
     return std::nullopt;
@@ -116,7 +136,9 @@ RunControl::Stop RunControl::stepped_to_its_end(VcpuId vcpu) {
     const Thread* now = on_vcpu(vcpu);
     const bool others =
         std::ranges::any_of(threads().threads(), [&](const Thread& thread) { return resumed(thread); });
-    Stop stop{.thread = now != nullptr && !others ? now->tid : resumed_thread(vcpu)};
+    const rsp::ThreadId told = now != nullptr && !others && views.kernel ? rsp::ThreadId{kernel_pid, now->tid}
+                                                                         : resumed_thread(vcpu);
+    Stop stop{.thread = told.tid, .process = told.pid};
     stop.note = "thread " + std::to_string(stepped.tid) + " (" + stepped.name + ") has ended in its step";
     return stop;
 }

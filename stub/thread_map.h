@@ -2,6 +2,8 @@
 // that merges the two.
 //
 //   thread                      pid         tid
+//   thread of a process that
+//   the client has attached     the guest's the guest's TID      (stub/views.h; beside the next)
 //   guest task                  kernel_pid  the guest's TID
 //   idle task of CPU n          kernel_pid  idle_tid + n
 //   vCPU n, no OS recognised    kernel_pid  n + 1
@@ -39,9 +41,11 @@ struct Thread {
     std::optional<VcpuId> vcpu;  // on which it runs now
     std::optional<os::Task> task;
     std::string name;
-    std::string process;  // "bash[123]"
+    std::string process;            // "bash[123]"
+    std::int64_t pid = kernel_pid;  // whose thread it is to the client: of an attached process, in user mode
 
-    [[nodiscard]] rsp::ThreadId id() const { return {kernel_pid, tid}; }
+    [[nodiscard]] bool of_kernel() const { return pid == kernel_pid; }
+    [[nodiscard]] rsp::ThreadId id() const { return {pid, tid}; }
 };
 
 class ThreadMap {

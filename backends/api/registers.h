@@ -44,6 +44,7 @@ struct RegisterLayout {
     std::span<const RegisterNumber> expedited;
     RegisterNumber pc = 0;
     RegisterNumber sp = 0;
+    std::string_view osabi{};  // <osabi>: "GNU/Linux"; empty where nobody is to assume one
 
     [[nodiscard]] std::optional<RegisterNumber> find(std::string_view name) const;
 };

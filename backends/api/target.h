@@ -89,6 +89,8 @@ public:
     // no_free_slot when the debug registers are used up, bad_address when the address is not mapped.
     virtual Result<void> insert(BreakpointKind kind, VirtualAddress address, std::uint32_t length) = 0;
     virtual Result<void> remove(BreakpointKind kind, VirtualAddress address, std::uint32_t length) = 0;
+    // Whether a software breakpoint is a byte in guest memory, which whoever has that page runs into.
+    [[nodiscard]] virtual bool changes_memory() const { return true; }
     // Whether a step of a vCPU that stands at an execution breakpoint of that kind may be tried with the
     // breakpoint in place. One that did not move was not possible, and did no harm.
     [[nodiscard]] virtual bool steps_in_place(BreakpointKind /*kind*/) const { return false; }

@@ -1,11 +1,12 @@
 #include "backends/arch/x86_64.h"
 
+#include <algorithm>
 #include <array>
 
 namespace exo::x86 {
 namespace {
 
-enum Feature : std::uint8_t { core, sse, avx, segments, system };
+enum Feature : std::uint8_t { core, sse, avx, segments, system, process };
 
 // The flag and vector types are those of gdb/features/i386/64bit-*.xml, by name and by bit.
 constexpr auto features = std::to_array<RegisterFeature>({
@@ -60,6 +61,7 @@ constexpr auto features = std::to_array<RegisterFeature>({
      R"(<flags id="x64_efer" size="8"><field name="SCE" start="0" end="0"/>)"
      R"(<field name="LME" start="8" end="8"/><field name="LMA" start="10" end="10"/>)"
      R"(<field name="NXE" start="11" end="11"/><field name="SVME" start="12" end="12"/></flags>)"},
+    {"org.gnu.gdb.i386.linux", ""},
 });
 
 // Each row: name, bits, type, group, feature, [DWARF number (psABI table 3.36), lldb generic, lldb alias].
@@ -187,6 +189,14 @@ static_assert(registers[rip].name == "rip" && registers[gs].name == "gs" && regi
               registers[mxcsr].name == "mxcsr" && registers[ymm15h].name == "ymm15h" &&
               registers[gs_base].name == "gs_base" && registers[efer].name == "efer");
 
+constexpr auto process_registers = [] {
+    std::array<RegisterInfo, register_count + 1> infos{};
+    std::copy(registers.begin(), registers.end(), infos.begin());
+    infos[orig_rax] = {"orig_rax", 64,      "int",
+                       "",         process, registers.back().offset + registers.back().bits / 8U};
+    return infos;
+}();
+
 // All general registers: 340 bytes a stop reply, and gdb then needs no `g` to show a frame and its
 // arguments. lldb takes only keys of two hex digits, which these are (01 is rbx).
 constexpr auto expedited = std::to_array<RegisterNumber>(
@@ -197,12 +207,26 @@ constexpr auto expedited = std::to_array<RegisterNumber>(
 const RegisterLayout& layout() {
     static constexpr RegisterLayout result{
         .architecture = "i386:x86-64",
-        .features = features,
+        .features = std::span{features}.first<process>(),
         .registers = registers,
         .size = registers.back().offset + registers.back().bits / 8U,
         .expedited = expedited,
         .pc = rip,
         .sp = rsp,
+    };
+    return result;
+}
+
+const RegisterLayout& process_layout() {
+    static constexpr RegisterLayout result{
+        .architecture = "i386:x86-64",
+        .features = features,
+        .registers = process_registers,
+        .size = process_registers.back().offset + process_registers.back().bits / 8U,
+        .expedited = expedited,
+        .pc = rip,
+        .sp = rsp,
+        .osabi = "GNU/Linux",
     };
     return result;
 }

@@ -27,6 +27,11 @@ enum Register : RegisterNumber {
 
 const RegisterLayout& layout();
 
+// The same and orig_rax, with which gdb has its Linux ABI (gdb/amd64-linux-tdep.c, amd64_linux_init_abi): of
+// a thread of a Linux process. Numbers are those of layout().
+inline constexpr RegisterNumber orig_rax = register_count;
+const RegisterLayout& process_layout();
+
 inline constexpr std::uint64_t eflags_tf = 1U << 8;
 inline constexpr std::uint64_t eflags_if = 1U << 9;
 inline constexpr std::uint64_t eflags_rf = 1U << 16;
@@ -37,7 +42,10 @@ inline constexpr std::uint64_t cr0_pe = 1U << 0;
 inline constexpr std::uint64_t cr0_pg = 1U << 31;
 inline constexpr std::uint64_t cr4_pae = 1U << 5;
 inline constexpr std::uint64_t cr4_la57 = 1U << 12;
+inline constexpr std::uint64_t cr4_osxsave = 1U << 18;
 inline constexpr std::uint64_t efer_lma = 1U << 10;
+
+inline bool in_user_mode(const RegisterSet& registers) { return (registers.get(cs).value_or(0) & 3U) == 3; }
 
 // Of canonical addresses, which systems keep for themselves; reached in 64-bit mode only.
 constexpr bool in_upper_half(std::uint64_t address) { return address >> 63U != 0; }

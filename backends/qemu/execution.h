@@ -38,6 +38,7 @@ public:
     [[nodiscard]] bool supports(BreakpointKind kind) const override;
     Result<void> insert(BreakpointKind kind, VirtualAddress address, std::uint32_t length) override;
     Result<void> remove(BreakpointKind kind, VirtualAddress address, std::uint32_t length) override;
+    [[nodiscard]] bool changes_memory() const override { return kvm_; }
     // TCG looks at no breakpoint in a step (QEMU 6.2 and later, accel/tcg/cpu-exec.c,
     // check_for_breakpoints()).
     [[nodiscard]] bool steps_in_place(BreakpointKind /*kind*/) const override { return !kvm_; }

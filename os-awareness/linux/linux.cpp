@@ -18,6 +18,7 @@
 #include "os-awareness/linux/struct_layout.h"
 #include "os-awareness/linux/tasks.h"
 #include "os-awareness/linux/unwind.h"
+#include "os-awareness/linux/user_registers.h"
 
 namespace exo::os {
 namespace {
@@ -69,6 +70,7 @@ public:
                                 image_.vmcoreinfo ? &*image_.vmcoreinfo : nullptr});
     }
     Result<RegisterSet> saved_registers(const Task& task) override;
+    Result<UserRegisters> user_registers(const Task& task, const RegisterSet* vcpu) override;
     Backtrace backtrace(const RegisterSet& registers) override;
     Result<std::uint64_t> per_cpu_offset(std::uint32_t cpu) override {
         return TRY(per_cpu()).get().offset_of(cpu);
@@ -100,6 +102,10 @@ private:
         return *per_cpu_;
     }
     [[nodiscard]] Result<PhysicalAddress> root_of(std::uint64_t mm);
+    // Of the snapshot, or of current_task(); null if it is in neither.
+    [[nodiscard]] const TaskRecord* record_of(const Task& task) const;
+    // It runs on a CPU, of which nobody knows which vCPU it is.
+    [[nodiscard]] bool runs_unseen(const TaskRecord& record) const;
     [[nodiscard]] bool in_image(VirtualAddress address) const {
         return address >= image_.start && address < image_.end;
     }
@@ -113,6 +119,8 @@ private:
     std::optional<PerCpu> per_cpu_;
     std::optional<TaskList> list_;
     std::optional<SavedFrames> frames_;
+    std::optional<UserRegisterReader> user_registers_;
+    bool xsave_ = false;                   // the kernel uses XSAVE
     std::optional<Result<OrcTable>> orc_;  // read at the first backtrace
     std::optional<ModuleList> modules_;
     std::optional<ModuleCode> module_code_;
@@ -149,6 +157,7 @@ void Linux::find_layout() {
     per_cpu_.emplace(image_, btf_ ? &*btf_ : nullptr, layout_);
     list_.emplace(image_, layout_, init_task);
     frames_.emplace(image_, layout_);
+    user_registers_.emplace(*image_.space, btf_ ? &*btf_ : nullptr, layout_);
 }
 
 Result<std::vector<std::string>> Linux::write_module_file(const Module& module, ByteSink& sink) {
@@ -248,6 +257,7 @@ Result<void> Linux::refresh(std::span<const RegisterSet> vcpus) {
     CHECK_OK(check_still_there(vcpus));
     add_boot_finding();
     if (!vcpus.empty()) register_layout_ = &vcpus.front().layout();
+    xsave_ = uses_xsave(vcpus);
     if (!list_ && !btf_) {
         layout_ = {};
         find_layout();
@@ -295,6 +305,13 @@ std::optional<Task> Linux::current_task(const RegisterSet& registers, VcpuId vcp
     return task;
 }
 
+bool Linux::runs_unseen(const TaskRecord& record) const {
+    return record.on_cpu && std::ranges::any_of(per_cpu_->cpus(), [&](const Cpu& cpu) {
+               return cpu.current == record.address &&
+                      std::ranges::none_of(current_, [&](const VcpuTask& v) { return v.cpu == cpu.number; });
+           });
+}
+
 Result<RegisterSet> Linux::saved_registers(const Task& task) {
     const auto* record = list_ ? list_->find(raw(task.address)) : nullptr;
     if (record == nullptr) {
@@ -305,11 +322,7 @@ Result<RegisterSet> Linux::saved_registers(const Task& task) {
         return fail(Errc::bad_request,
                     "task " + std::to_string(task.tid) + " runs: a vCPU has its registers");
     }
-    const auto known = [&](const Cpu& cpu) {
-        return cpu.current == record->address &&
-               std::ranges::none_of(current_, [&](const VcpuTask& v) { return v.cpu == cpu.number; });
-    };
-    if (record->on_cpu && std::ranges::any_of(per_cpu_->cpus(), known)) {
+    if (runs_unseen(*record)) {
         return fail(Errc::bad_data, "task " + std::to_string(task.tid) + " runs on CPU " +
                                         std::to_string(record->cpu) +
                                         ", and which vCPU that is could not be told");
@@ -344,9 +357,23 @@ Result<PhysicalAddress> Linux::root_of(std::uint64_t mm) {
     return TRY(image_.space->translate(VirtualAddress{pgd})).physical;
 }
 
+const TaskRecord* Linux::record_of(const Task& task) const {
+    if (told_ && told_->address == raw(task.address)) return &*told_;
+    return list_ ? list_->find(raw(task.address)) : nullptr;
+}
+
+Result<UserRegisters> Linux::user_registers(const Task& task, const RegisterSet* vcpu) {
+    const auto* record = record_of(task);
+    if (record == nullptr || !user_registers_)
+        return fail(Errc::no_such_thread, "no task at " + hex(task.address) + " any more");
+    if (vcpu == nullptr && runs_unseen(*record))
+        return fail(Errc::bad_data, record->comm + " runs, and on which vCPU could not be told");
+    const auto owner = vcpu != nullptr ? fpu_owner_on(record->cpu, *per_cpu_, *image_.space) : std::nullopt;
+    return user_registers_->read(*record, {per_cpu_->stack_size(), vcpu, xsave_, owner});
+}
+
 Result<std::unique_ptr<AddressSpace>> Linux::task_space(const Task& task) {
-    const auto* record = list_ ? list_->find(raw(task.address)) : nullptr;
-    if (told_ && told_->address == raw(task.address)) record = &*told_;
+    const auto* record = record_of(task);
     if (record == nullptr) {
         return fail(Errc::no_such_thread, "no task at " + hex(task.address) + " any more");
     }

@@ -11,17 +11,20 @@ namespace {
 // Of a watchpoint: bytes. How much of it the machine can watch, it says itself.
 constexpr std::uint64_t longest_watch = UINT32_MAX;
 
-Result<BreakpointKey> key_of(const rsp::Breakpoint& request) {
+// In the address space of the current process.
+Result<BreakpointKey> key_of(const Session& session, const rsp::Breakpoint& request) {
+    const std::int64_t process = session.current_process();
     if (request.type > 4) return fail(Errc::bad_request, "there are breakpoints of types 0 to 4");
     const auto kind = static_cast<BreakpointKind>(request.type);
     // Their kind is the length of the breakpoint instruction: 1 on x86.
     if (kind == BreakpointKind::software || kind == BreakpointKind::hardware) {
-        return BreakpointKey{kind, VirtualAddress{request.address}, 1};
+        return BreakpointKey{kind, VirtualAddress{request.address}, 1, process};
     }
     if (request.kind == 0 || request.kind > longest_watch ||
         request.address + request.kind - 1 < request.address)
         return fail(Errc::bad_request, "a watchpoint covers at least one byte, up to the last address");
-    return BreakpointKey{kind, VirtualAddress{request.address}, static_cast<std::uint32_t>(request.kind)};
+    return BreakpointKey{kind, VirtualAddress{request.address}, static_cast<std::uint32_t>(request.kind),
+                         process};
 }
 
 // gdb sends none with a watchpoint (gdb/remote.c, remote_target::insert_watchpoint); to drop one that comes
@@ -45,7 +48,7 @@ Result<Reply> insert_breakpoint_of_type(Session& session, char type, std::string
     const auto parsed = rsp::Breakpoint::parse(std::string{type, ','}.append(arguments));
     if (!parsed) return fail(Errc::bad_request, "malformed breakpoint");
     const rsp::Breakpoint& request = *parsed;
-    const BreakpointKey key = TRY(key_of(request));
+    const BreakpointKey key = TRY(key_of(session, request));
     auto program = TRY(program_of(request));
     CHECK_OK(session.run_control.breakpoints.insert(key));
     session.run_control.conditions.set(key, std::move(program));
@@ -54,7 +57,7 @@ Result<Reply> insert_breakpoint_of_type(Session& session, char type, std::string
 
 // OK also for one that is not there.
 Result<Reply> remove_breakpoint(Session& session, const rsp::Breakpoint& request) {
-    const BreakpointKey key = TRY(key_of(request));
+    const BreakpointKey key = TRY(key_of(session, request));
     session.run_control.breakpoints.remove(key);
     session.run_control.conditions.remove(key);
     return ok();

@@ -13,13 +13,11 @@ constexpr std::string_view triple = "x86_64-unknown-linux-gnu";
 // lldb gives up on a packet after 5 s unless told otherwise; a first look at a large guest may take longer.
 constexpr int lldb_timeout_seconds = 30;
 
-// Of D and vKill: the one process that can be attached.
-Result<void> check_attached(std::string_view pid_text, std::string_view malformed) {
+// Of D and vKill. The kernel counts as attached also when nothing is.
+Result<void> detach_one(Session& session, std::string_view pid_text, std::string_view malformed) {
     const auto pid = rsp::parse_hex_number(pid_text);
-    if (!pid) return fail(Errc::bad_request, std::string{malformed});
-    if (*pid != kernel_pid)
-        return fail(Errc::no_such_thread, "process " + std::to_string(*pid) + " is not attached");
-    return {};
+    if (!pid || *pid > INT64_MAX) return fail(Errc::bad_request, std::string{malformed});
+    return session.detach_process(static_cast<std::int64_t>(*pid));
 }
 
 }  // namespace
@@ -63,6 +61,7 @@ Result<Reply> is_attached(Session& /*session*/, std::string_view /*arguments*/) 
 // gdb relocates all of a vmlinux by this at connect. Text, Data and Bss must be equal here: a kernel moves as
 // a whole.
 Result<Reply> offsets(Session& session, std::string_view /*arguments*/) {
+    if (session.current_process() != kernel_pid) return unknown_packet();  // a program of the guest's
     std::string slide;
     rsp::append_hex_number(slide, session.machine.os()->slide());
     session.program_generation = session.machine.os_generation();
@@ -105,7 +104,8 @@ Result<Reply> server_version(Session& /*session*/, std::string_view /*arguments*
 Result<Reply> detach(Session& session, std::string_view arguments) {
     if (!arguments.empty()) {
         const std::string_view pid = arguments.front() == ';' ? arguments.substr(1) : std::string_view{};
-        CHECK_OK(check_attached(pid, "malformed detach request"));
+        CHECK_OK(detach_one(session, pid, "malformed detach request"));
+        return ok();
     }
     CHECK_OK(session.close());
     return ok();
@@ -119,25 +119,31 @@ Result<Reply> kill(Session& session, std::string_view /*arguments*/) {
 
 // vKill;PID
 Result<Reply> kill_process(Session& session, std::string_view arguments) {
-    CHECK_OK(check_attached(arguments, "malformed process id"));
-    CHECK_OK(session.close());
+    CHECK_OK(detach_one(session, arguments, "malformed process id"));
     return ok();
 }
 
 // vAttach;PID
 Result<Reply> attach(Session& session, std::string_view arguments) {
-    const auto pid = rsp::parse_hex_number(arguments);
-    if (!pid) return fail(Errc::bad_request, "malformed process id");
-    if (*pid != kernel_pid) {
-        return fail(
-            Errc::unsupported,
-            "cannot attach to guest process " + std::to_string(*pid) +
-                ": this version debugs the kernel and its tasks only; use `thread` on a task instead");
+    const auto parsed = rsp::parse_hex_number(arguments);
+    if (!parsed || *parsed > INT64_MAX) return fail(Errc::bad_request, "malformed process id");
+    const auto pid = static_cast<std::int64_t>(*parsed);
+    if (!session.attached) {
+        auto opened = session.open();
+        session.open_error.reset();  // told here
+        CHECK_OK(std::move(opened));
+        if (pid != kernel_pid) {
+            auto attached = session.attach_process(pid);
+            if (!attached) static_cast<void>(session.close());
+            CHECK_OK(std::move(attached));
+            session.run_control.views.kernel = false;
+        }
+    } else if (pid != kernel_pid) {
+        CHECK_OK(session.attach_process(pid));
+    } else {
+        if (session.run_control.views.kernel) return fail(Errc::busy, "the kernel is attached already");
+        CHECK_OK(session.attach_kernel());
     }
-    if (session.attached) return fail(Errc::busy, "the kernel is attached already");
-    auto opened = session.open();
-    session.open_error.reset();  // told here
-    CHECK_OK(std::move(opened));
     if (session.non_stop.on()) {
         session.non_stop.tell_again();
         return ok();

@@ -50,10 +50,10 @@ std::string thread_object(Session& session, const Thread& thread, bool with_regi
 
 Result<Reply> threads_info(Session& session, std::string_view /*arguments*/) {
     std::string json = "[";
-    for (const Thread& thread : session.run_control.threads().threads()) {
+    session.for_each_thread([&](const Thread& thread) {
         if (json.size() > 1) json += ',';
         json += thread_object(session, thread, true);
-    }
+    });
     return text(json += ']');
 }
 
@@ -75,7 +75,7 @@ std::string lldb_stop_keys(Session& session) {
     std::string ids;
     std::string pcs;
     const RegisterNumber pc = session.machine.layout().pc;
-    for (const Thread& thread : session.run_control.threads().threads()) {
+    session.for_each_thread([&](const Thread& thread) {
         const auto registers = session.registers(thread);
         const auto value = registers ? registers->get(pc) : std::nullopt;
         if (!ids.empty()) {
@@ -84,7 +84,7 @@ std::string lldb_stop_keys(Session& session) {
         }
         rsp::append_thread_id(ids, thread.id(), session.client.multiprocess);
         rsp::append_hex_number(pcs, value.value_or(0));
-    }
+    });
     std::string keys = "threads:" + ids + ";thread-pcs:" + pcs + ";jstopinfo:";
     const Thread* stopped = session.run_control.threads().find(session.last_stop.thread);
     const std::string json = stopped != nullptr ? "[" + thread_object(session, *stopped, false) + "]" : "[]";

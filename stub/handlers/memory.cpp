@@ -114,7 +114,12 @@ Result<Reply> write(Session& session, const rsp::WriteMemory& request) {
     if (session.physical_addresses) {
         CHECK_OK(session.machine.memory().write(PhysicalAddress{request.address}, request.bytes));
     } else {
-        AddressSpace* space = TRY(session.space(*TRY(session.general())));
+        const Thread& thread = *TRY(session.general());
+        if (!thread.of_kernel()) {
+            CHECK_OK(TRY(session.machine.process_space(*thread.task))
+                         ->check_writable(VirtualAddress{request.address}, request.bytes.size()));
+        }
+        AddressSpace* space = TRY(session.space(thread));
         CHECK_OK(space->write(VirtualAddress{request.address}, request.bytes));
     }
     // What is written may be page tables or task lists.

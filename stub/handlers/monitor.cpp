@@ -65,6 +65,7 @@ Output list_breakpoints(Session& session, std::string_view /*arguments*/) {
     for (const auto& [key, state] : session.run_control.breakpoints.all()) {
         if (!state.by_client) continue;
         text += hex(key.address) + "  " + kinds.at(static_cast<std::size_t>(key.kind));
+        if (key.process != kernel_pid) text += "  process " + std::to_string(key.process);
         if (!state.armed) {
             text += "  pending: " + state.pending_reason;
         } else if (*state.armed != key.kind) {
@@ -121,7 +122,9 @@ Output show_task(Session& session, std::string_view arguments) {
 std::string backtrace_of(Session& session, os::OsAwareness& os, const Thread& thread) {
     // Not session.registers(), which keeps to itself why there are none.
     const bool sleeps = !thread.vcpu && thread.task;
-    const auto registers = sleeps ? os.saved_registers(*thread.task) : session.registers(thread);
+    Thread in_kernel = thread;  // a process' too
+    in_kernel.pid = kernel_pid;
+    const auto registers = sleeps ? os.saved_registers(*thread.task) : session.registers(in_kernel);
     const auto locate = [&os](VirtualAddress address) { return os.locate(address); };
     return backtrace_text(registers ? os.backtrace(*registers) : os::Backtrace{{}, registers.error().message},
                           locate);

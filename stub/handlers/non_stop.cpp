@@ -12,6 +12,8 @@ Result<Reply> set_non_stop(Session& session, std::string_view arguments) {
         session.non_stop.end();
     } else if (session.thread_suffix) {
         return fail(Errc::unsupported, "lldb has no non-stop mode");
+    } else if (!session.run_control.views.processes.empty()) {
+        return fail(Errc::unsupported, "threads of a process stop and run together; detach it first");
     } else {
         session.non_stop.begin(session.last_stop.thread);
     }

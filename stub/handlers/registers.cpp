@@ -19,16 +19,14 @@ Result<const Thread*> addressed(Session& session, std::string_view& arguments) {
 Result<void> write_to(Session& session, const Thread& thread, const RegisterSet& values,
                       std::span<const RegisterNumber> numbers) {
     if (session.selected_frame() != nullptr) return fail(Errc::denied, "a trace frame cannot be written");
-    if (!thread.vcpu) {
-        return fail(Errc::unsupported, "registers of a task that runs on no vCPU cannot be written");
-    }
-    return session.machine.write_vcpu_registers(*thread.vcpu, values, numbers);
+    return session.write_registers(thread, values, numbers);
 }
 
 std::string target_xml(const RegisterLayout& layout) {
     std::string xml =
         "<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\"><target><architecture>";
     xml.append(layout.architecture).append("</architecture>");
+    if (!layout.osabi.empty()) xml.append("<osabi>").append(layout.osabi).append("</osabi>");
     for (std::size_t feature = 0; feature < layout.features.size(); ++feature) {
         xml.append("<feature name=\"").append(layout.features[feature].name).append("\">");
         xml += layout.features[feature].types;
@@ -120,7 +118,7 @@ Result<Reply> read_register(Session& session, std::string_view arguments) {
     const Thread* thread = TRY(addressed(session, arguments));
     const auto request = rsp::ReadRegister::parse(arguments);
     if (!request) return fail(Errc::bad_request, "malformed register number");
-    if (request->number >= session.machine.layout().registers.size()) {
+    if (request->number >= session.layout().registers.size()) {
         return fail(Errc::bad_request, "no register has number " + std::to_string(request->number));
     }
     const auto number = static_cast<RegisterNumber>(request->number);
@@ -141,7 +139,7 @@ Result<Reply> write_register(Session& session, std::string_view arguments) {
     const Thread* thread = TRY(addressed(session, arguments));
     const auto request = rsp::WriteRegister::parse(arguments);
     if (!request) return fail(Errc::bad_request, "malformed register write");
-    const auto& layout = session.machine.layout();
+    const auto& layout = session.layout();
     if (request->number >= layout.registers.size() ||
         request->bytes.size() != layout.registers[request->number].bits / 8U) {
         return fail(Errc::bad_request, "no register of that number and size");
@@ -158,7 +156,7 @@ Result<Reply> write_register(Session& session, std::string_view arguments) {
 
 Result<Reply> transfer_features(Session& session, const rsp::TransferRead& request) {
     if (request.annex != "target.xml") return fail(Errc::not_found, "there is only target.xml");
-    return text(rsp::xfer_slice(target_xml(session.machine.layout()), request.offset, request.length));
+    return text(rsp::xfer_slice(target_xml(session.layout()), request.offset, request.length));
 }
 
 }  // namespace exo::stub::handlers

@@ -31,7 +31,8 @@ Result<Reply> start(Session& session, const rsp::Resume& request) {
     }
     session.held_stop.reset();
     session.trace_frame.reset();
-    session.run_control.tell_of_kernel(session.takes_library_stops());
+    session.run_control.tell_of_kernel(session.takes_library_stops() && session.run_control.views.kernel);
+    session.run_control.set_current_process(session.last_stop.process);
     auto resumed = session.run_control.resume(request);
     // As a stop reply: an error here is to gdb a guest that goes on standing (remote_target::wait_as).
     if (!resumed && resumed.error().code == Errc::target_gone) return session.exit_reply();
@@ -54,12 +55,10 @@ Result<Reply> old_style(Session& session, char letter, std::string_view argument
     if (!request || request->actions.empty()) return fail(Errc::bad_request, "malformed resume request");
     const Thread* thread = TRY(session.thread(session.continue_thread));
     if (from) {
-        if (!thread->vcpu)
-            return fail(Errc::unsupported, "a task that runs on no vCPU cannot resume elsewhere");
         RegisterSet registers = TRY(session.registers(*thread));
         const RegisterNumber pc = session.machine.layout().pc;
         registers.set(pc, *from);
-        CHECK_OK(session.machine.write_vcpu_registers(*thread->vcpu, registers, std::span{&pc, 1}));
+        CHECK_OK(session.write_registers(*thread, registers, std::span{&pc, 1}));
     }
     if (letter == 's' || letter == 'S') {
         request->actions.front().thread = thread->id();
@@ -69,9 +68,9 @@ Result<Reply> old_style(Session& session, char letter, std::string_view argument
 }
 
 rsp::StopReply to_reply(Session& session, const RunControl::Stop& stop) {
-    rsp::StopReply reply{.signal = stop.signal, .thread = {kernel_pid, stop.thread}};
+    rsp::StopReply reply{.signal = stop.signal, .thread = {stop.process, stop.thread}};
     if (stop.exited) {
-        reply.kind = rsp::StopReply::Kind::exited;
+        reply.set_wait_status(stop.exit_code);
         return reply;
     }
     using Reason = rsp::StopReply::Reason;
@@ -79,7 +78,8 @@ rsp::StopReply to_reply(Session& session, const RunControl::Stop& stop) {
                       (stop.reason != Reason::hwbreak || session.client.hwbreak);
     if (told) reply.reason = stop.reason;
     reply.watch_address = raw(stop.watch_address);
-    const Thread* thread = session.run_control.find(stop.thread);
+    const Thread* thread = stop.process == kernel_pid ? session.run_control.find(stop.thread)
+                                                      : session.thread(reply.thread).value_or(nullptr);
     if (thread == nullptr) return reply;
     if (thread->task) reply.core = thread->task->cpu;
     if (!thread->task && thread->vcpu) reply.core = thread->vcpu;

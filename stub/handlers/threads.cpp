@@ -12,7 +12,7 @@ namespace {
 // Terse: gdb reads it in slices of 4096 bytes at every stop.
 std::string threads_xml(Session& session) {
     std::string xml = "<threads>";
-    for (const Thread& thread : session.run_control.threads().threads()) {
+    session.for_each_thread([&](const Thread& thread) {
         xml += "<thread id=\"";
         rsp::append_thread_id(xml, thread.id(), session.client.multiprocess);
         xml += "\" name=\"";
@@ -24,7 +24,7 @@ std::string threads_xml(Session& session) {
         xml += ">";
         rsp::append_xml(xml, extra_info(thread, session.machine.os()));
         xml += "</thread>";
-    }
+    });
     return xml += "</threads>";
 }
 
@@ -82,10 +82,10 @@ Result<Reply> current_thread(Session& session, std::string_view /*arguments*/) {
 
 Result<Reply> first_threads(Session& session, std::string_view /*arguments*/) {
     std::string reply = "m";
-    for (const Thread& thread : session.run_control.threads().threads()) {
+    session.for_each_thread([&](const Thread& thread) {
         if (reply.size() > 1) reply += ',';
         rsp::append_thread_id(reply, thread.id(), session.client.multiprocess);
-    }
+    });
     return text(reply.size() > 1 ? std::move(reply) : "l");
 }
 
@@ -122,7 +122,7 @@ Result<Reply> select_general_thread(Session& session, std::string_view arguments
         session.general_thread.reset();
         return ok();
     }
-    session.general_thread = TRY(found)->tid;
+    session.general_thread = TRY(found)->id();
     return ok();
 }
 

@@ -44,6 +44,20 @@ public:
         if (it == kernel_.saved.end()) return fail(Errc::bad_data, "no saved registers of " + task.comm);
         return it->second;
     }
+    Result<os::UserRegisters> user_registers(const os::Task& task, const RegisterSet* vcpu) override {
+        os::UserRegisters user{x86::process_layout()};
+        const auto it = kernel_.user.find(task.address);
+        const bool live = vcpu != nullptr && x86::in_user_mode(*vcpu);
+        if (!live && it == kernel_.user.end())
+            return fail(Errc::bad_data, task.comm + " has no user registers");
+        const RegisterSet& from = live ? *vcpu : it->second;
+        for (RegisterNumber number = 0; number < x86::register_count; ++number) {
+            if (!from.available(number)) continue;
+            user.values.set_bytes(number, from.bytes(number));
+            if (live) user.places[number] = {.kind = os::RegisterPlace::Kind::vcpu, .number = number};
+        }
+        return user;
+    }
     os::Backtrace backtrace(const RegisterSet& registers) override {
         const auto it = kernel_.backtraces.find(registers.get(x86::rsp).value_or(0));
         if (it == kernel_.backtraces.end()) return {{}, "the test has no backtrace of it"};

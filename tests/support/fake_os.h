@@ -44,6 +44,7 @@ struct FakeKernel {
     bool present = false;
     std::vector<os::Task> tasks;
     std::map<VirtualAddress, RegisterSet> saved;  // by task
+    std::map<VirtualAddress, RegisterSet> user;   // of user mode, of those that are not in it; by task
     std::map<VirtualAddress, std::vector<FakeMapping>> user_memory;
     std::vector<std::string> problems;
     os::KernelLog log;

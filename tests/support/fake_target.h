@@ -137,6 +137,7 @@ public:
 
     // Breakpoints
     [[nodiscard]] bool supports(BreakpointKind kind) const override { return shape_.kinds.contains(kind); }
+    [[nodiscard]] bool changes_memory() const override { return shape_.int3_in_memory; }
     [[nodiscard]] bool steps_in_place(BreakpointKind /*kind*/) const override {
         return shape_.steps_in_place;
     }

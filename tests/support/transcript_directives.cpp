@@ -74,8 +74,9 @@ const std::vector<Player::Row>& Player::directives() {
                                             // [idle] [kernel]; changes the one of that tid (and cpu)
         {"drop-task", &Player::drop_task},  // tid=
         {"module", &Player::module},        // NAME text= [size= users=] [init]; changes the one of that name
-        {"drop-module", &Player::drop_module},      // NAME
-        {"saved", &Player::saved},                  // tid= REGISTER=N…: of a task that sleeps
+        {"drop-module", &Player::drop_module},  // NAME
+        {"saved", &Player::saved},              // tid= REGISTER=N…: of a task that sleeps
+        {"user", &Player::user},  // tid= REGISTER=N…: of its user mode, while it is in the kernel
         {"user-memory", &Player::user_memory},      // tid= start= size= physical=
         {"symbol", &Player::symbol},                // NAME ADDRESS
         {"problem", &Player::problem},              // words
@@ -218,6 +219,13 @@ void Player::saved(Arguments arguments) {
     RegisterSet registers{x86::layout()};
     set_registers(registers, arguments);
     kernel_.saved.insert_or_assign(sleeper.address, registers);
+}
+
+void Player::user(Arguments arguments) {
+    os::Task& owner = task(arguments);
+    RegisterSet registers{x86::layout()};
+    set_registers(registers, arguments);
+    kernel_.user.insert_or_assign(owner.address, registers);
 }
 
 void Player::user_memory(Arguments arguments) {

@@ -68,6 +68,7 @@ private:
     void module(Arguments arguments);
     void drop_module(Arguments arguments);
     void saved(Arguments arguments);
+    void user(Arguments arguments);
     void user_memory(Arguments arguments);
     void symbol(Arguments arguments);
     void problem(Arguments arguments);

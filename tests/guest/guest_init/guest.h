@@ -27,6 +27,7 @@ void scenario_syscalls(void);
 void scenario_threads(void);
 void scenario_witness(void);
 void scenario_busy(void);
+void scenario_process(void);
 
 const char* answer_text(char* rest);
 const char* answer_witness(char* rest);

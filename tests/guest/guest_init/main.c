@@ -1,11 +1,13 @@
 // PID 1 of the test guest: sets up a scenario, then answers commands on the second serial port.
 //
-// Kernel command line: exo.scenario=idle|spin|syscalls|threads|witness|busy (default idle), exo.threads=N.
+// Kernel command line: exo.scenario=idle|spin|syscalls|threads|witness|busy|process (default idle),
+// exo.threads=N.
 //   idle     nothing but the kernel's own threads and this process
 //   spin     one thread pinned on each CPU that stays in user mode for ever, with known register values
 //   syscalls the same threads make one system call after the other
 //   witness  spin, and beside it one thread on each CPU that looks for what a debugger does to it (witness.c)
 //   busy     tasks that sleep, wake each other, come, go, and use up the processors (busy.c)
+//   process  two processes of one program for a debugger to attach to (process.c)
 //   threads  one process with N threads, and processes in odd states with odd names
 //
 // Command channel, ttyS1: one command a line; the answer is any number of lines, then a line that is
@@ -70,6 +72,7 @@ int main(void) {
     if (!strcmp(scenario, "threads")) scenario_threads();
     if (!strcmp(scenario, "witness")) scenario_witness();
     if (!strcmp(scenario, "busy")) scenario_busy();
+    if (!strcmp(scenario, "process")) scenario_process();
 
     int connected = open_channel();
     printf("exo-guest-ready %s\n", scenario);

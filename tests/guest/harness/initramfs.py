@@ -10,6 +10,7 @@ from . import cache
 from .errors import HarnessError, MissingPrerequisite
 
 SOURCES = sorted((pathlib.Path(__file__).parent.parent / 'guest_init').glob('*.[ch]'))
+PROGRAMS = pathlib.Path(__file__).parent.parent / 'guest_programs'
 COMPILE = ('gcc', '-std=gnu17', '-static', '-pthread', '-O1', '-Wall', '-Wextra', '-Werror')
 
 
@@ -31,21 +32,27 @@ def _busybox() -> bytes:
     return content
 
 
-def _guest_init() -> bytes:
-    digest = hashlib.sha256(' '.join(COMPILE).encode())
-    for path in SOURCES:
+def _compiled(name: str, sources: list, options: tuple = ()) -> pathlib.Path:
+    """The program, linked statically; made once for each state of its sources."""
+    digest = hashlib.sha256(' '.join((*COMPILE, *options)).encode())
+    for path in sources:
         digest.update(path.read_bytes())
-    binary = cache.root() / 'guest' / f'init-{digest.hexdigest()[:16]}'
-    with cache.lock('guest/init'):
+    binary = cache.root() / 'guest' / f'{name}-{digest.hexdigest()[:16]}'
+    with cache.lock(f'guest/{name}'):
         if not binary.exists():
             if not shutil.which(COMPILE[0]):
                 raise MissingPrerequisite(COMPILE[0])
             with cache.replacing(binary) as partial:
-                command = [*COMPILE, '-o', partial, *(path for path in SOURCES if path.suffix == '.c')]
+                command = [*COMPILE, *options, '-o', partial, *(path for path in sources if path.suffix == '.c')]
                 result = subprocess.run(command, capture_output=True, text=True, check=False)
                 if result.returncode:
-                    raise HarnessError(f'guest-init does not compile: {result.stderr}')
-        return binary.read_bytes()
+                    raise HarnessError(f'{name} does not compile: {result.stderr}')
+        return binary
+
+
+def program(name: str) -> pathlib.Path:
+    """One of guest_programs, with debug information, as a debugger on this machine has it."""
+    return _compiled(name, [PROGRAMS / f'{name}.c'], ('-g', '-O0'))
 
 
 def archive(init: bytes, files: dict = None, programs: dict = None) -> bytes:
@@ -68,6 +75,7 @@ def archive(init: bytes, files: dict = None, programs: dict = None) -> bytes:
     return gzip.compress(whole, compresslevel=1, mtime=0)
 
 
-def build(files: dict = None) -> bytes:
-    """The tests' guest, with `files` besides."""
-    return archive(_guest_init(), files)
+def build(files: dict = None, programs: tuple = ()) -> bytes:
+    """The tests' guest, with `files` besides, and `programs` of guest_programs in /bin."""
+    return archive(_compiled('init', SOURCES).read_bytes(), files,
+                   {f'bin/{name}': program(name).read_bytes() for name in programs})

@@ -66,6 +66,20 @@ TEST_CASE("the end of a process, and nothing left that runs") {
     CHECK(to_string(reply, true) == "N");
 }
 
+TEST_CASE("the end of a process: its status, or gdb's number of the signal") {
+    StopReply reply;
+    reply.thread = {64, 0};
+    reply.set_wait_status(0x700);
+    CHECK(to_string(reply, true) == "W07;process:40");
+    CHECK(to_string(reply, false) == "W07");
+    reply.set_wait_status(9);
+    CHECK(to_string(reply, true) == "X09;process:40");
+    reply.set_wait_status(0x80 | 7);  // SIGBUS, with a core file
+    CHECK(to_string(reply, true) == "X0a;process:40");
+    reply.set_wait_status(40);
+    CHECK(to_string(reply, true) == "X8f;process:40");
+}
+
 TEST_CASE("an object in slices") {
     CHECK(xfer_slice("abcdef", 0, 4) == "mabcd");
     CHECK(xfer_slice("abcdef", 4, 4) == "lef");

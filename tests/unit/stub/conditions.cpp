@@ -113,7 +113,8 @@ TEST_CASE("conditions read and write trace state variables, where they are defin
     put(f, ";Xd,2c00012201022d000122021327");  // ($n = $n + 1) == 2
     const CurrentThread nobody = [] { return nullptr; };
     const auto judged = [&] {
-        return f.control.conditions.judge(0, VirtualAddress{place}, f.control.breakpoints, nobody);
+        const auto key = f.control.conditions.judge(0, VirtualAddress{place}, f.control.breakpoints, nobody);
+        return key ? std::optional{key->kind} : std::nullopt;
     };
     CHECK(judged() == BreakpointKind::software);
     CHECK(

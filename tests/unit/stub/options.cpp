@@ -30,5 +30,13 @@ TEST_CASE("an option of a few words takes those, and no other") {
     }
 }
 
+TEST_CASE("a process is wanted by PID or name, and has no vCPUs") {
+    Options options;
+    CHECK(parsed({"serve", "kvm:1", "--process", "sshd"}, options) == -1);
+    CHECK(options.server.session.process == "sshd");
+    Options refused;
+    CHECK(parsed({"serve", "kvm:1", "--process", "1", "--threads", "vcpus"}, refused) == exit_usage);
+}
+
 }  // namespace
 }  // namespace exo::stub

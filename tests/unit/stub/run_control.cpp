@@ -95,7 +95,7 @@ TEST_CASE("a step over that fails, at each of its steps: the breakpoint is there
         const auto stop = f.poll();
         REQUIRE_FALSE(stop.has_value());
         CHECK(stop.error().code == Errc::backend);
-        CHECK(f.control.resumed_thread() == 1);
+        CHECK(f.control.resumed_thread().tid == 1);
         f.control.fresh_threads();
         REQUIRE(f.resume("c").has_value());
         CHECK(f.inserted() == 1);

@@ -1,0 +1,152 @@
+// The part of RunControl for processes of the guest: whose stop a stop is, steps of user mode, ends.
+//
+// The machine runs as a whole: what the client does not know of runs whenever something is resumed, and what
+// it resumes of one process is not held up by another's. A process' breakpoint is at an address of every
+// process: the others pass it unseen.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "backends/arch/x86_64.h"
+#include "stub/run_control.h"
+
+namespace exo::stub {
+namespace {
+
+// What rt_sigreturn(2) goes back to is in the signal's frame, above rsp: rsp and rip in the struct sigcontext
+// of its struct ucontext (arch/x86/include/uapi/asm/sigcontext.h).
+constexpr std::uint64_t sigreturn = 15, frame_sp = 160, frame_ip = 168;
+
+// do_exit() of the kernel: all tasks that end come to it, with what wait(2) gives as its argument.
+constexpr std::string_view end_of_tasks = "do_exit";
+
+// A zombie, or dead.
+bool has_exited(const os::Task& task) { return task.ended || task.state == 'Z' || task.state == 'X'; }
+
+struct Way {
+    std::uint64_t pc = 0, stack_pointer = 0;
+    bool interrupted = false;  // before the instruction at pc, by no system call
+};
+
+Result<Way> way_back(Machine& machine, const Thread& thread) {
+    const auto user = TRY(machine.user_registers(*thread.task, thread.vcpu, false));
+    const auto pc = user.values.get(x86::rip), sp = user.values.get(x86::rsp);
+    if (!pc || !sp) {
+        return fail(Errc::bad_data,
+                    "where thread " + std::to_string(thread.tid) + " goes back to user mode is not known");
+    }
+    const auto saved = user.values.get(x86::orig_rax);
+    const auto call = saved ? saved : user.values.get(x86::rax);
+    if (call == sigreturn) {
+        AddressSpace* space = TRY(machine.process_space(*thread.task));
+        const auto back_pc = space->read_value<std::uint64_t>(VirtualAddress{*sp + frame_ip});
+        const auto back_sp = space->read_value<std::uint64_t>(VirtualAddress{*sp + frame_sp});
+        if (back_pc && back_sp) return Way{*back_pc, *back_sp};
+    }
+    return Way{*pc, *sp, saved == ~std::uint64_t{0}};
+}
+
+}  // namespace
+
+std::optional<std::int64_t> RunControl::told_process(const Thread& thread) const {
+    const auto own = views.process_of(thread);
+    for (const auto process : {current_process_, own.value_or(kernel_pid), kernel_pid}) {
+        const bool has = process == kernel_pid ? views.kernel : own == process;
+        if (has && resumed(thread, process)) return process;
+    }
+    return std::nullopt;
+}
+
+bool RunControl::counts(const BreakpointKey& key, const Thread* thread) const {
+    if (key.process == kernel_pid) return thread == nullptr || resumed(*thread, kernel_pid);
+    return thread != nullptr && views.process_of(*thread) == key.process && resumed(*thread, key.process);
+}
+
+VcpuAction RunControl::action_of_unnamed(const Thread& thread) const {
+    const bool kept = current_process_ == kernel_pid || views.process_of(thread) == current_process_;
+    return kept ? VcpuAction::hold : VcpuAction::run;
+}
+
+// The step ends, or begins, where the thread is back.
+Result<void> RunControl::wait_for_user_mode(const Thread& thread) {
+    const Way way = TRY(way_back(machine_, thread));
+    CHECK_OK(breakpoints.insert_internal(VirtualAddress{way.pc}, step_->process));
+    wakeup_ = Wakeup{.thread = thread.tid,
+                     .address = VirtualAddress{way.pc},
+                     .stack_pointer = way.stack_pointer,
+                     .process = step_->process,
+                     .again = way.interrupted};
+    step_->vcpu.reset();
+    return {};
+}
+
+// In the middle of a step: by a system call, a fault, or because something interrupted it.
+Result<std::optional<RunControl::Stop>> RunControl::entered_kernel(VcpuId vcpu) {
+    const Thread* now = on_vcpu(vcpu);
+    if (now == nullptr || now->tid != step_->thread.tid) now = threads().find(step_->thread.tid);
+    if (now == nullptr || !now->task || now->task->ended) return stepped_to_its_end(vcpu);
+    CHECK_OK(wait_for_user_mode(Thread{*now}));
+    run_all_but_held();
+    CHECK_OK(run());
+    return std::nullopt;
+}
+
+Result<std::optional<RunControl::Stop>> RunControl::back_in_user_mode(const Thread& thread) {
+    const VcpuId vcpu = *thread.vcpu;
+    const auto wakeup = *std::exchange(wakeup_, std::nullopt);
+    breakpoints.remove_internal(wakeup.address, wakeup.process);
+    step_->thread = thread;
+    step_->vcpu = vcpu;
+    begin_fingerprint(*TRY(machine_.vcpu_registers(vcpu)));
+    run_all_but_held();
+    actions_.at(vcpu) = VcpuAction::step;
+    CHECK_OK(breakpoints.settle());
+    if (!wakeup.again) return step_reached(vcpu, wakeup.address);
+    if (breakpoints.any_at(wakeup.address)) {
+        CHECK_OK(begin_instruction());
+        CHECK_OK(go_past(vcpu, wakeup.address));
+    } else {
+        step_->before.reset();
+    }
+    CHECK_OK(run());
+    return std::nullopt;
+}
+
+Result<void> RunControl::watch_exits() {
+    const auto wanted = !views.processes.empty() && machine_.os() != nullptr
+                            ? machine_.os()->symbols().find(end_of_tasks)
+                            : std::nullopt;
+    if (wanted == exits_) return {};
+    if (exits_) breakpoints.remove_internal(*exits_);
+    exits_.reset();
+    if (!wanted) return {};
+    if (const auto inserted = breakpoints.insert_internal(*wanted); !inserted) {
+        spdlog::warn("the end of a process will be told at the next stop only: {}", inserted.error().message);
+        return {};
+    }
+    exits_ = wanted;
+    return {};
+}
+
+// Of the last thread of an attached process: the end of it.
+Result<std::optional<RunControl::Stop>> RunControl::task_exits(VcpuId vcpu) {
+    const Thread* thread = on_vcpu(vcpu);
+    const auto process = thread != nullptr ? views.process_of(*thread) : std::nullopt;
+    if (!process) return std::nullopt;
+    const ThreadKey tid = thread->tid;
+    std::erase_if(leaving_, [&](ThreadKey left) { return threads().find(left) == nullptr; });
+    leaving_.insert(tid);
+    const bool last = std::ranges::none_of(threads().threads(), [&](const Thread& other) {
+        return views.process_of(other) == process && !leaving_.contains(other.tid) &&
+               !has_exited(*other.task);
+    });
+    if (last) {
+        const auto code = TRY(machine_.vcpu_registers(vcpu))->get(x86::rdi).value_or(0);
+        return Stop{.exited = true, .process = *process, .exit_code = static_cast<std::uint32_t>(code)};
+    }
+    if (step_ && step_->thread.tid == tid) return stepped_to_its_end(vcpu);
+    return std::nullopt;
+}
+
+}  // namespace exo::stub
