@@ -26,6 +26,12 @@ struct FileId {
     bool operator==(const FileId&) const = default;
 };
 
+// A file descriptor, and what it is of, as /proc/PID/fd/NUMBER leads there.
+struct OpenDescriptor {
+    std::uint32_t number = 0;
+    std::string name;
+};
+
 class Processes {
 public:
     Processes() = default;
@@ -38,8 +44,12 @@ public:
     // and stat only what memory tells: other lines are left out, and stat ends where the first such field
     // would be. not_found: no file of that name, or not of those that can be told.
     virtual Result<std::string> proc_file(const Task& task, std::string_view name) = 0;
-    // Where "exe", "cwd" and "root" lead, as readlink(2) says it. A kernel thread has no exe: not_found.
+    // Where "exe", "cwd", "root" and "fd/0" lead, as readlink(2) says it. A kernel thread has no exe:
+    // not_found.
     virtual Result<std::string> proc_link(const Task& task, std::string_view name) = 0;
+
+    // By number.
+    virtual Result<std::vector<OpenDescriptor>> open_files(const Task& task) = 0;
 
     // The memory of the task's process, user addresses only and only to be read: writes are denied. Beside
     // what its page tables map there are, as the process itself would find them there: pages that are mapped

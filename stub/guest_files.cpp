@@ -17,10 +17,13 @@ struct ProcName {
 };
 
 std::optional<std::uint32_t> take_number(std::string_view& rest) {
+    const auto end = rest.find('/');
+    if (end == rest.npos) return std::nullopt;
+    const std::string digits{rest.substr(0, end)};
+    const char* const last = digits.data() + digits.size();
     std::uint32_t value = 0;
-    const auto end = std::min(rest.find('/'), rest.size());
-    const auto [after, error] = std::from_chars(rest.data(), rest.data() + end, value);
-    if (error != std::errc{} || after != rest.data() + end || end == rest.size()) return std::nullopt;
+    const auto [after, error] = std::from_chars(digits.data(), last, value);
+    if (error != std::errc{} || after != last) return std::nullopt;
     rest.remove_prefix(end + 1);
     return value;
 }
@@ -51,6 +54,15 @@ Result<OpenFile> open_text(const std::string& path, const std::string& text) {
     auto content = TRY(MemoryFile::create("exogdb-proc"));
     CHECK_OK(content.append(std::as_bytes(std::span{text})));
     return OpenFile{std::make_shared<const PublishedFile>(PublishedFile{path, std::move(content)})};
+}
+
+// Without a look at the guest, which may run.
+Result<os::Processes*> processes_of(Machine& machine, const OpenFile& file) {
+    auto* const os = machine.os();
+    if (os == nullptr || os->processes() == nullptr || file.generation != machine.os_generation()) {
+        return fail(Errc::not_found, "the kernel that the file was opened of is gone");
+    }
+    return os->processes();
 }
 
 }  // namespace
@@ -105,8 +117,7 @@ Result<std::string> read_guest_link(Machine& machine, std::uint32_t pid, std::st
 Result<std::size_t> read_open_file(Machine& machine, const OpenFile& file, std::uint64_t offset,
                                    MutableBytes out) {
     if (file.published) return file.published->content.read(offset, out);
-    auto& processes = *TRY(guest_processes(machine));
-    if (file.generation != machine.os_generation()) return fail(Errc::not_found, "another kernel runs now");
+    auto& processes = *TRY(processes_of(machine, file));
     if (file.memory)
         return TRY(processes.readable_space(*file.memory))->read_some(VirtualAddress{offset}, out);
     return processes.read_file(file.guest, offset, out);
@@ -114,8 +125,7 @@ Result<std::size_t> read_open_file(Machine& machine, const OpenFile& file, std::
 
 Result<std::uint64_t> size_of_open_file(Machine& machine, const OpenFile& file) {
     if (file.published) return file.published->content.size();
-    auto& processes = *TRY(guest_processes(machine));
-    if (file.generation != machine.os_generation()) return fail(Errc::not_found, "another kernel runs now");
+    auto& processes = *TRY(processes_of(machine, file));
     if (file.memory) return std::uint64_t{0};  // as that file of Linux has it
     return processes.file_size(file.guest);
 }

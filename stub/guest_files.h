@@ -16,7 +16,7 @@ Result<OpenFile> open_guest_file(Machine& machine, std::uint32_t pid, std::strin
 // Where the link leads; bad_request for what is none.
 Result<std::string> read_guest_link(Machine& machine, std::uint32_t pid, std::string_view name);
 
-// Bytes of what is open, as os::Processes::read_file().
+// Bytes of what is open, as os::Processes::read_file(). No look at the guest is taken: it may run.
 Result<std::size_t> read_open_file(Machine& machine, const OpenFile& file, std::uint64_t offset,
                                    MutableBytes out);
 Result<std::uint64_t> size_of_open_file(Machine& machine, const OpenFile& file);

@@ -93,7 +93,7 @@ constexpr auto table = std::to_array<Packet>({
     {.name = "qXfer:threads:read:", .feature = "qXfer:threads:read+",
      .summary = "all threads with name, CPU and state", .handle = handle_with<transfer_threads>},
     {.name = "qXfer:osdata:read:", .feature = "qXfer:osdata:read+",
-     .summary = "`info os`: guest processes and threads", .handle = handle_with<transfer_osdata>},
+     .summary = "`info os`: guest processes and threads, open files, modules", .handle = handle_with<transfer_osdata>},
 
     // Registers
     {.name = "g", .stands = Stands::thread, .summary = "all registers", .handle = handle_with<read_registers>},

@@ -111,6 +111,11 @@ const MemberRow member_rows[] = {
     {MEMBER(fs.cwd), "fs_struct", {"pwd"}},
     {MEMBER(fs.umask), "fs_struct", {"umask"}},
 
+    {MEMBER(descriptors.files), "task_struct", {"files"}},
+    {MEMBER(descriptors.table), "files_struct", {"fdt"}},
+    {MEMBER(descriptors.count), "fdtable", {"max_fds"}},
+    {MEMBER(descriptors.array), "fdtable", {"fd"}},
+
     {MEMBER(dentry.parent), "dentry", {"d_parent"}},
     {MEMBER(dentry.name), "dentry", {"d_name.name"}},
     {MEMBER(dentry.name_length), "dentry", {"d_name.len"}},

@@ -64,6 +64,11 @@ struct ProcessLayout {
         Member root, cwd, umask;
     } fs;
     struct {
+        Member files;         // of task_struct
+        Member table;         // of files_struct
+        Member count, array;  // of fdtable
+    } descriptors;
+    struct {
         Member parent, name, name_length, inode, hash, operations, super_block, children, sibling;
         Member dynamic_name;  // dentry_operations.d_dname
     } dentry;

@@ -28,6 +28,7 @@ LinuxProcesses::LinuxProcesses(PhysicalMemory& memory, KernelImage& image, const
       files_(structures_, layout_, image.symbols),
       mappings_(structures_, layout_, paths_, image.symbols),
       lookup_(structures_, layout_, paths_, files_),
+      descriptors_(structures_, layout_, paths_),
       status_(structures_, layout_) {}
 
 Result<std::uint64_t> LinuxProcesses::mm_of(const Task& task) const {
@@ -159,6 +160,11 @@ Result<std::string> LinuxProcesses::proc_file(const Task& task, std::string_view
     return fail(Errc::not_found, "no " + std::string{name} + " of a process can be told");
 }
 
+Result<std::vector<OpenDescriptor>> LinuxProcesses::open_files(const Task& task) {
+    CHECK_OK(mm_of(task));
+    return descriptors_.of(raw(task.address), TRY(root_of(task)));
+}
+
 Result<std::string> LinuxProcesses::proc_link(const Task& task, std::string_view name) {
     const auto mm = TRY(mm_of(task));
     const auto root = TRY(root_of(task));
@@ -166,6 +172,11 @@ Result<std::string> LinuxProcesses::proc_link(const Task& task, std::string_view
     if (name == "cwd") {
         const auto fs = TRY(structures_.value(raw(task.address), layout_.task.fs));
         return paths_.name(TRY(paths_.read(TRY(structures_.address(fs, layout_.fs.cwd)))), root);
+    }
+    if (name.starts_with("fd/")) {
+        for (auto& file : TRY(descriptors_.of(raw(task.address), root))) {
+            if (std::to_string(file.number) == name.substr(3)) return std::move(file.name);
+        }
     }
     if (name != "exe")
         return fail(Errc::not_found, "no link " + std::string{name} + " of a process is known");

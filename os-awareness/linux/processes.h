@@ -1,6 +1,7 @@
 // Processes of Linux: the parts in mappings.h, paths.h, file_pages.h and proc_*.h put together.
 #pragma once
 
+#include "os-awareness/linux/descriptors.h"
 #include "os-awareness/linux/kernel_image.h"
 #include "os-awareness/linux/mappings.h"
 #include "os-awareness/linux/path_lookup.h"
@@ -17,6 +18,7 @@ public:
 
     Result<std::string> proc_file(const Task& task, std::string_view name) override;
     Result<std::string> proc_link(const Task& task, std::string_view name) override;
+    Result<std::vector<OpenDescriptor>> open_files(const Task& task) override;
     Result<std::unique_ptr<AddressSpace>> readable_space(const Task& task) override;
     Result<FileId> find_file(const Task& task, std::string_view path) override;
     Result<FileId> executable(const Task& task) override;
@@ -47,6 +49,7 @@ private:
     FilePages files_;
     Mappings mappings_;
     PathLookup lookup_;
+    Descriptors descriptors_;
     ProcStatus status_;
 };
 

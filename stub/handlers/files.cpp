@@ -39,6 +39,13 @@ Reply file_failure(std::string_view name, const Error& error) {
     return text(rsp::file_error(errno_of(error)));
 }
 
+// For bytes of the guest: what is there at this stop, or at this moment where it runs.
+Result<void> see_guest_now(Session& session) {
+    if (session.non_stop.stands()) return session.machine.look_for_os_once();
+    session.machine.forget_memory();
+    return {};
+}
+
 // What the server publishes comes first; below its own folder there is nothing else.
 Result<OpenFile> find_file(Session& session, const std::string& name) {
     auto published = session.machine.published_file(name);
@@ -119,6 +126,7 @@ Result<Reply> open_file(Session& session, const rsp::OpenFile& request) {
 Result<Reply> read_file(Session& session, const rsp::ReadFile& request) {
     const OpenFile* file = session.files.find(request.descriptor);
     if (file == nullptr) return text(rsp::file_error(rsp::FileErrno::ebadf));
+    if (!file->published) CHECK_OK(see_guest_now(session));
     const std::uint64_t room = session.options.packet_size - reply_head;
     std::string bytes(std::min(request.count, room), '\0');
     const auto count =

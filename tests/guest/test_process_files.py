@@ -118,12 +118,29 @@ class ProcessFiles(case.GuestCase):
             self.assertEqual(set(re.findall(r'VmFlags: (.*)', guests)[0].split()) - beyond, set(flags.split()[1:]))
 
     def test_links(self):
+        descriptor, name = self.guest.channel.ask(
+            f'run cd /proc/{self.mapper}/fd; for n in *; do echo "$n $(readlink $n)"; done')[3].split(' ')
         with self.files() as files:
             self.assertEqual(files.readlink(f'/proc/{self.mapper}/exe'), '/init')
             self.assertEqual(files.readlink(f'/proc/{self.mapper}/cwd'), '/files')
             self.assertEqual(files.readlink(f'/proc/{self.mapper}/root'), '/')
             self.assertEqual(files.client.ask(f'qXfer:exec-file:read:{self.mapper:x}:0,100'), 'l/init')
+            self.assertEqual(files.readlink(f'/proc/{self.mapper}/fd/{descriptor}'), name)
             self.assertEqual(files.readlink('/proc/2/exe'), ENOENT)  # a kernel thread
+
+    def test_info_os_files(self):
+        names = self.guest.channel.ask(f'run cd /proc/{self.mapper}/fd; for n in *; do echo "$n $(readlink $n)"; done')
+        output = gdb.batch(f'target remote {self.serve().socket}', 'info os files')
+        ours = re.findall(rf'(?m)^{self.mapper} +{MAPPER} +(\d+) +(.*?) *$', output)
+        # A name with a line feed in it has its second line without a number.
+        self.assertEqual([f'{number} {name}' for number, name in ours],
+                         sorted((name.rstrip() for name in names if re.match(r'\d+ /', name)), key=lambda n: int(n.split()[0])),
+                         output)
+
+    def test_gdb_reads_a_program_out_of_the_guest(self):
+        """As it does with `set sysroot target:`, gdb's default: here the program of a process of the guest."""
+        output = gdb.batch(f'target remote {self.serve().socket}', 'file target:/init', 'info address be_mapper', check=False)
+        self.assertRegex(output, r'Symbol "be_mapper" is at 0x[0-9a-f]+ in a file')
 
     def test_files_out_of_the_page_cache(self):
         paths = ['/files/mapped', '/files/mount/folder/file', '/files/link/../folder/./file', f'/proc/{self.mapper}/exe']

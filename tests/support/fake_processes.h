@@ -6,6 +6,7 @@
 #include <cstring>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "os-awareness/os.h"
 
@@ -28,6 +29,14 @@ public:
     }
     Result<std::string> proc_link(const os::Task& task, std::string_view name) override {
         return find(links, task, name);
+    }
+    Result<std::vector<os::OpenDescriptor>> open_files(const os::Task& task) override {
+        std::vector<os::OpenDescriptor> open;
+        for (std::uint32_t number = 0; number < 8; ++number) {
+            if (auto name = find(links, task, "fd/" + std::to_string(number)))
+                open.push_back({number, *name});
+        }
+        return open;
     }
     Result<std::unique_ptr<AddressSpace>> readable_space(const os::Task& /*task*/) override {
         return fail(Errc::bad_address, "not in memory, says the test");

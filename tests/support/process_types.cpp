@@ -73,6 +73,7 @@ std::vector<std::byte> process_types() {
                                 {"ptrace", u32},
                                 {"real_cred", u64},
                                 {"fs", u64},
+                                {"files", u64},
                                 {"signal", u64},
                                 {"blocked", u64},
                                 {"pending", signals},
@@ -144,6 +145,8 @@ std::vector<std::byte> process_types() {
                            {"d_sb", u64},
                            {"d_sib", node},
                            {"d_children", u64}});
+    w.structure("files_struct", {{"count", u32}, {"fdt", u64}});
+    w.structure("fdtable", {{"max_fds", u32}, {"fd", u64}});
     w.structure("dentry_operations", {{"d_hash", u64}, {"d_dname", u64}});
     const auto vfsmount = w.structure("vfsmount", {{"mnt_root", u64}, {"mnt_sb", u64}});
     w.structure("mount", {{"mnt_hash", node},

@@ -204,3 +204,28 @@ TEST_CASE_FIXTURE(ProcessGuest, "links") {
     CHECK_FALSE(processes->proc_link(task, "fd/0"));
     CHECK(processes->executable(task)->inode == VirtualAddress{program});
 }
+
+TEST_CASE_FIXTURE(ProcessGuest, "open files") {
+    const auto files = make("files_struct"), table = make("fdtable");
+    const auto array = guest.in_heap(600 * 8);
+    set(raw(task.address), "task_struct", "files", files);
+    set(files, "files_struct", "fdt", table);
+    set(table, "fdtable", "max_fds", 600);
+    set(table, "fdtable", "fd", raw(array));
+    guest.put(array + 8, get(text_vma, "vm_area_struct", "vm_file"));
+    guest.put(array + 8 * 599, get(data_vma, "vm_area_struct", "vm_file"));
+    const auto open = processes->open_files(task);
+    REQUIRE(open);
+    REQUIRE(open->size() == 2);
+    CHECK((*open)[0].number == 1);
+    CHECK((*open)[0].name == "/bin/program");
+    CHECK((*open)[1].number == 599);
+    CHECK(*processes->proc_link(task, "fd/599") == "/mnt/data");
+    CHECK_FALSE(processes->proc_link(task, "fd/2"));
+    guest.put(array + 16, std::uint64_t{0x1000});
+    CHECK_FALSE(processes->open_files(task));  // not a part of them
+    set(table, "fdtable", "max_fds", 0x7fffffff);
+    CHECK(has(processes->open_files(task).error().message, "a table of 2147483647 file descriptors"));
+    set(raw(task.address), "task_struct", "files", 0);
+    CHECK(processes->open_files(task)->empty());
+}
