@@ -12,6 +12,7 @@ namespace {
 constexpr std::uint64_t page_bytes = 4096;
 constexpr std::uint64_t most_text = std::uint64_t{32}
                                     << 20U;  // of arguments or environment; 6 MiB by default
+constexpr std::size_t most_maps = std::size_t{64} << 20U;
 constexpr std::uint64_t type_mask = 0170000, type_regular = 0100000;  // S_IFMT, S_IFREG
 // MMF_DUMP_FILTER_SHIFT and _BITS, include/linux/mm_types.h (sched/coredump.h before 6.18).
 constexpr unsigned dump_filter_shift = 2;
@@ -78,6 +79,7 @@ Result<std::string> LinuxProcesses::maps(const Task& task, bool details) const {
     const ProcSmaps smaps{mappings_, files_, zero_page()};
     std::string text;
     for (const auto& vma : TRY(mappings_.of(mm))) {
+        if (text.size() > most_maps) return fail(Errc::bad_data, "mappings whose text has more than 64 MiB");
         text += TRY(mappings_.line(mm, vma, root));
         if (details) text += TRY(smaps.details(*tables, vma));
     }
@@ -207,7 +209,11 @@ Result<FileId> LinuxProcesses::find_file(const Task& task, std::string_view path
     const auto root = TRY(root_of(task));
     if (mm != 0) {
         for (const auto& vma : TRY(mappings_.of(mm))) {
-            if (vma.file == 0 || TRY(paths_.name(TRY(paths_.of_file(vma.file)), root)) != path) continue;
+            if (vma.file == 0) continue;
+            const auto mapped = TRY(paths_.of_file(vma.file));
+            // The way up to the root is walked for few of them.
+            if (path.find(TRY(paths_.component(mapped.dentry))) == path.npos) continue;
+            if (TRY(paths_.name(mapped, root)) != path) continue;
             return TRY(regular(TRY(mappings_.mapped_inode(vma)))).id;
         }
     }

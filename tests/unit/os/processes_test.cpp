@@ -207,13 +207,13 @@ TEST_CASE_FIXTURE(ProcessGuest, "links") {
 
 TEST_CASE_FIXTURE(ProcessGuest, "open files") {
     const auto files = make("files_struct"), table = make("fdtable");
-    const auto array = guest.in_heap(600 * 8);
+    const auto array = guest.in_heap(4800);
     set(raw(task.address), "task_struct", "files", files);
     set(files, "files_struct", "fdt", table);
     set(table, "fdtable", "max_fds", 600);
     set(table, "fdtable", "fd", raw(array));
     guest.put(array + 8, get(text_vma, "vm_area_struct", "vm_file"));
-    guest.put(array + 8 * 599, get(data_vma, "vm_area_struct", "vm_file"));
+    guest.put(array + 4792, get(data_vma, "vm_area_struct", "vm_file"));
     const auto open = processes->open_files(task);
     REQUIRE(open);
     REQUIRE(open->size() == 2);
