@@ -18,6 +18,7 @@
 #include "backends/api/registers.h"
 #include "backends/api/target.h"
 #include "os-awareness/elf/byte_sink.h"
+#include "os-awareness/process.h"
 #include "os-awareness/symbols.h"
 #include "os-awareness/user_registers.h"
 
@@ -160,6 +161,9 @@ public:
     // Made anew at each call, out of guest memory. The result is what it lacks and why, one line each.
     // Addresses are the linker's plus `moved`: 0 for a debugger that moves them itself, else slide().
     virtual Result<std::vector<std::string>> write_symbol_file(ByteSink& sink, std::uint64_t moved) = 0;
+
+    // Null where this kernel does not tell enough of its processes.
+    virtual Processes* processes() { return nullptr; }
 
     // The log as it is in memory now; also while the guest runs and writes it.
     virtual Result<KernelLog> kernel_log() = 0;

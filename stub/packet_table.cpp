@@ -61,13 +61,13 @@ constexpr auto table = std::to_array<Packet>({
 
     // The program: a file made from what lies in the guest's memory
     {.name = "qXfer:exec-file:read:", .available = has_os, .slow = true, .feature = "qXfer:exec-file:read+",
-     .summary = "the name of the symbol file", .handle = handle_with<transfer_exec_file>},
+     .summary = "the name of the symbol file; of a process, its executable", .handle = handle_with<transfer_exec_file>},
     {.name = "qXfer:libraries:read:", .slow = true, .feature = "qXfer:libraries:read+",
      .summary = "the kernel's modules and their symbol files; the kernel too, once it appears", .handle = handle_with<transfer_libraries>},
-    {.name = "vFile:setfs:",
-     .summary = "accepted: there is one name space", .handle = handle_with<set_file_system>},
+    {.name = "vFile:setfs:", .slow = true,
+     .summary = "whose file names are meant: a process of the guest", .handle = handle_with<set_file_system>},
     {.name = "vFile:open:", .slow = true,
-     .summary = "open a symbol file, nothing else", .handle = handle_with<open_file>},
+     .summary = "open a symbol file, a file of the guest, or of its /proc/PID", .handle = handle_with<open_file>},
     {.name = "vFile:pread:", .stands = Stands::nothing,
      .summary = "read from it", .handle = handle_with<read_file>},
     {.name = "vFile:fstat:",
@@ -77,7 +77,7 @@ constexpr auto table = std::to_array<Packet>({
     {.name = "vFile:close:",
      .summary = "close it", .handle = handle_with<close_file>},
     {.name = "vFile:readlink:", .slow = true,
-     .summary = "it is no link", .handle = handle_with<read_link>},
+     .summary = "where exe, cwd and root of a process lead", .handle = handle_with<read_link>},
 
     // Threads
     {.name = "?", .match = Match::exact, .text_errors = true, .when_detached = true,
@@ -96,7 +96,7 @@ constexpr auto table = std::to_array<Packet>({
     {.name = "qXfer:threads:read:", .feature = "qXfer:threads:read+",
      .summary = "all threads with name, CPU and state", .handle = handle_with<transfer_threads>},
     {.name = "qXfer:osdata:read:", .feature = "qXfer:osdata:read+",
-     .summary = "`info os`: guest processes and threads", .handle = handle_with<transfer_osdata>},
+     .summary = "`info os`: guest processes and threads, open files, modules", .handle = handle_with<transfer_osdata>},
 
     // Registers
     {.name = "g", .stands = Stands::thread, .summary = "all registers", .handle = handle_with<read_registers>},

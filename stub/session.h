@@ -117,7 +117,8 @@ public:
     std::optional<rsp::ThreadId> continue_thread;  // Hc
     std::string threads_xml;                       // kept while the client reads it slice by slice
     std::string osdata_xml;
-    OpenFiles files;  // vFile
+    OpenFiles files;                 // vFile
+    std::uint32_t file_process = 0;  // vFile:setfs; 0: the guest's first process
     // The trace frame that g, p, m and x answer from, in place of the guest; nothing: from the guest.
     std::optional<std::size_t> trace_frame;
     std::deque<std::string> uploads;  // qTsP and qTsV give the next

@@ -84,8 +84,8 @@ Result<std::size_t> FileContent::read(std::uint64_t offset, MutableBytes out) co
     return done;
 }
 
-std::optional<std::uint64_t> OpenFiles::open(std::shared_ptr<const PublishedFile> file) {
-    auto free = std::ranges::find(files_, nullptr);
+std::optional<std::uint64_t> OpenFiles::open(OpenFile file) {
+    auto free = std::ranges::find_if(files_, [](const auto& kept) { return !kept.has_value(); });
     if (free == files_.end()) {
         if (files_.size() == most) return std::nullopt;
         free = files_.emplace(free);
@@ -94,8 +94,10 @@ std::optional<std::uint64_t> OpenFiles::open(std::shared_ptr<const PublishedFile
     return static_cast<std::uint64_t>(free - files_.begin());
 }
 
-const PublishedFile* OpenFiles::find(std::uint64_t descriptor) const {
-    return descriptor < files_.size() ? files_.at(descriptor).get() : nullptr;
+const OpenFile* OpenFiles::find(std::uint64_t descriptor) const {
+    if (descriptor >= files_.size()) return nullptr;
+    const auto& file = files_.at(descriptor);
+    return file ? &*file : nullptr;
 }
 
 bool OpenFiles::close(std::uint64_t descriptor) {

@@ -1,9 +1,10 @@
-// Files that vFile serves: only what the server itself publishes, to be read only. A file of the host is one
-// of them only where its user named it on the command line.
+// Files that vFile serves, to be read only: what the server itself publishes, and files of the guest
+// (stub/guest_files.h). A file of the host is one of them only where its user named it on the command line.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -11,6 +12,7 @@
 
 #include "backends/api/memory.h"
 #include "os-awareness/elf/elf_file.h"
+#include "os-awareness/os.h"
 #include "rsp/file_io.h"
 
 namespace exo::stub {
@@ -55,20 +57,33 @@ struct PublishedFile {
     FileContent content;
 };
 
-// What one client has open. A file stays what it was while it is open, whatever the guest becomes.
+// One that is published, or one of the guest: the bytes of the latter are what the guest has when they are
+// asked for.
+struct OpenFile {
+    OpenFile(std::shared_ptr<const PublishedFile> file) : published(std::move(file)) {}  // NOLINT: is one
+    OpenFile(os::FileId file, std::uint64_t of_kernel) : guest(file), generation(of_kernel) {}
+    OpenFile(os::Task of, std::uint64_t of_kernel) : memory(std::move(of)), generation(of_kernel) {}
+
+    std::shared_ptr<const PublishedFile> published;  // null: one of the following is meant
+    std::optional<os::Task> memory;                  // of that task's process, each byte at its address
+    os::FileId guest;
+    std::uint64_t generation = 0;  // Machine::os_generation() of the kernel that they are of
+};
+
+// What one client has open. A published file stays what it was while it is open, whatever the guest becomes.
 class OpenFiles {
 public:
     // gdb keeps the file of each module open as long as it knows the module.
     static constexpr std::size_t most = 512;
 
     // Nothing when all are in use.
-    std::optional<std::uint64_t> open(std::shared_ptr<const PublishedFile> file);
+    std::optional<std::uint64_t> open(OpenFile file);
     // Null: no such descriptor.
-    [[nodiscard]] const PublishedFile* find(std::uint64_t descriptor) const;
+    [[nodiscard]] const OpenFile* find(std::uint64_t descriptor) const;
     bool close(std::uint64_t descriptor);
 
 private:
-    std::vector<std::shared_ptr<const PublishedFile>> files_;
+    std::vector<std::optional<OpenFile>> files_;
 };
 
 }  // namespace exo::stub

@@ -40,7 +40,7 @@ Result<std::size_t> by_page(AddressSpace& space, VirtualAddress address, Bytes b
             return fail(std::move(where).error());
         }
         const auto want = std::min<std::uint64_t>(bytes.size() - done, where->left_in_page());
-        auto count = piece(where->physical, bytes.subspan(done, want));
+        auto count = piece(*where, bytes.subspan(done, want));
         if (!count) {
             if (done > 0) break;
             return fail(std::move(count).error());
@@ -95,12 +95,15 @@ Result<void> PhysicalMemory::write(PhysicalAddress address, ConstBytes in) {
 
 Result<std::size_t> AddressSpace::read_some(VirtualAddress address, MutableBytes out) {
     return by_page(*this, address, out,
-                   [&](PhysicalAddress a, MutableBytes b) { return physical().read_some(a, b); });
+                   [&](const Translation& t, MutableBytes b) { return physical().read_some(t.physical, b); });
 }
 
 Result<std::size_t> AddressSpace::write_some(VirtualAddress address, ConstBytes in) {
-    return by_page(*this, address, in,
-                   [&](PhysicalAddress a, ConstBytes b) { return physical().write_some(a, b); });
+    const auto piece = [&](const Translation& where, ConstBytes bytes) -> Result<std::size_t> {
+        if (where.read_only) return fail(Errc::denied, "this memory can only be read: others have it too");
+        return physical().write_some(where.physical, bytes);
+    };
+    return by_page(*this, address, in, piece);
 }
 
 Result<void> AddressSpace::read(VirtualAddress address, MutableBytes out) {

@@ -81,6 +81,7 @@ struct Translation {
     bool writable = false;
     bool user = false;
     bool executable = false;
+    bool read_only = false;  // also to a debugger: what is there is not this space's alone
 
     // How far the mapping is contiguous from `physical` on, within this leaf.
     [[nodiscard]] std::uint64_t left_in_page() const { return page_size - (raw(physical) & (page_size - 1)); }
@@ -103,7 +104,8 @@ public:
     // Translations that were kept may not be true any more: the guest ran, or its page tables were written.
     virtual void forget() {}
 
-    // Same contract as PhysicalMemory::read_some / write_some, across page borders.
+    // Same contract as PhysicalMemory::read_some / write_some, across page borders. Writes to what is
+    // Translation::read_only are denied.
     Result<std::size_t> read_some(VirtualAddress address, MutableBytes out);
     Result<std::size_t> write_some(VirtualAddress address, ConstBytes in);
     Result<void> read(VirtualAddress address, MutableBytes out);

@@ -188,6 +188,25 @@ Result<Translation> PageTables::walk(VirtualAddress address) {
     return fail(Errc::bad_data, "page tables without a last level");
 }
 
+Result<PageTables::LastEntry> PageTables::last_entry(VirtualAddress address) {
+    const Format* format = format_of(mode_);
+    if (format == nullptr) return fail(Errc::unsupported, "no page tables: paging is off");
+    if (!is_valid(*format, raw(address))) return fail(Errc::bad_address, hex(address) + " is not canonical");
+    std::uint64_t table = raw(root_);
+    for (const Level& level : format->levels) {
+        const std::uint64_t index = raw(address) >> level.shift & low_bits(level.bits);
+        std::uint64_t entry = 0;
+        CHECK_OK(memory_->read(PhysicalAddress{table + index * format->entry_bytes},
+                               std::as_writable_bytes(std::span{&entry, 1}).first(format->entry_bytes)));
+        entry &= ~encryption_mask_;
+        if ((entry & entry_present) == 0 || is_leaf(level, entry)) {
+            return LastEntry{entry, std::uint64_t{1} << level.shift};
+        }
+        table = entry & format->address_mask;
+    }
+    return fail(Errc::bad_data, "page tables without a last level");
+}
+
 // A depth-first visit of the tables that cover a window, each table read once as a whole.
 struct PageTables::Visit {
     PageTables& tables;

@@ -33,6 +33,17 @@ public:
     // Translations are kept until then: call at each stop, since the guest changes its tables.
     void forget() override;
 
+    // What ends the way to an address: a leaf or an entry that is not present, whose other bits are the
+    // operating system's.
+    struct LastEntry {
+        std::uint64_t value = 0;  // without the mark of encrypted memory
+        std::uint64_t size = 0;   // bytes that it maps, or would
+        [[nodiscard]] bool present() const { return (value & 1) != 0; }
+    };
+    // bad_address where a table is not in RAM or the address is not canonical. Nothing is kept or taken from
+    // what was.
+    Result<LastEntry> last_entry(VirtualAddress address);
+
     // One present leaf.
     struct Leaf {
         VirtualAddress start{};

@@ -13,6 +13,7 @@
 #include "os-awareness/linux/modules.h"
 #include "os-awareness/linux/percpu.h"
 #include "os-awareness/linux/printk.h"
+#include "os-awareness/linux/processes.h"
 #include "os-awareness/linux/running.h"
 #include "os-awareness/linux/saved_frame.h"
 #include "os-awareness/linux/struct_layout.h"
@@ -38,6 +39,7 @@ public:
         read_types();
         modules_.emplace(image_, btf_ ? &*btf_ : nullptr);
         module_code_.emplace(image_, *modules_);
+        if (btf_) processes_.emplace(*memory_, image_, *btf_);
         find_layout();
         add_findings();
     }
@@ -69,6 +71,7 @@ public:
         return read_kernel_log({*image_.space, image_.symbols, btf_ ? &*btf_ : nullptr,
                                 image_.vmcoreinfo ? &*image_.vmcoreinfo : nullptr});
     }
+    Processes* processes() override { return processes_ ? &*processes_ : nullptr; }
     Result<RegisterSet> saved_registers(const Task& task) override;
     Result<UserRegisters> user_registers(const Task& task, const RegisterSet* vcpu) override;
     Backtrace backtrace(const RegisterSet& registers) override;
@@ -124,6 +127,7 @@ private:
     std::optional<Result<OrcTable>> orc_;  // read at the first backtrace
     std::optional<ModuleList> modules_;
     std::optional<ModuleCode> module_code_;
+    std::optional<LinuxProcesses> processes_;
     std::vector<VcpuTask> current_;   // by vCPU
     std::optional<TaskRecord> told_;  // by the last current_task(), since refresh()
     const RegisterLayout* register_layout_ = &x86::layout();

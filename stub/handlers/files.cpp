@@ -1,4 +1,5 @@
-// vFile: the files that the server publishes, and the name of the one that is the program.
+// vFile: the files that the server publishes, the name of the one that is the program, and files of the
+// guest.
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -7,6 +8,7 @@
 #include "rsp/file_io.h"
 #include "rsp/hex.h"
 #include "rsp/stop_reply.h"
+#include "stub/guest_files.h"
 #include "stub/handlers/handlers.h"
 
 namespace exo::stub::handlers {
@@ -21,6 +23,39 @@ bool is_kernel(std::string_view annex) {
     return annex.empty() || pid == kernel_pid;
 }
 
+rsp::FileErrno errno_of(const Error& error) {
+    switch (error.code) {
+        case Errc::not_found:
+        case Errc::no_such_thread: return rsp::FileErrno::enoent;
+        case Errc::bad_request: return rsp::FileErrno::einval;
+        case Errc::denied: return rsp::FileErrno::eacces;
+        default: return rsp::FileErrno::eio;
+    }
+}
+
+// Why is in the log alone: the protocol has a number for it.
+Reply file_failure(std::string_view name, const Error& error) {
+    spdlog::info("{}: {}", name, error.message);
+    return text(rsp::file_error(errno_of(error)));
+}
+
+// For bytes of the guest: what is there at this stop, or at this moment where it runs.
+Result<void> see_guest_now(Session& session) {
+    if (session.non_stop.stands()) return session.machine.look_for_os_once();
+    session.machine.forget_memory();
+    return {};
+}
+
+// What the server publishes comes first; below its own folder there is nothing else.
+Result<OpenFile> find_file(Session& session, const std::string& name) {
+    auto published = session.machine.published_file(name);
+    if (published) return OpenFile{std::move(*published)};
+    if (published.error().code != Errc::not_found || name.starts_with(published_folder)) {
+        return fail(std::move(published).error());
+    }
+    return open_guest_file(session.machine, session.file_process, name);
+}
+
 void append_library(Session& session, const std::string& path, VirtualAddress segment) {
     session.told_modules->push_back(path);
     session.libraries_xml += "<library name=\"";
@@ -32,8 +67,13 @@ void append_library(Session& session, const std::string& path, VirtualAddress se
 
 // Annex: a pid, "" is the current process. gdb asks at connect, unless its user has given it a program.
 Result<Reply> transfer_exec_file(Session& session, const rsp::TransferRead& request) {
-    if (!is_kernel(request.annex))
-        return fail(Errc::no_such_thread, "no process " + std::string{request.annex});
+    if (!is_kernel(request.annex)) {
+        const auto pid = rsp::parse_hex_number(request.annex);
+        if (!pid || *pid > UINT32_MAX) return fail(Errc::bad_request, "malformed pid");
+        const auto task = TRY(guest_task(session.machine, static_cast<std::uint32_t>(*pid)));
+        const auto name = TRY(TRY(guest_processes(session.machine))->proc_link(task, "exe"));
+        return text(rsp::xfer_slice(name, request.offset, request.length));
+    }
     // In non-stop mode gdb does not ask for qOffsets (gdb/remote.c, start_remote_1).
     const auto file = TRY(session.machine.symbol_file(session.non_stop.on()));
     session.program_generation = session.machine.os_generation();
@@ -62,26 +102,36 @@ Result<Reply> transfer_libraries(Session& session, const rsp::TransferRead& requ
     return text(rsp::xfer_slice(session.libraries_xml, request.offset, request.length));
 }
 
-// Whose file names: there is one name space, whatever the process.
-Result<Reply> set_file_system(Session& /*session*/, std::string_view /*arguments*/) {
+// Whose names are meant from now on: 0, as the kernel, is the guest's first process.
+Result<Reply> set_file_system(Session& session, std::string_view arguments) {
+    const auto pid = rsp::parse_hex_number(arguments);
+    if (!pid || *pid > UINT32_MAX) return text(rsp::file_error(rsp::FileErrno::einval));
+    const auto process = *pid == kernel_pid ? 0 : static_cast<std::uint32_t>(*pid);
+    if (process != 0) {
+        const auto task = guest_task(session.machine, process);
+        if (!task) return file_failure("vFile:setfs", task.error());
+    }
+    session.file_process = process;
     return text(rsp::file_result(std::uint64_t{0}));
 }
 
 Result<Reply> open_file(Session& session, const rsp::OpenFile& request) {
-    auto file = session.machine.published_file(request.name);
-    if (!file) return text(rsp::file_error(rsp::FileErrno::enoent));
+    auto file = find_file(session, request.name);
+    if (!file) return file_failure(request.name, file.error());
     if (!request.reads_only()) return text(rsp::file_error(rsp::FileErrno::erofs));
     const auto descriptor = session.files.open(std::move(*file));
     return text(descriptor ? rsp::file_result(*descriptor) : rsp::file_error(rsp::FileErrno::emfile));
 }
 
 Result<Reply> read_file(Session& session, const rsp::ReadFile& request) {
-    const PublishedFile* file = session.files.find(request.descriptor);
+    const OpenFile* file = session.files.find(request.descriptor);
     if (file == nullptr) return text(rsp::file_error(rsp::FileErrno::ebadf));
+    if (!file->published) CHECK_OK(see_guest_now(session));
     const std::uint64_t room = session.options.packet_size - reply_head;
     std::string bytes(std::min(request.count, room), '\0');
-    const auto count = file->content.read(request.offset, std::as_writable_bytes(std::span{bytes}));
-    if (!count) return text(rsp::file_error(rsp::FileErrno::eio));
+    const auto count =
+        read_open_file(session.machine, *file, request.offset, std::as_writable_bytes(std::span{bytes}));
+    if (!count) return file_failure("vFile:pread", count.error());
     bytes.resize(*count);
     Reply reply = text(rsp::file_result(bytes));
     reply.binary = true;
@@ -89,16 +139,17 @@ Result<Reply> read_file(Session& session, const rsp::ReadFile& request) {
 }
 
 Result<Reply> file_status(Session& session, const rsp::FileDescriptor& request) {
-    const PublishedFile* file = session.files.find(request.descriptor);
-    return text(file != nullptr ? rsp::file_status(file->content.size())
-                                : rsp::file_error(rsp::FileErrno::ebadf));
+    const OpenFile* file = session.files.find(request.descriptor);
+    if (file == nullptr) return text(rsp::file_error(rsp::FileErrno::ebadf));
+    const auto size = size_of_open_file(session.machine, *file);
+    return size ? text(rsp::file_status(*size)) : file_failure("vFile:fstat", size.error());
 }
 
 // gdb 16 asks by name before it opens.
 Result<Reply> file_status_by_name(Session& session, const rsp::FileName& request) {
-    const auto file = session.machine.published_file(request.name);
-    if (!file) return text(rsp::file_error(rsp::FileErrno::enoent));
-    return text(rsp::file_status((*file)->content.size()));
+    const auto file = find_file(session, request.name);
+    const auto size = file ? size_of_open_file(session.machine, *file) : fail(file.error());
+    return size ? text(rsp::file_status(*size)) : file_failure(request.name, size.error());
 }
 
 Result<Reply> close_file(Session& session, const rsp::FileDescriptor& request) {
@@ -106,10 +157,16 @@ Result<Reply> close_file(Session& session, const rsp::FileDescriptor& request) {
                                                         : rsp::file_error(rsp::FileErrno::ebadf));
 }
 
-// Nothing that is published is a link: EINVAL, as readlink(2) says it.
+// What is published is no link: EINVAL, as readlink(2) says it.
 Result<Reply> read_link(Session& session, const rsp::FileName& request) {
-    const bool known = session.machine.published_file(request.name).has_value();
-    return text(rsp::file_error(known ? rsp::FileErrno::einval : rsp::FileErrno::enoent));
+    const auto published = session.machine.published_file(request.name);
+    if (published) return text(rsp::file_error(rsp::FileErrno::einval));
+    if (request.name.starts_with(published_folder)) return file_failure(request.name, published.error());
+    const auto target = read_guest_link(session.machine, session.file_process, request.name);
+    if (!target) return file_failure(request.name, target.error());
+    Reply reply = text(rsp::file_result(std::string_view{*target}));
+    reply.binary = true;
+    return reply;
 }
 
 }  // namespace exo::stub::handlers

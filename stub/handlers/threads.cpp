@@ -4,6 +4,7 @@
 #include "rsp/hex.h"
 #include "rsp/stop_reply.h"
 #include "stub/handlers/handlers.h"
+#include "stub/osdata.h"
 #include "stub/tables.h"
 
 namespace exo::stub::handlers {
@@ -42,7 +43,9 @@ std::string osdata_types() {
     xml += "types\">";
     for (const auto& [type, description, title] :
          {std::tuple{"processes", "Processes of the guest", "Processes"},
-          std::tuple{"threads", "Threads of the guest", "Threads"}}) {
+          std::tuple{"threads", "Threads of the guest", "Threads"},
+          std::tuple{"files", "Files that the guest's processes have open", "Files"},
+          std::tuple{"modules", "Modules of the guest's kernel", "Modules"}}) {
         xml += "<item>";
         append_column(xml, "Type", type);
         append_column(xml, "Description", description);
@@ -146,6 +149,10 @@ Result<Reply> transfer_osdata(Session& session, const rsp::TransferRead& request
             session.osdata_xml = osdata_types();
         } else if (request.annex == "processes" || request.annex == "threads") {
             session.osdata_xml = osdata_tasks(session, request.annex == "processes");
+        } else if (request.annex == "files" || request.annex == "modules") {
+            CHECK_OK(session.machine.look_once());
+            session.osdata_xml =
+                request.annex == "files" ? osdata_files(session.machine) : osdata_modules(session.machine);
         } else {
             return text("l");
         }

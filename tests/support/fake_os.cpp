@@ -37,6 +37,7 @@ public:
     [[nodiscard]] std::span<const os::Task> tasks() const override { return tasks_; }
     [[nodiscard]] std::span<const std::string> problems() const override { return problems_; }
 
+    os::Processes* processes() override { return kernel_.processes.told() ? &kernel_.processes : nullptr; }
     Result<os::KernelLog> kernel_log() override { return kernel_.log; }
 
     Result<RegisterSet> saved_registers(const os::Task& task) override {

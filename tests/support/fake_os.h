@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "os-awareness/os.h"
+#include "tests/support/fake_processes.h"
 
 namespace exo::test {
 
@@ -50,6 +51,7 @@ struct FakeKernel {
     os::KernelLog log;
     std::map<std::uint64_t, os::Backtrace> backtraces;           // by the stack pointer that they begin at
     std::uint64_t per_cpu_start = 0x1000, per_cpu_end = 0x9000;  // CPU n's are 0xffff888000000000 + n MiB up
+    FakeProcesses processes;                                     // told where the test has any
     std::vector<os::Module> modules;
     std::string module_file = "a module's symbol file";
     os::SymbolTable symbols;

@@ -78,6 +78,9 @@ const std::vector<Player::Row>& Player::directives() {
         {"saved", &Player::saved},              // tid= REGISTER=N…: of a task that sleeps
         {"user", &Player::user},  // tid= REGISTER=N…: of its user mode, while it is in the kernel
         {"user-memory", &Player::user_memory},      // tid= start= size= physical=
+        {"proc-file", &Player::proc_file},          // TID/NAME text=
+        {"proc-link", &Player::proc_link},          // TID/NAME to=
+        {"guest-file", &Player::guest_file},        // PATH text= [absent=OFFSET, from which on]
         {"symbol", &Player::symbol},                // NAME ADDRESS
         {"problem", &Player::problem},              // words
         {"registers", &Player::registers},          // vcpu= REGISTER=N…
@@ -234,6 +237,19 @@ void Player::user_memory(Arguments arguments) {
                                                   .size = arguments.take_number("size", 0x1000),
                                                   .physical = arguments.take_number("physical"),
                                                   .user = true});
+}
+
+void Player::proc_file(Arguments arguments) {
+    kernel_.processes.texts[arguments.word(0)] = unescape(arguments.take("text").value_or(""));
+}
+
+void Player::proc_link(Arguments arguments) {
+    kernel_.processes.links[arguments.word(0)] = arguments.take("to").value_or("");
+}
+
+void Player::guest_file(Arguments arguments) {
+    kernel_.processes.files[arguments.word(0)] = {.content = unescape(arguments.take("text").value_or("")),
+                                                  .absent = arguments.take_number("absent", UINT64_MAX)};
 }
 
 void Player::symbol(Arguments arguments) {

@@ -70,6 +70,9 @@ private:
     void saved(Arguments arguments);
     void user(Arguments arguments);
     void user_memory(Arguments arguments);
+    void proc_file(Arguments arguments);
+    void proc_link(Arguments arguments);
+    void guest_file(Arguments arguments);
     void symbol(Arguments arguments);
     void problem(Arguments arguments);
     void registers(Arguments arguments);

@@ -6,6 +6,7 @@
 //   spin     one thread pinned on each CPU that stays in user mode for ever, with known register values
 //   syscalls the same threads make one system call after the other
 //   witness  spin, and beside it one thread on each CPU that looks for what a debugger does to it (witness.c)
+//   mappings a process with mappings of each kind (mappings.c)
 //   busy     tasks that sleep, wake each other, come, go, and use up the processors (busy.c)
 //   process  two processes of one program for a debugger to attach to (process.c)
 //   threads  one process with N threads, and processes in odd states with odd names
@@ -63,8 +64,9 @@ static void mount_all(void) {
     }
 }
 
-int main(void) {
+int main(int count, char** arguments) {
     char scenario[32] = "idle";
+    if (count > 1 && !strcmp(arguments[0], "mapper")) return be_mapper();
     mount_all();
     argument("exo.scenario", scenario, sizeof scenario);
     if (!strcmp(scenario, "spin")) scenario_spin();
@@ -73,6 +75,7 @@ int main(void) {
     if (!strcmp(scenario, "witness")) scenario_witness();
     if (!strcmp(scenario, "busy")) scenario_busy();
     if (!strcmp(scenario, "process")) scenario_process();
+    if (!strcmp(scenario, "mappings")) scenario_mappings();
 
     int connected = open_channel();
     printf("exo-guest-ready %s\n", scenario);

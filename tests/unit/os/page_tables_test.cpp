@@ -293,3 +293,29 @@ TEST_CASE("split address space: each half through its own tables") {
     CHECK(thread.translate(kernel_base));
     CHECK(thread.translate(VirtualAddress{0x10}).error().code == Errc::bad_address);
 }
+
+TEST_CASE("page tables: the entry that ends a walk, present or not") {
+    GuestTables guest;
+    guest.entry(0x1000, 0, 0x2000 | present | writable | for_user);
+    guest.entry(0x2000, 0, 0x3000 | present | writable | for_user);
+    guest.entry(0x3000, 0, 0x4000 | present | writable | for_user);
+    guest.entry(0x3000, 1, 0x60'0000 | present | large_leaf);
+    guest.entry(0x3000, 2, 0xabc'0000'0100);
+    guest.entry(0x4000, 3, 0x5000 | present);
+    guest.entry(0x4000, 4, 0x1234'0000'0000'0e00);
+    PageTables tables{guest.memory, PhysicalAddress{0x1000}, x86::PagingMode::levels4};
+    const auto last = [&](std::uint64_t address) { return tables.last_entry(VirtualAddress{address}); };
+    CHECK(last(0x3010)->value == (0x5000 | present));
+    CHECK(last(0x3010)->present());
+    CHECK(last(0x4010)->value == 0x1234'0000'0000'0e00);
+    CHECK(last(0x4010)->size == 4096);
+    CHECK_FALSE(last(0x4010)->present());
+    CHECK(last(0x20'0000)->size == 2U << 20U);
+    CHECK(last(0x40'0000)->value == 0xabc'0000'0100);  // where a table would be
+    CHECK(last(0x40'0000)->size == 2U << 20U);
+    CHECK(last(0x80'0000'0000)->value == 0);
+    CHECK(last(0x80'0000'0000)->size == 1ULL << 39U);
+    CHECK_FALSE(last(0x8000'0000'0000));
+    guest.entry(0x3000, 0, 0x4000'0000 | present);  // not in RAM
+    CHECK_FALSE(last(0x3010));
+}

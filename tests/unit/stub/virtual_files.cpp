@@ -46,7 +46,7 @@ TEST_CASE("open files: a file lives while it is open; descriptors are used again
     CHECK(files.close(*first));
     CHECK_FALSE(files.close(*first));
     CHECK(files.find(*first) == nullptr);
-    CHECK(read_at(*files.find(*second), 0, 4) == "text");
+    CHECK(read_at(*files.find(*second)->published, 0, 4) == "text");
     CHECK(files.close(*second));
     CHECK(watched.expired());
     CHECK(files.find(OpenFiles::most) == nullptr);
