@@ -220,6 +220,7 @@ void Machine::forget_memory() {
     modules_.reset();
     if (os_) os_->forget_translations();
     process_spaces_.clear();
+    readable_spaces_.clear();
     task_spaces_.clear();
     vcpu_spaces_.clear();
 }

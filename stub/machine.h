@@ -98,6 +98,8 @@ public:
     Result<AddressSpace*> vcpu_space(VcpuId vcpu);
     // What the task's process can reach itself.
     Result<os::UserSpace*> process_space(const os::Task& task);
+    // To be read only: with what of it is in memory and not mapped (os::Processes::readable_space).
+    Result<AddressSpace*> readable_space(const os::Task& task);
 
     // Of the task's user mode, which `vcpu` executes now, or no vCPU. Written where they were read from.
     // `all`: with those too that are slow to get.
@@ -139,6 +141,7 @@ private:
     std::map<VirtualAddress, std::unique_ptr<AddressSpace>> task_spaces_;
     std::map<VcpuId, std::unique_ptr<AddressSpace>> vcpu_spaces_;
     std::map<VirtualAddress, os::UserSpace> process_spaces_;  // on those of task_spaces_
+    std::map<VirtualAddress, std::unique_ptr<AddressSpace>> readable_spaces_;
 };
 
 }  // namespace exo::stub

@@ -12,6 +12,14 @@ Result<os::UserSpace*> Machine::process_space(const os::Task& task) {
     return &process_spaces_.try_emplace(task.address, *whole).first->second;
 }
 
+Result<AddressSpace*> Machine::readable_space(const os::Task& task) {
+    auto* processes = os_ != nullptr ? os_->processes() : nullptr;
+    if (processes == nullptr) return TRY(process_space(task));
+    auto& space = readable_spaces_[task.address];
+    if (!space) space = TRY(processes->readable_space(task));
+    return space.get();
+}
+
 Result<os::UserRegisters> Machine::user_registers(const os::Task& task, std::optional<VcpuId> vcpu,
                                                   bool all) {
     if (os_ == nullptr) return fail(Errc::no_such_thread, "no operating system is recognised any more");

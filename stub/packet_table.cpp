@@ -62,6 +62,8 @@ constexpr auto table = std::to_array<Packet>({
     // The program: a file made from what lies in the guest's memory
     {.name = "qXfer:exec-file:read:", .available = has_os, .slow = true, .feature = "qXfer:exec-file:read+",
      .summary = "the name of the symbol file; of a process, its executable", .handle = handle_with<transfer_exec_file>},
+    {.name = "qXfer:auxv:read:", .slow = true, .feature = "qXfer:auxv:read+",
+     .summary = "the auxiliary vector of a process", .handle = handle_with<transfer_auxv>},
     {.name = "qXfer:libraries:read:", .slow = true, .feature = "qXfer:libraries:read+",
      .summary = "the kernel's modules and their symbol files; the kernel too, once it appears", .handle = handle_with<transfer_libraries>},
     {.name = "vFile:setfs:", .slow = true,

@@ -281,6 +281,11 @@ Result<RegisterSet> Session::all_registers(const Thread& thread) {
     return *TRY(machine.all_vcpu_registers(*thread.vcpu));
 }
 
+Result<AddressSpace*> Session::readable_space(const Thread& thread) {
+    if (thread.of_kernel() || machine.os() == nullptr) return space(thread);
+    return machine.readable_space(*thread.task);
+}
+
 Result<AddressSpace*> Session::space(const Thread& thread) {
     if (!thread.of_kernel() && machine.os() != nullptr) return TRY(machine.process_space(*thread.task));
     if (thread.task && machine.os() != nullptr) return machine.task_space(*thread.task);

@@ -69,6 +69,8 @@ public:
     // With those too that are slow to get.
     Result<RegisterSet> all_registers(const Thread& thread);
     Result<AddressSpace*> space(const Thread& thread);
+    // To be read only; of a process' thread with what is in memory and not mapped.
+    Result<AddressSpace*> readable_space(const Thread& thread);
     // Somebody else stopped or changed the guest: what is there now is looked at, and the first vCPU's thread
     // is the current one.
     void stop_at_first_vcpu();

@@ -18,11 +18,6 @@ namespace {
 // reply's buffer twice its size).
 constexpr std::uint64_t reply_head = 24;
 
-bool is_kernel(std::string_view annex) {
-    const auto pid = rsp::parse_hex_number(annex);
-    return annex.empty() || pid == kernel_pid;
-}
-
 rsp::FileErrno errno_of(const Error& error) {
     switch (error.code) {
         case Errc::not_found:
@@ -67,8 +62,9 @@ void append_library(Session& session, const std::string& path, VirtualAddress se
 
 // Annex: a pid, "" is the current process. gdb asks at connect, unless its user has given it a program.
 Result<Reply> transfer_exec_file(Session& session, const rsp::TransferRead& request) {
-    if (!is_kernel(request.annex)) {
-        const auto pid = rsp::parse_hex_number(request.annex);
+    const auto pid = request.annex.empty() ? static_cast<std::uint64_t>(session.current_process())
+                                           : rsp::parse_hex_number(request.annex);
+    if (pid != kernel_pid) {
         if (!pid || *pid > UINT32_MAX) return fail(Errc::bad_request, "malformed pid");
         const auto task = TRY(guest_task(session.machine, static_cast<std::uint32_t>(*pid)));
         const auto name = TRY(TRY(guest_processes(session.machine))->proc_link(task, "exe"));
@@ -78,6 +74,15 @@ Result<Reply> transfer_exec_file(Session& session, const rsp::TransferRead& requ
     const auto file = TRY(session.machine.symbol_file(session.non_stop.on()));
     session.program_generation = session.machine.os_generation();
     return text(rsp::xfer_slice(file->path, request.offset, request.length));
+}
+
+// gdb finds by it where a program and its dynamic linker are (gdb/solib-svr4.c, svr4_exec_displacement). The
+// kernel has none, which is an empty one; no reply at all would end gdb's connection.
+Result<Reply> transfer_auxv(Session& session, const rsp::TransferRead& request) {
+    const Thread& thread = *TRY(session.general());
+    const bool kernel = thread.of_kernel() || session.machine.os() == nullptr;
+    const auto auxv = kernel ? std::string{} : TRY(auxv_of(session.machine, *thread.task));
+    return text(rsp::xfer_slice(auxv, request.offset, request.length));
 }
 
 // The kernel's modules. Each file is linked where the module is, and the segment's address is the one in the

@@ -35,6 +35,7 @@ Result<Reply> run_program(Session& session, std::string_view arguments);
 
 // files.cpp
 Result<Reply> transfer_exec_file(Session& session, const rsp::TransferRead& request);
+Result<Reply> transfer_auxv(Session& session, const rsp::TransferRead& request);
 Result<Reply> transfer_libraries(Session& session, const rsp::TransferRead& request);
 Result<Reply> set_file_system(Session& session, std::string_view arguments);
 Result<Reply> open_file(Session& session, const rsp::OpenFile& request);

@@ -31,7 +31,7 @@ Result<std::size_t> read_read_only(Session& session, std::uint64_t address, Muta
     for (const auto& range : session.run_control.tracepoints.read_only()) {
         if (address < range.start || address >= range.end) continue;
         const std::size_t count = std::min<std::uint64_t>(out.size(), range.end - address);
-        AddressSpace* space = TRY(session.space(*TRY(session.general())));
+        AddressSpace* space = TRY(session.readable_space(*TRY(session.general())));
         return space->read_some(VirtualAddress{address}, out.first(count));
     }
     return fail(Errc::bad_address, "memory at " + hex(address) + " was not collected");
@@ -45,7 +45,7 @@ Result<std::size_t> read_some(Session& session, std::uint64_t address, MutableBy
     if (session.physical_addresses) {
         return session.machine.memory().read_some(PhysicalAddress{address}, out);
     }
-    AddressSpace* space = TRY(session.space(*TRY(session.general())));
+    AddressSpace* space = TRY(session.readable_space(*TRY(session.general())));
     return space->read_some(VirtualAddress{address}, out);
 }
 

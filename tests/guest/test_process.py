@@ -1,5 +1,6 @@
 """Processes of the guest as a debugger's own: attached from outside, with no server in the guest."""
 import re
+import tempfile
 
 from harness import case, gdb, initramfs
 from harness.errors import HarnessError
@@ -317,6 +318,67 @@ class Exit(ProcessCase):
             self.assertRegex(session.console('info threads'), r'Thread 5242880\.')
             session.resume()
             self.stop(session)
+
+
+class WithNothingGiven(ProcessCase):
+    """The program comes out of the guest's memory: no file of it is given to gdb."""
+
+    def attached(self) -> gdb.Session:
+        session = gdb.Session()
+        self.sessions.append(session)
+        session.command(f'-target-select extended-remote {self.serve().socket}')
+        session.console('add-inferior')
+        session.console('inferior 2')
+        session.console(f'attach {self.pids["first"]}')
+        return session
+
+    def alone(self) -> gdb.Session:
+        session = gdb.Session()
+        self.sessions.append(session)
+        session.connect(self.serve('--process', 'first').socket)
+        return session
+
+    def test_symbols_of_the_guests_own_program(self):
+        """`attach` with no `file`: gdb reads the program from the guest's page cache; `bt` has functions, lines and arguments"""
+        self.assert_symbols(self.attached())
+
+    def test_symbols_of_the_one_process_served(self):
+        """`--process NAME` and no `file`: the same"""
+        self.assert_symbols(self.alone())
+
+    def assert_symbols(self, session: gdb.Session):
+        self.assertIn('target:/bin/process', session.console('info inferiors'))
+        self.assertRegex(session.console('thread apply all bt'),
+                         r' in main \(count=2, words=0x[0-9a-f]+\) at .*process\.c:')
+
+    def test_info_proc(self):
+        """`info proc`, `info proc mappings`, `info auxv`: what the guest's own /proc says"""
+        maps = [line.split(maxsplit=5) for line in self.guest.channel.ask(f'run cat /proc/{self.pids["first"]}/maps')]
+        session = self.attached()
+        told = [line.split() for line in session.console('info proc mappings').splitlines() if re.match(r' +0x', line)]
+        self.assertEqual([(int(row[0], 16), int(row[1], 16), int(row[3], 16), row[4], ''.join(row[5:])) for row in told],
+                         [(*(int(end, 16) for end in row[0].split('-')), int(row[2], 16), row[1], ''.join(row[5:])) for row in maps])
+        self.assertIn("exe = '/bin/process'", session.console('info proc'))
+        entry = int(re.search(r'AT_ENTRY .* (0x[0-9a-f]+)', session.console('info auxv')).group(1), 16)
+        self.assertEqual(entry, session.value('(long)&_start'))
+
+    def test_gcore(self):
+        """`gcore`: the core file opens with the same backtraces"""
+        threads = {task.tid for task in self.guest.tasks() if task.tgid == self.pids['first']}
+        session = self.alone()
+        live = self.backtraces(session.console('thread apply all bt'))
+        with tempfile.TemporaryDirectory(prefix='exogdb-core-') as folder:
+            session.console(f'gcore {folder}/core')
+            output = gdb.batch(f'file {self.program}', f'core-file {folder}/core', 'thread apply all bt')
+        self.assertEqual(self.backtraces(output), {tid: live[tid] for tid in threads})
+        self.assertIn('main', live[self.pids['first']])
+
+    @staticmethod
+    def backtraces(text: str) -> dict:
+        """{TID: functions} of `thread apply all bt`."""
+        parts = re.split(r'^Thread .*(?:LWP |Thread \d+\.)(\d+)\b.*$', text, flags=re.M)
+        frame = re.compile(r'^#\d+ +(?:0x[0-9a-f]+ in )?(\w+)', re.M)
+        return {int(tid): frame.findall(part) for tid, part in zip(parts[1::2], parts[2::2])}
 
 
 if __name__ == '__main__':

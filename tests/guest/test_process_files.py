@@ -58,8 +58,10 @@ class ProcessFiles(case.GuestCase):
     def ours(self, *paths: str) -> list:
         """The same through a real gdb."""
         names = [str(self.folder / str(number)) for number in range(len(paths))]
-        output = gdb.batch(f'target remote {self.serve().socket}',
+        serving = self.serve()
+        output = gdb.batch(f'target remote {serving.socket}',
                            *(f'remote get {path} {name}' for path, name in zip(paths, names)), check=False)
+        serving.stop()
         self.assertNotIn('error', output)
         return [pathlib.Path(name).read_bytes() for name in names]
 
@@ -149,7 +151,7 @@ class ProcessFiles(case.GuestCase):
         for path, mine, guests in zip(paths, got, wanted):
             self.assertEqual(mine, guests, path)
         self.assertEqual(len(wanted[1]), 5 * PAGE + 100)
-        self.assertEqual(executable, initramfs._guest_init())
+        self.assertEqual(executable, initramfs.guest_init().read_bytes())
         self.assertEqual(self.ours('/bin/busybox'), [pathlib.Path(shutil.which('busybox')).read_bytes()])
 
     def test_memory_that_is_not_mapped_yet(self):

@@ -50,6 +50,10 @@ def _compiled(name: str, sources: list, options: tuple = ()) -> pathlib.Path:
         return binary
 
 
+def guest_init() -> pathlib.Path:
+    return _compiled('init', SOURCES)
+
+
 def program(name: str) -> pathlib.Path:
     """One of guest_programs, with debug information, as a debugger on this machine has it."""
     return _compiled(name, [PROGRAMS / f'{name}.c'], ('-g', '-O0'))
@@ -77,5 +81,5 @@ def archive(init: bytes, files: dict = None, programs: dict = None) -> bytes:
 
 def build(files: dict = None, programs: tuple = ()) -> bytes:
     """The tests' guest, with `files` besides, and `programs` of guest_programs in /bin."""
-    return archive(_compiled('init', SOURCES).read_bytes(), files,
+    return archive(guest_init().read_bytes(), files,
                    {f'bin/{name}': program(name).read_bytes() for name in programs})
