@@ -6,7 +6,7 @@
 namespace exo::os {
 namespace {
 
-constexpr std::uint64_t page_bytes = 4096;
+constexpr std::uint64_t scan_page = 4096;
 
 // Of one region: true to go on.
 bool scan_region(PhysicalMemory& memory, const MemoryRegion& region, std::size_t overlap,
@@ -18,8 +18,8 @@ bool scan_region(PhysicalMemory& memory, const MemoryRegion& region, std::size_t
         const auto want = std::min<std::uint64_t>({buffer.size() - kept, region.end() - at, bytes_left});
         const auto count = memory.read_some(PhysicalAddress{at}, MutableBytes{buffer}.subspan(kept, want));
         if (!count || *count == 0) {
-            at = std::min(region.end(), (at / page_bytes + 1) * page_bytes);
-            bytes_left -= std::min(bytes_left, page_bytes);
+            at = std::min(region.end(), (at / scan_page + 1) * scan_page);
+            bytes_left -= std::min(bytes_left, scan_page);
             kept = 0;
             continue;
         }
@@ -53,7 +53,7 @@ bool find_in_ram(PhysicalMemory& memory, std::string_view needle, std::uint64_t 
                  const std::function<bool(PhysicalAddress)>& visit, ScanLimits limits) {
     const auto look = [&](PhysicalAddress start, ConstBytes bytes) {
         const auto text = as_text(bytes);
-        if (alignment >= page_bytes) {  // few places: look at them only
+        if (alignment >= scan_page) {  // few places: look at them only
             const std::uint64_t first = (raw(start) + alignment - 1) / alignment * alignment - raw(start);
             for (std::uint64_t at = first; at + needle.size() <= text.size(); at += alignment) {
                 if (text.substr(at).starts_with(needle) && !visit(start + at)) return false;

@@ -1,4 +1,5 @@
 #include "os-awareness/linux/file_pages.h"
+#include "os-awareness/linux/constants.h"
 
 #include <algorithm>
 #include <array>
@@ -6,8 +7,6 @@
 namespace exo::os {
 namespace {
 
-constexpr unsigned page_shift = 12;
-constexpr std::uint64_t page_bytes = 1U << page_shift;
 constexpr std::size_t longest_type_name = 32;
 
 // Of these file systems all that a file has is in the page cache.
@@ -20,12 +19,10 @@ constexpr std::uint64_t fs_requires_dev = 1;  // include/linux/fs.h
 constexpr unsigned node_shift = 6;  // XA_CHUNK_SHIFT; 4 only with CONFIG_BASE_SMALL
 constexpr std::uint64_t node_slots = 1U << node_shift;
 constexpr std::uint64_t largest_sibling = (node_slots - 2) << 2U | 2;  // xa_is_sibling()
-constexpr std::uint64_t largest_reserved = 4096;                       // xa_is_node()
 constexpr std::uint64_t most_pages_in_folio = 1U << 18U;               // of 1 GiB
 
 bool is_value(std::uint64_t entry) { return (entry & 1) != 0; }
-bool is_internal(std::uint64_t entry) { return (entry & 3) == 2; }
-bool is_node(std::uint64_t entry) { return is_internal(entry) && entry > largest_reserved; }
+bool is_node(std::uint64_t entry) { return is_internal_entry(entry) && entry > largest_reserved; }
 
 tl::unexpected<Error> not_in_memory(std::uint64_t index, std::string_view why) {
     return fail(Errc::bad_address,
@@ -70,7 +67,7 @@ Result<std::uint64_t> FilePages::entry(std::uint64_t mapping, std::uint64_t inde
             return structures_->space().read_value<std::uint64_t>(slots + 8 * number);
         };
         entry = TRY(slot(index >> shift & (node_slots - 1)));
-        if (is_internal(entry) && entry <= largest_sibling) entry = TRY(slot(entry >> 2));
+        if (is_internal_entry(entry) && entry <= largest_sibling) entry = TRY(slot(entry >> 2));
     }
     return entry;
 }
@@ -91,7 +88,7 @@ Result<PhysicalAddress> FilePages::in_folio(std::uint64_t folio, std::uint64_t i
         return fail(Errc::bad_data, "the page cache has something that is no page at " + hex(folio));
     }
     if ((flags >> *layout.uptodate & 1) == 0) return not_in_memory(index, "was not read from the disk yet");
-    return PhysicalAddress{(distance / layout.page_bytes + (index - first)) << page_shift};
+    return PhysicalAddress{(distance / layout.page_bytes + (index - first)) << small_page_shift};
 }
 
 Result<std::optional<PhysicalAddress>> FilePages::page(const Inode& inode, std::uint64_t index) const {
@@ -103,7 +100,7 @@ Result<std::optional<PhysicalAddress>> FilePages::page(const Inode& inode, std::
     }
     if (found == 0 && inode.in_memory_only) return std::optional<PhysicalAddress>{};
     if (found == 0) return not_in_memory(index, "is not in the page cache");
-    if (is_internal(found)) return fail(Errc::bad_data, "the page cache is being changed there");
+    if (is_internal_entry(found)) return fail(Errc::bad_data, "the page cache is being changed there");
     return std::optional{TRY(in_folio(found, index))};
 }
 
@@ -113,10 +110,10 @@ Result<std::size_t> FilePages::read(const Inode& inode, std::uint64_t offset, Mu
     std::size_t done = 0;
     while (done < out.size()) {
         const auto at = offset + done;
-        const auto in_page = at & (page_bytes - 1);
+        const auto in_page = at & (small_page - 1);
         const auto piece =
-            out.subspan(done, std::min<std::uint64_t>(out.size() - done, page_bytes - in_page));
-        const auto where = page(inode, at >> page_shift);
+            out.subspan(done, std::min<std::uint64_t>(out.size() - done, small_page - in_page));
+        const auto where = page(inode, at >> small_page_shift);
         if (!where && done > 0) break;
         if (const auto physical = TRY(where)) {
             CHECK_OK(structures_->space().physical().read(*physical + in_page, piece));

@@ -1,4 +1,5 @@
 #include "os-awareness/linux/maple_tree.h"
+#include "os-awareness/linux/constants.h"
 
 #include <unordered_set>
 #include <vector>
@@ -9,13 +10,10 @@ namespace {
 // include/linux/maple_tree.h and lib/maple_tree.c: a node is aligned to 256 bytes, and a pointer to it has
 // the type in bits 6:3.
 constexpr std::uint64_t node_mask = 0xff;
-constexpr unsigned type_shift = 3;
-constexpr std::uint64_t type_mask = 0xf;
-constexpr std::uint64_t largest_reserved = 4096;  // xa_is_node(), include/linux/xarray.h
-constexpr std::size_t most_slots = 32;            // MAPLE_RANGE64_SLOTS is 16
+constexpr unsigned node_type_shift = 3;
+constexpr std::uint64_t node_type_mask = 0xf;
+constexpr std::size_t most_slots = 32;  // MAPLE_RANGE64_SLOTS is 16
 constexpr int most_levels = 32;
-
-bool is_internal(std::uint64_t entry) { return (entry & 3) == 2; }
 
 struct MapleWalk {
     const Structures& structures;
@@ -42,7 +40,7 @@ struct MapleWalk {
         if (!seen.insert(address).second) {
             return fail(Errc::bad_data, "the node at " + hex(address) + " is met twice");
         }
-        const auto type = encoded >> type_shift & type_mask;
+        const auto type = encoded >> node_type_shift & node_type_mask;
         const auto& maple = layout.maple;
         if (type == maple.leaf || type == maple.range) {
             return Node{type == maple.leaf, TRY(words(address, maple.pivots)),
@@ -56,7 +54,7 @@ struct MapleWalk {
     }
 
     Result<void> entry(std::uint64_t pointer, std::uint64_t first, std::uint64_t last) const {
-        if (pointer == 0 || is_internal(pointer)) return {};  // a gap, or reserved (XA_ZERO_ENTRY)
+        if (pointer == 0 || is_internal_entry(pointer)) return {};  // a gap, or reserved (XA_ZERO_ENTRY)
         return visit({first, last, pointer});
     }
 
@@ -89,7 +87,7 @@ Result<void> walk_maple_tree(const Structures& structures, const ProcessLayout& 
                              std::size_t limit, const std::function<Result<void>(const MapleEntry&)>& visit) {
     if (root == 0) return {};
     MapleWalk walk{structures, layout, limit, visit};
-    const bool is_node = is_internal(root) && root > largest_reserved;
+    const bool is_node = is_internal_entry(root) && root > largest_reserved;
     return is_node ? walk.walk(root, 0, ~std::uint64_t{0}, 0) : walk.entry(root, 0, 0);
 }
 

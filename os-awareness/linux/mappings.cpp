@@ -1,4 +1,5 @@
 #include "os-awareness/linux/mappings.h"
+#include "os-awareness/linux/constants.h"
 
 #include <algorithm>
 
@@ -9,9 +10,8 @@ namespace exo::os {
 namespace {
 
 constexpr std::size_t longest_special_name = 256;
-constexpr std::size_t longest_anon_name = 80;  // ANON_VMA_NAME_MAX_LEN, include/linux/mm.h
-constexpr std::size_t name_column = 73;        // show_vma_header_prefix(), fs/proc/task_mmu.c
-constexpr unsigned page_shift = 12;
+constexpr std::size_t longest_anon_name = 80;             // ANON_VMA_NAME_MAX_LEN, include/linux/mm.h
+constexpr std::size_t name_column = 73;                   // show_vma_header_prefix(), fs/proc/task_mmu.c
 constexpr unsigned minor_bits = 20;                       // include/linux/kdev_t.h
 constexpr std::uint64_t vsyscall_none = 2;                // enum of vsyscall_mode
 constexpr std::uint64_t context_has_vsyscall = 1U << 1U;  // MM_CONTEXT_HAS_VSYSCALL, asm/mmu.h
@@ -45,7 +45,7 @@ Result<Vma> Mappings::read(std::uint64_t address) const {
 Result<Vma> Mappings::read_checked(std::uint64_t address, std::uint64_t mm) const {
     auto vma = TRY(read(address));
     const auto owner = TRY(structures_->value(address, layout_->vma.mm));
-    const bool whole_pages = ((vma.start | vma.end) & ((1U << page_shift) - 1)) == 0;
+    const bool whole_pages = ((vma.start | vma.end) & ((1U << small_page_shift) - 1)) == 0;
     if (owner != mm || !whole_pages || vma.start >= vma.end || (vma.end & kernel_half) != 0) {
         return fail(Errc::bad_data, "the mapping at " + hex(address) + " (" + hex(vma.start) + " to " +
                                         hex(vma.end) + ") makes no sense");
@@ -166,7 +166,7 @@ Result<std::string> Mappings::line(std::uint64_t mm, const Vma& vma, const Guest
     std::string text = hex_digits(vma.start, 8) + "-" + hex_digits(vma.end, 8) + " ";
     text += {letter(vm_read, 'r', '-'), letter(vm_write, 'w', '-'), letter(vm_exec, 'x', '-'),
              letter(vm_may_share, 's', 'p')};
-    text += " " + hex_digits(vma.file == 0 ? 0 : vma.page_offset << page_shift, 8);
+    text += " " + hex_digits(vma.file == 0 ? 0 : vma.page_offset << small_page_shift, 8);
     text += " " + hex_digits(device >> minor_bits, 2) + ":" +
             hex_digits(device & ((1U << minor_bits) - 1), 2) + " " + std::to_string(number) + " ";
     if (const auto shown = TRY(name(mm, vma, root)); !shown.empty()) {

@@ -1,4 +1,5 @@
 #include "os-awareness/linux/path_lookup.h"
+#include "os-awareness/linux/constants.h"
 
 #include <string>
 #include <vector>
@@ -6,9 +7,7 @@
 namespace exo::os {
 namespace {
 
-constexpr std::uint64_t type_mask = 0170000;  // S_IFMT, include/uapi/linux/stat.h
-constexpr std::uint64_t type_link = 0120000;  // S_IFLNK
-constexpr int most_links = 40;                // MAXSYMLINKS, include/linux/namei.h
+constexpr int most_links = 40;  // MAXSYMLINKS, include/linux/namei.h
 constexpr std::size_t longest_path = 4096;
 constexpr std::size_t most_parts = 1024;          // of a path, links followed
 constexpr std::size_t most_children = 1U << 20U;  // of a folder
@@ -90,7 +89,7 @@ Result<GuestPath> PathLookup::parent(GuestPath at, const GuestPath& root) const 
 Result<std::string> PathLookup::link(std::uint64_t dentry) const {
     const auto address = TRY(structures_->value(dentry, layout_->dentry.inode));
     const auto inode = TRY(files_->inode(address));
-    if ((inode.mode & type_mask) != type_link) return std::string{};
+    if ((inode.mode & file_type) != symbolic_link) return std::string{};
     if (inode.size == 0 || inode.size > longest_path) {
         return fail(Errc::bad_data, "a symbolic link of " + std::to_string(inode.size) + " bytes");
     }

@@ -1,4 +1,5 @@
 #include "os-awareness/linux/proc_smaps.h"
+#include "os-awareness/linux/constants.h"
 
 #include <array>
 #include <optional>
@@ -9,11 +10,7 @@
 namespace exo::os {
 namespace {
 
-constexpr unsigned page_shift = 12;
-constexpr std::uint64_t page_bytes = 1U << page_shift;
 constexpr std::uint64_t most_pages = std::uint64_t{1} << 24U;  // of one mapping: 64 GiB
-constexpr std::uint64_t address_mask = 0x000f'ffff'ffff'f000;
-constexpr std::uint64_t no_access = 0x100;  // _PAGE_PROTNONE
 constexpr std::uint64_t vm_mixedmap = 0x10000000;
 
 // show_smap_vma_flags(): by bit of vm_flags. Bit 11 and those above 31 are others from kernel to kernel.
@@ -39,9 +36,9 @@ std::string flags_line(std::uint64_t flags) {
 
 // The page of a leaf that is there, with or without access.
 std::optional<std::uint64_t> page_of(const x86::PageTables::LastEntry& entry) {
-    const auto start = address_mask & ~(entry.size - 1);
+    const auto start = entry_address & ~(entry.size - 1);
     if (entry.present()) return entry.value & start;
-    if ((entry.value & no_access) != 0) return ~entry.value & start;
+    if ((entry.value & entry_no_access) != 0) return ~entry.value & start;
     return std::nullopt;
 }
 
@@ -49,7 +46,7 @@ std::optional<std::uint64_t> page_of(const x86::PageTables::LastEntry& entry) {
 
 Result<bool> ProcSmaps::is_of_file(const Vma& vma, const FilePages::Inode& inode, std::uint64_t address,
                                    PhysicalAddress page) const {
-    const auto index = ((address - vma.start) >> page_shift) + vma.page_offset;
+    const auto index = ((address - vma.start) >> small_page_shift) + vma.page_offset;
     const auto cached = files_->page(inode, index);
     if (!cached && cached.error().code != Errc::bad_address) return fail(cached.error());
     return cached && *cached == page;
@@ -59,7 +56,7 @@ Result<bool> ProcSmaps::is_of_file(const Vma& vma, const FilePages::Inode& inode
 Result<ProcSmaps::Counts> ProcSmaps::count(x86::PageTables& tables, const Vma& vma) const {
     Counts counts;
     if ((vma.flags & (vm_pfnmap | vm_io | vm_mixedmap)) != 0) return counts;
-    if ((vma.end - vma.start) >> page_shift > most_pages) {
+    if ((vma.end - vma.start) >> small_page_shift > most_pages) {
         return fail(Errc::unsupported, "a mapping of more than 64 GiB");
     }
     std::optional<FilePages::Inode> inode;
@@ -69,8 +66,8 @@ Result<ProcSmaps::Counts> ProcSmaps::count(x86::PageTables& tables, const Vma& v
         const auto entry = TRY(tables.last_entry(VirtualAddress{address}));
         const auto left = std::min(entry.size - (address & (entry.size - 1)), vma.end - address);
         const auto start = page_of(entry);
-        const auto page = start ? *start + (address & (entry.size - 1) & ~(page_bytes - 1)) : 0;
-        if (start && (left != page_bytes || page != raw(zero_page_))) {
+        const auto page = start ? *start + (address & (entry.size - 1) & ~(small_page - 1)) : 0;
+        if (start && (left != small_page || page != raw(zero_page_))) {
             counts.resident += left;
             const bool of_file = inode && own && vma.operations != 0 &&
                                  TRY(is_of_file(vma, *inode, address, PhysicalAddress{page}));

@@ -1,4 +1,5 @@
 #include "os-awareness/linux/proc_status.h"
+#include "os-awareness/linux/constants.h"
 
 #include <algorithm>
 #include <array>
@@ -7,10 +8,6 @@
 
 namespace exo::os {
 namespace {
-
-constexpr unsigned page_shift = 12;
-constexpr std::uint64_t page_bytes = 1U << page_shift;
-constexpr std::size_t comm_bytes = 16;  // TASK_COMM_LEN
 
 struct StateName {
     char letter;
@@ -84,13 +81,13 @@ Result<std::string> ProcStatus::ids(const Task& task) const {
 Result<std::string> ProcStatus::memory(std::uint64_t mm) const {
     const auto& layout = layout_->mm;
     const auto pages = [&](const Member& member) -> Result<std::uint64_t> {
-        return TRY(structures_->value(mm, member)) << page_shift;
+        return TRY(structures_->value(mm, member)) << small_page_shift;
     };
     const auto total = TRY(pages(layout.total_vm));
     const auto executable = TRY(pages(layout.exec_vm));
     const auto end = TRY(structures_->value(mm, layout.end_code));
     const auto start = TRY(structures_->value(mm, layout.start_code));
-    const auto whole = ((end + page_bytes - 1) & ~(page_bytes - 1)) - (start & ~(page_bytes - 1));
+    const auto whole = ((end + small_page - 1) & ~(small_page - 1)) - (start & ~(small_page - 1));
     const auto code = std::min(whole, executable);
     return kilobytes("VmPeak", std::max(total, TRY(pages(layout.hiwater_vm)))) + kilobytes("VmSize", total) +
            kilobytes("VmLck", TRY(pages(layout.locked_vm))) +

@@ -1,19 +1,13 @@
 #include "os-awareness/linux/process_space.h"
+#include "os-awareness/linux/constants.h"
 
 #include <algorithm>
 
 namespace exo::os {
 namespace {
 
-constexpr unsigned page_shift = 12;
-constexpr std::uint64_t page_bytes = 1U << page_shift;
-
 // Entries that are not present, arch/x86/include/asm/pgtable_types.h and pgtable-invert.h.
 constexpr std::uint64_t accessed_and_dirty = 0x60;  // stray bits of an empty entry (_PAGE_KNL_ERRATUM_MASK)
-constexpr std::uint64_t no_access = 0x100;          // _PAGE_PROTNONE: a page that is there
-constexpr std::uint64_t address_mask = 0x000f'ffff'ffff'f000;
-
-constexpr std::uint64_t type_mask = 0170000, type_regular = 0100000;  // S_IFMT, S_IFREG
 
 tl::unexpected<Error> not_in_memory(VirtualAddress address, std::string_view why) {
     return fail(Errc::bad_address, "not in memory: " + hex(address) + " " + std::string{why});
@@ -21,8 +15,8 @@ tl::unexpected<Error> not_in_memory(VirtualAddress address, std::string_view why
 
 // Of a page of 4 KiB at `page`.
 Translation translation(PhysicalAddress page, VirtualAddress address) {
-    return {.physical = page + (raw(address) & (page_bytes - 1)),
-            .page_size = page_bytes,
+    return {.physical = page + (raw(address) & (small_page - 1)),
+            .page_size = small_page,
             .user = true,
             .read_only = true};
 }
@@ -48,9 +42,9 @@ Result<Translation> ProcessSpace::absent(VirtualAddress address) {
     const auto entry = TRY(tables_->last_entry(address));
     if (entry.present()) return fail(Errc::bad_data, hex(address) + " is being mapped");
     if ((entry.value & ~accessed_and_dirty) == 0) return untouched(address);
-    if ((entry.value & no_access) != 0) {
+    if ((entry.value & entry_no_access) != 0) {
         // The number of the page is inverted, against the speculation of L1TF (6b28baca9b1f, 4.19).
-        const auto start = ~entry.value & address_mask & ~(entry.size - 1);
+        const auto start = ~entry.value & entry_address & ~(entry.size - 1);
         return Translation{.physical = PhysicalAddress{start + (raw(address) & (entry.size - 1))},
                            .page_size = entry.size,
                            .read_only = true};
@@ -86,9 +80,9 @@ Result<Translation> ProcessSpace::untouched(VirtualAddress address) {
 
 Result<Translation> ProcessSpace::of_file(const Vma& vma, VirtualAddress address) {
     const auto inode = TRY(files_->inode(TRY(mappings_->mapped_inode(vma))));
-    if ((inode.mode & type_mask) != type_regular) return not_in_memory(address, "is a device's");
-    const auto index = ((raw(address) - vma.start) >> page_shift) + vma.page_offset;
-    if (index >= (inode.size + page_bytes - 1) >> page_shift) {
+    if ((inode.mode & file_type) != regular_file) return not_in_memory(address, "is a device's");
+    const auto index = ((raw(address) - vma.start) >> small_page_shift) + vma.page_offset;
+    if (index >= (inode.size + small_page - 1) >> small_page_shift) {
         return fail(Errc::bad_address, hex(address) + " is past the end of the mapped file");
     }
     const auto page = TRY(files_->page(inode, index));

@@ -1,4 +1,5 @@
 #include "os-awareness/linux/processes.h"
+#include "os-awareness/linux/constants.h"
 
 #include <algorithm>
 #include <array>
@@ -9,11 +10,9 @@
 namespace exo::os {
 namespace {
 
-constexpr std::uint64_t page_bytes = 4096;
 constexpr std::uint64_t most_text = std::uint64_t{32}
                                     << 20U;  // of arguments or environment; 6 MiB by default
 constexpr std::size_t most_maps = std::size_t{64} << 20U;
-constexpr std::uint64_t type_mask = 0170000, type_regular = 0100000;  // S_IFMT, S_IFREG
 // MMF_DUMP_FILTER_SHIFT and _BITS, include/linux/mm_types.h (sched/coredump.h before 6.18).
 constexpr unsigned dump_filter_shift = 2;
 constexpr std::uint64_t dump_filter_mask = 0x1ff;
@@ -96,7 +95,7 @@ Result<std::string> LinuxProcesses::auxv(const Task& task) const {
     if (mm == 0) return std::string{};
     const auto& member = layout_.mm.saved_auxv;
     const auto at = TRY(structures_.address(mm, member));
-    std::string text(std::min<std::uint64_t>(member.field.size, page_bytes) & ~std::uint64_t{15}, '\0');
+    std::string text(std::min<std::uint64_t>(member.field.size, small_page) & ~std::uint64_t{15}, '\0');
     CHECK_OK(structures_.space().read(at, std::as_writable_bytes(std::span{text})));
     for (std::size_t pair = 0; pair < text.size(); pair += 16) {
         if (text.find_first_not_of('\0', pair) >= pair + 8) {
@@ -129,7 +128,7 @@ Result<std::string> LinuxProcesses::command_line(const Task& task) {
     const auto env_start = TRY(structures_.value(mm, layout_.mm.env_start));
     const auto env_end = TRY(structures_.value(mm, layout_.mm.env_end));
     const auto last = env_start == end && env_end > end ? env_end : end;
-    text = TRY(user_text(task, start, std::min(last, start + page_bytes)));
+    text = TRY(user_text(task, start, std::min(last, start + small_page)));
     if (const auto nul = text.find('\0'); nul != text.npos) text.resize(nul + 1);
     return text;
 }
@@ -190,7 +189,7 @@ Result<std::string> LinuxProcesses::proc_link(const Task& task, std::string_view
 
 Result<FilePages::Inode> LinuxProcesses::regular(std::uint64_t inode) const {
     auto found = TRY(files_.inode(inode));
-    if ((found.mode & type_mask) != type_regular) return fail(Errc::not_found, "it is no regular file");
+    if ((found.mode & file_type) != regular_file) return fail(Errc::not_found, "it is no regular file");
     if (found.size == 0 && !found.in_memory_only && !found.on_disk) {
         return fail(Errc::bad_address,
                     "not in memory: what the kernel makes when it is read, or a file of size 0");

@@ -11,7 +11,6 @@ namespace exo::os {
 namespace {
 
 constexpr std::uint32_t pid_max_limit = 1U << 22;  // PID_MAX_LIMIT, include/linux/threads.h
-constexpr std::size_t comm_bytes = 16;             // TASK_COMM_LEN
 
 // Bits of __state | exit_state, include/linux/sched.h: the same since 4.14 (8ef9925b02c2), the first six
 // since 3.14.
