@@ -7,8 +7,9 @@
 
 namespace exo::stub {
 
-// Told by its conditions, while the other vCPUs run: with nothing asked of them. What was judged here and has
-// to stop is not judged again. Whose hit one is, of several processes, is told where the guest stands.
+// Told by its conditions, while the other vCPUs run: with nothing asked of them. Nothing is judged here that
+// could not go on: a ^C may come before the guest stands, and the hit is met again then. What was judged and
+// has to stop is not judged again. Whose hit one is, of several processes, is told where the guest stands.
 Result<bool> RunControl::goes_on(const StopEvent& event) {
     if (step_ || wakeup_ || boot_.jump || around_ || interrupted_ || !views.processes.empty()) return false;
     machine_.forget();
@@ -22,9 +23,12 @@ Result<bool> RunControl::goes_on(const StopEvent& event) {
     };
     const bool matters_who = conditions.filters().contains(pc) || !everybody_runs();
     if (matters_who && (current() == nullptr || !resumed(*thread))) return false;
+    const std::size_t length = TRY(nop_to_skip(machine_, event.vcpu, pc));
+    if (length == 0) return false;
     judged_ = {.vcpu = event.vcpu, .stops = conditions.judge(event.vcpu, pc, breakpoints, current)};
-    if (judged_->stops || !TRY(skip_nop(machine_, event.vcpu, pc))) return false;
+    if (judged_->stops) return false;
     judged_.reset();
+    CHECK_OK(machine_.move_to(event.vcpu, pc + length));
     machine_.forget();
     return true;
 }

@@ -31,12 +31,16 @@ bool decodes_alike(const RegisterSet& registers, VirtualAddress pc) {
 
 }  // namespace
 
-Result<bool> skip_nop(Machine& machine, VcpuId vcpu, VirtualAddress pc) {
+Result<std::size_t> nop_to_skip(Machine& machine, VcpuId vcpu, VirtualAddress pc) {
     const RegisterSet& registers = *TRY(machine.vcpu_registers(vcpu));
-    if (!decodes_alike(registers, pc)) return false;
+    if (!decodes_alike(registers, pc)) return std::size_t{0};
     const auto flags = registers.get(x86::eflags);
-    if (!flags || (*flags & x86::eflags_tf) != 0) return false;
-    const std::size_t length = length_at(machine, vcpu, pc, x86::nop_length);
+    if (!flags || (*flags & x86::eflags_tf) != 0) return std::size_t{0};
+    return length_at(machine, vcpu, pc, x86::nop_length);
+}
+
+Result<bool> skip_nop(Machine& machine, VcpuId vcpu, VirtualAddress pc) {
+    const std::size_t length = TRY(nop_to_skip(machine, vcpu, pc));
     if (length == 0) return false;
     CHECK_OK(machine.move_to(vcpu, pc + length));
     return true;

@@ -156,9 +156,17 @@ void TracedThread::detach(int signal) {
         const auto stop = wait();
         if (stop.kind == ThreadStop::Kind::signal) signal = stop.signal;
     }
-    if (tid_ != 0) ::ptrace(PTRACE_DETACH, tid_, nullptr, signal);
+    if (tid_ != 0 && ::ptrace(PTRACE_DETACH, tid_, nullptr, signal) != 0) reap();
     tid_ = 0;
     stopped_ = false;
+}
+
+// Of a thread that was killed while it stood. Until its tracer has seen that, its process has ended for
+// nobody: not for wait(2), and not for a pidfd. The first thread's end is told last.
+void TracedThread::reap() const {
+    const auto deadline = std::chrono::steady_clock::now() + let_go_limit;
+    while (::waitpid(tid_, nullptr, __WALL | WNOHANG) == 0 && std::chrono::steady_clock::now() < deadline)
+        std::this_thread::sleep_for(let_go_interval);
 }
 
 Result<ThreadRegisters> TracedThread::registers() const {

@@ -67,6 +67,7 @@ public:
 private:
     explicit TracedThread(pid_t tid) : tid_(tid) {}
     ThreadStop take(int status);
+    void reap() const;
 
     pid_t tid_ = 0;  // 0: moved from, detached or ended
     bool stopped_ = false;

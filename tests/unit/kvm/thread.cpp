@@ -1,9 +1,15 @@
 #include "backends/kvm/thread.h"
 
 #include <doctest/doctest.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <filesystem>
+#include <string>
+#include <thread>
 
 #include "backends/host/process.h"
 
@@ -26,7 +32,52 @@ struct Idle {
     Idle& operator=(const Idle&) = delete;
 };
 
+// The same with a second thread.
+struct IdlePair {
+    pid_t pid = ::fork();
+    IdlePair() {
+        if (pid != 0) return;
+        std::thread{[] {
+            for (;;) ::pause();
+        }}.detach();
+        for (;;) ::pause();
+    }
+    ~IdlePair() {
+        ::kill(pid, SIGKILL);
+        ::waitpid(pid, nullptr, 0);
+    }
+    IdlePair(const IdlePair&) = delete;
+    IdlePair& operator=(const IdlePair&) = delete;
+
+    [[nodiscard]] pid_t second() const {
+        for (;;) {
+            for (const auto& entry :
+                 std::filesystem::directory_iterator{"/proc/" + std::to_string(pid) + "/task"}) {
+                const auto tid = static_cast<pid_t>(std::stol(entry.path().filename().string()));
+                if (tid != pid) return tid;
+            }
+        }
+    }
+};
+
 }  // namespace
+
+TEST_CASE("kvm: a process that is killed while its thread stands ends once that is let go") {
+    const IdlePair process;
+    REQUIRE(process.pid > 0);
+    const int pidfd = static_cast<int>(::syscall(SYS_pidfd_open, process.pid, 0));
+    REQUIRE(pidfd >= 0);
+    {
+        auto traced = TracedThread::seize(process.second());
+        REQUIRE(traced);
+        traced->interrupt();
+        CHECK(traced->wait().kind == ThreadStop::Kind::interrupted);
+        ::kill(process.pid, SIGKILL);
+    }
+    pollfd end{pidfd, POLLIN, 0};
+    CHECK(::poll(&end, 1, 20'000) == 1);
+    ::close(pidfd);
+}
 
 TEST_CASE("kvm: whether a thread can be traced is told without a trace") {
     const Idle process;
