@@ -50,8 +50,8 @@ std::string printable(std::string_view payload) {
 
 }  // namespace
 
-Client::Client(Connection connection, Machine& machine, TargetThread& target_thread, SessionOptions options,
-               asio::any_io_executor executor, std::ostream* record)
+Client::Client(Connection connection, Machine& machine, TargetThread& target_thread,
+               const SessionOptions& options, asio::any_io_executor executor, std::ostream* record)
     : connection_(std::move(connection)),
       target_thread_(target_thread),
       session_(machine, options),

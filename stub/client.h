@@ -26,8 +26,8 @@ namespace exo::stub {
 class Client : public std::enable_shared_from_this<Client> {
 public:
     // `record` may be null: a transcript of all packets goes there.
-    Client(Connection connection, Machine& machine, TargetThread& target_thread, SessionOptions options,
-           asio::any_io_executor executor, std::ostream* record);
+    Client(Connection connection, Machine& machine, TargetThread& target_thread,
+           const SessionOptions& options, asio::any_io_executor executor, std::ostream* record);
 
     // `ended` is called once, when the client is gone and the guest is as it was found; true if the guest
     // itself is gone.
