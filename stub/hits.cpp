@@ -40,19 +40,15 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_breakpoint(const Stop
     if (exits_ == pc) {
         if (auto told = TRY(task_exits(event.vcpu))) return told;
     }
-    if (wakeup_ && wakeup_->address == pc && wakeup_->process != kernel_pid) {
-        const Thread* now = on_vcpu(event.vcpu);
-        if (now != nullptr && now->tid == wakeup_->thread && x86::in_user_mode(registers) &&
-            wakeup_->stack_pointer == registers.get(x86::rsp))
-            return back_in_user_mode(Thread{*now});
-    }
     // Every task that was switched away goes on at the same instruction; its stack tells which it is.
-    if (wakeup_ && wakeup_->process == kernel_pid && wakeup_->address == pc &&
-        wakeup_->stack_pointer == registers.get(x86::rsp)) {
+    if (wakeup_ && wakeup_->address == pc && wakeup_->stack_pointer == registers.get(x86::rsp)) {
         const Thread* now = on_vcpu(event.vcpu);
         const bool there = now != nullptr && now->tid == wakeup_->thread;
-        if (!there && threads().find(wakeup_->thread) == nullptr) return stepped_to_its_end(event.vcpu);
-        return Stop{.thread = wakeup_->thread};
+        if (wakeup_->process == kernel_pid) {
+            if (!there && threads().find(wakeup_->thread) == nullptr) return stepped_to_its_end(event.vcpu);
+            return Stop{.thread = wakeup_->thread};
+        }
+        if (there && x86::in_user_mode(registers)) return back_in_user_mode(Thread{*now});
     }
     const auto current = [&] { return on_vcpu(event.vcpu); };
     const bool traced = TRY(tracepoints.hit(event.vcpu, pc, current));

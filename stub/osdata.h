@@ -1,12 +1,16 @@
-// Tables of `info os` beside those of tasks (GDB manual, "Operating System Information"), as XML.
+// Tables of `info os` (GDB manual, "Operating System Information"), as XML.
 #pragma once
 
 #include <string>
 
 #include "stub/machine.h"
+#include "stub/thread_map.h"
 
 namespace exo::stub {
 
+std::string osdata_types();  // of the others
+// Of processes or of threads: what is in `map` now.
+std::string osdata_tasks(const ThreadMap& map, bool processes);
 // Columns as of a native Linux target (gdb/nat/linux-osdata.c).
 std::string osdata_files(Machine& machine);    // what each process has open
 std::string osdata_modules(Machine& machine);  // what the kernel has loaded

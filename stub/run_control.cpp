@@ -102,6 +102,7 @@ Result<void> RunControl::start() {
     CHECK_OK(around_ ? plan_around() : plan());
     CHECK_OK(breakpoints.settle());
     CHECK_OK(step_off_hidden_breakpoints());
+    machine_.target().execution()->judge_hits([this](const StopEvent& event) { return goes_on(event); });
     return run();
 }
 
@@ -175,7 +176,6 @@ Result<void> RunControl::run() {
     new_epoch();
     auto* execution = machine_.target().execution();
     judged_.reset();
-    execution->judge_hits([this](const StopEvent& event) { return goes_on(event); });
     CHECK_OK(execution->resume(actions_));
     // It came while the guest stood for us, which the target took for harmless.
     if (interrupted_) execution->interrupt();

@@ -21,9 +21,6 @@ constexpr std::uint64_t sigreturn = 15, frame_sp = 160, frame_ip = 168;
 // do_exit() of the kernel: all tasks that end come to it, with what wait(2) gives as its argument.
 constexpr std::string_view end_of_tasks = "do_exit";
 
-// A zombie, or dead.
-bool has_exited(const os::Task& task) { return task.ended || task.state == 'Z' || task.state == 'X'; }
-
 struct Way {
     std::uint64_t pc = 0, stack_pointer = 0;
     bool interrupted = false;  // before the instruction at pc, by no system call

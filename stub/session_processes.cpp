@@ -12,8 +12,6 @@
 namespace exo::stub {
 namespace {
 
-bool is_gone(const os::Task& task) { return task.ended || task.state == 'Z' || task.state == 'X'; }
-
 std::string described(const os::Task& task) {
     return "process " + std::to_string(task.tgid) + " (" + task.process + ")";
 }
@@ -53,7 +51,7 @@ Result<void> Session::check_process(std::int64_t pid) {
         if (task.tgid != pid)
             return fail(Errc::unsupported, std::to_string(pid) + " is a thread of " + described(task) +
                                                ", which can be attached");
-        if (!is_gone(task)) return {};
+        if (!has_exited(task)) return {};
         dead = &task;
     }
     if (dead != nullptr) return fail(Errc::no_such_thread, described(*dead) + " has exited; it is a zombie");
@@ -69,7 +67,7 @@ Result<std::int64_t> Session::find_process(const std::string& wanted) {
     std::string others;
     for (const Thread& thread : run_control.threads().threads()) {
         const auto process = Views::guest_process(thread);
-        if (!process || thread.task->process != wanted || is_gone(*thread.task) ||
+        if (!process || thread.task->process != wanted || has_exited(*thread.task) ||
             thread.task->tid != *process)
             continue;
         if (pid != 0) others += ", " + std::to_string(*process);

@@ -10,6 +10,9 @@
 
 namespace exo::stub {
 
+// A zombie, or dead.
+inline bool has_exited(const os::Task& task) { return task.ended || task.state == 'Z' || task.state == 'X'; }
+
 struct Views {
     bool kernel = true;
     std::set<std::int64_t> processes;  // by the guest's pid

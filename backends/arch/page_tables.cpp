@@ -150,6 +150,12 @@ Result<Translation> PageTables::translate(VirtualAddress address) {
     return found;
 }
 
+Result<void> PageTables::read_entry(PhysicalAddress at, std::size_t bytes, std::uint64_t& entry) const {
+    CHECK_OK(memory_->read(at, std::as_writable_bytes(std::span{&entry, 1}).first(bytes)));
+    entry &= ~encryption_mask_;
+    return {};
+}
+
 Result<Translation> PageTables::walk(VirtualAddress address) {
     const Format& format = *format_of(mode_);
     std::span<const Level> levels = format.levels;
@@ -167,12 +173,10 @@ Result<Translation> PageTables::walk(VirtualAddress address) {
         const std::uint64_t index = raw(address) >> level.shift & low_bits(level.bits);
         const PhysicalAddress at{table + index * format.entry_bytes};
         std::uint64_t entry = 0;
-        auto read = memory_->read(at, std::as_writable_bytes(std::span{&entry, 1}).first(format.entry_bytes));
-        if (!read) {
+        if (const auto read = read_entry(at, format.entry_bytes, entry); !read) {
             return fail(Errc::bad_address, std::string{level.name} + " entry of " + hex(address) +
                                                " is not in RAM: " + read.error().message);
         }
-        entry &= ~encryption_mask_;
         if ((entry & entry_present) == 0) {
             return fail(Errc::bad_address, hex(address) + " is not mapped: " + level.name + " entry at " +
                                                hex(at) + " is not present");
@@ -196,9 +200,8 @@ Result<PageTables::LastEntry> PageTables::last_entry(VirtualAddress address) {
     for (const Level& level : format->levels) {
         const std::uint64_t index = raw(address) >> level.shift & low_bits(level.bits);
         std::uint64_t entry = 0;
-        CHECK_OK(memory_->read(PhysicalAddress{table + index * format->entry_bytes},
-                               std::as_writable_bytes(std::span{&entry, 1}).first(format->entry_bytes)));
-        entry &= ~encryption_mask_;
+        CHECK_OK(
+            read_entry(PhysicalAddress{table + index * format->entry_bytes}, format->entry_bytes, entry));
         if ((entry & entry_present) == 0 || is_leaf(level, entry)) {
             return LastEntry{entry, std::uint64_t{1} << level.shift};
         }

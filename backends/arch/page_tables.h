@@ -90,6 +90,8 @@ private:
 
     static void restrict(Rights& rights, std::uint64_t entry, bool has_permissions, bool has_no_execute);
     Result<Translation> walk(VirtualAddress address);
+    // Without the mark of encrypted memory; untouched where it cannot be read.
+    Result<void> read_entry(PhysicalAddress at, std::size_t bytes, std::uint64_t& entry) const;
 
     PhysicalMemory* memory_;
     PhysicalAddress root_;

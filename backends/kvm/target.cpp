@@ -16,8 +16,6 @@
 namespace exo::kvm {
 namespace {
 
-constexpr std::uint64_t cr4_osxsave = 1U << 18U;
-
 class KvmTarget final : public Target, public Controls {
 public:
     KvmTarget(Vm vm, Process process, std::string target)
@@ -60,7 +58,7 @@ public:
         if (!execution_.stands(vcpu)) return {};
         if (!registers.available(x86::k_gs_base)) CHECK_OK(fill_kernel_gs(vcpu, registers));
         const auto xsave = TRY(get_xsave(vcpu));
-        const bool avx = (registers.get(x86::cr4).value_or(0) & cr4_osxsave) != 0;
+        const bool avx = (registers.get(x86::cr4).value_or(0) & x86::cr4_osxsave) != 0;
         fill_from_xsave(registers, xsave, avx);
         return {};
     }

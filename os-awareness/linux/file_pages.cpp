@@ -1,8 +1,9 @@
 #include "os-awareness/linux/file_pages.h"
-#include "os-awareness/linux/constants.h"
 
 #include <algorithm>
 #include <array>
+
+#include "os-awareness/linux/constants.h"
 
 namespace exo::os {
 namespace {

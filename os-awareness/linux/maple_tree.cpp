@@ -1,8 +1,9 @@
 #include "os-awareness/linux/maple_tree.h"
-#include "os-awareness/linux/constants.h"
 
 #include <unordered_set>
 #include <vector>
+
+#include "os-awareness/linux/constants.h"
 
 namespace exo::os {
 namespace {

@@ -1,8 +1,8 @@
 #include "os-awareness/linux/mappings.h"
-#include "os-awareness/linux/constants.h"
 
 #include <algorithm>
 
+#include "os-awareness/linux/constants.h"
 #include "os-awareness/linux/maple_tree.h"
 #include "os-awareness/linux/text.h"
 

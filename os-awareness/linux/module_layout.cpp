@@ -69,14 +69,6 @@ constexpr KindRow memory_kinds[] = {
 
 #undef MODULE_FIELD
 
-Field field_of(const Btf& btf, const char* type, const char* path) {
-    const auto found = btf.field(type, path);
-    if (!found || found->bits != 0 || found->offset() > max_struct_bytes || found->size > max_struct_bytes) {
-        return {};
-    }
-    return {static_cast<std::uint32_t>(found->offset()), static_cast<std::uint32_t>(found->size)};
-}
-
 std::uint32_t size_of_struct(const Btf& btf, std::string_view name) {
     const auto type = btf.find(name, BtfKind::structure);
     return type && type->size_or_type <= max_struct_bytes ? type->size_or_type : 0;
@@ -89,7 +81,7 @@ ModuleLayout ModuleLayout::from(const Btf& btf) {
     for (const auto& row : module_fields) {
         auto& field = row.field(layout);
         for (const auto* path : row.paths) {
-            if (path != nullptr && !field) field = field_of(btf, row.type, path);
+            if (path != nullptr && !field) field = field_in(btf, row.type, path).value_or(Field{});
         }
     }
     layout.mem_size = size_of_struct(btf, "module_memory");

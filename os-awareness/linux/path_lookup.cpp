@@ -1,8 +1,9 @@
 #include "os-awareness/linux/path_lookup.h"
-#include "os-awareness/linux/constants.h"
 
 #include <string>
 #include <vector>
+
+#include "os-awareness/linux/constants.h"
 
 namespace exo::os {
 namespace {

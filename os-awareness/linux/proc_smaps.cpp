@@ -1,10 +1,10 @@
 #include "os-awareness/linux/proc_smaps.h"
-#include "os-awareness/linux/constants.h"
 
 #include <array>
 #include <optional>
 #include <string_view>
 
+#include "os-awareness/linux/constants.h"
 #include "os-awareness/linux/text.h"
 
 namespace exo::os {

@@ -1,9 +1,9 @@
 #include "os-awareness/linux/proc_status.h"
-#include "os-awareness/linux/constants.h"
 
 #include <algorithm>
 #include <array>
 
+#include "os-awareness/linux/constants.h"
 #include "os-awareness/linux/text.h"
 
 namespace exo::os {

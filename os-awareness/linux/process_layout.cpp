@@ -5,8 +5,6 @@
 namespace exo::os {
 namespace {
 
-constexpr std::uint64_t largest_offset = 1U << 20U;
-
 // The first of `paths` that the type has; a path that is null ends them.
 struct MemberRow {
     Member& (*member)(ProcessLayout&);
@@ -164,13 +162,11 @@ const MemberRow member_rows[] = {
 #undef MEMBER
 
 Member find_in(const Btf& btf, const char* type, const char* path) {
-    const auto found = btf.field(type, path);
-    if (!found || found->bits != 0 || found->offset() > largest_offset || found->size > largest_offset) {
-        return {{}, type, path};
-    }
+    auto found = field_in(btf, type, path);
+    if (!found) return {{}, type, path};
     // An array of no fixed size has the size of what can be read at it: its address.
-    const auto size = found->size == 0 ? 1 : static_cast<std::uint32_t>(found->size);
-    return {{static_cast<std::uint32_t>(found->offset()), size}, type, path};
+    if (found->size == 0) found->size = 1;
+    return {*found, type, path};
 }
 
 // A pointer in an array of them.

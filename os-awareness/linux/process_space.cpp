@@ -1,7 +1,8 @@
 #include "os-awareness/linux/process_space.h"
-#include "os-awareness/linux/constants.h"
 
 #include <algorithm>
+
+#include "os-awareness/linux/constants.h"
 
 namespace exo::os {
 namespace {

@@ -1,9 +1,9 @@
 #include "os-awareness/linux/processes.h"
-#include "os-awareness/linux/constants.h"
 
 #include <algorithm>
 #include <array>
 
+#include "os-awareness/linux/constants.h"
 #include "os-awareness/linux/process_space.h"
 #include "os-awareness/linux/text.h"
 
@@ -166,8 +166,17 @@ Result<std::vector<OpenDescriptor>> LinuxProcesses::open_files(const Task& task)
     return descriptors_.of(raw(task.address), TRY(root_of(task)));
 }
 
-Result<std::string> LinuxProcesses::proc_link(const Task& task, std::string_view name) {
+// A struct file.
+Result<std::uint64_t> LinuxProcesses::exe_file(const Task& task) const {
     const auto mm = TRY(mm_of(task));
+    const auto file = mm == 0 ? std::uint64_t{0} : TRY(structures_.value(mm, layout_.mm.exe_file));
+    if (file == 0)
+        return fail(Errc::not_found, "task " + std::to_string(task.tid) + " has no executable file");
+    return file;
+}
+
+Result<std::string> LinuxProcesses::proc_link(const Task& task, std::string_view name) {
+    CHECK_OK(mm_of(task));
     const auto root = TRY(root_of(task));
     if (name == "root") return paths_.name(root, {});
     if (name == "cwd") {
@@ -181,10 +190,7 @@ Result<std::string> LinuxProcesses::proc_link(const Task& task, std::string_view
     }
     if (name != "exe")
         return fail(Errc::not_found, "no link " + std::string{name} + " of a process is known");
-    const auto file = mm == 0 ? std::uint64_t{0} : TRY(structures_.value(mm, layout_.mm.exe_file));
-    if (file == 0)
-        return fail(Errc::not_found, "task " + std::to_string(task.tid) + " has no executable file");
-    return paths_.name(TRY(paths_.of_file(file)), root);
+    return paths_.name(TRY(paths_.of_file(TRY(exe_file(task)))), root);
 }
 
 Result<FilePages::Inode> LinuxProcesses::regular(std::uint64_t inode) const {
@@ -221,10 +227,7 @@ Result<FileId> LinuxProcesses::find_file(const Task& task, std::string_view path
 }
 
 Result<FileId> LinuxProcesses::executable(const Task& task) {
-    const auto mm = TRY(mm_of(task));
-    const auto file = mm == 0 ? std::uint64_t{0} : TRY(structures_.value(mm, layout_.mm.exe_file));
-    if (file == 0)
-        return fail(Errc::not_found, "task " + std::to_string(task.tid) + " has no executable file");
+    const auto file = TRY(exe_file(task));
     return TRY(regular(TRY(structures_.value(file, layout_.file.inode)))).id;
 }
 

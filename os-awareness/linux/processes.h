@@ -28,6 +28,7 @@ public:
 private:
     // 0 for a kernel thread, and for a process that has ended. no_such_thread when it is not that task.
     [[nodiscard]] Result<std::uint64_t> mm_of(const Task& task) const;
+    [[nodiscard]] Result<std::uint64_t> exe_file(const Task& task) const;
     [[nodiscard]] Result<GuestPath> root_of(const Task& task) const;
     [[nodiscard]] Result<std::unique_ptr<x86::PageTables>> tables_of(std::uint64_t mm) const;
     [[nodiscard]] PhysicalAddress zero_page() const;

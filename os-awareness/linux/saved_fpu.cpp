@@ -79,14 +79,8 @@ private:
     UserRegisters& out_;
 };
 
-std::optional<Field> fpu_field(const Btf& btf, const char* type, const char* path) {
-    const auto found = btf.field(type, path);
-    if (!found || found->bits != 0 || found->offset() > (1U << 20)) return std::nullopt;
-    return Field{static_cast<std::uint32_t>(found->offset()), static_cast<std::uint32_t>(found->size)};
-}
-
 std::optional<std::uint64_t> offset_of(const Btf& btf, const char* type, const char* path) {
-    const auto found = fpu_field(btf, type, path);
+    const auto found = field_in(btf, type, path);
     return found ? std::optional<std::uint64_t>{found->offset} : std::nullopt;
 }
 
@@ -98,9 +92,9 @@ SavedFpu::SavedFpu(AddressSpace& kernel, const Btf* btf) : kernel_(&kernel) {
     // cb7ca40a3882 (6.16) put it behind the task_struct, where no type says that it is.
     const auto task = btf->find_composite("task_struct");
     if (!fpu_ && task && btf->find_composite("fpu")) fpu_ = btf->size_of(task->id);
-    last_cpu_ = fpu_field(*btf, "fpu", "last_cpu").value_or(Field{});
+    last_cpu_ = field_in(*btf, "fpu", "last_cpu").value_or(Field{});
     // 87d0e5be0fac (5.16): before, the area is in struct fpu itself.
-    fpstate_ = fpu_field(*btf, "fpu", "fpstate").value_or(Field{});
+    fpstate_ = field_in(*btf, "fpu", "fpstate").value_or(Field{});
     area_ = fpstate_ ? offset_of(*btf, "fpstate", "regs") : offset_of(*btf, "fpu", "state");
 }
 

@@ -78,10 +78,7 @@ const FieldRow field_rows[] = {
 #undef FIELD
 
 Field find(const Btf& btf, const char* type, std::string_view path) {
-    const auto found = btf.field(type, path);
-    // A kernel structure is at most some 100 KB (with its arrays); offsets beyond are lies.
-    if (!found || found->bits != 0 || found->offset() > (1U << 20) || found->size > (1U << 20)) return {};
-    return {static_cast<std::uint32_t>(found->offset()), static_cast<std::uint32_t>(found->size)};
+    return field_in(btf, type, path).value_or(Field{});
 }
 
 void find_tree_nodes(const Btf& btf, StructLayout& layout) {
@@ -94,6 +91,14 @@ void find_tree_nodes(const Btf& btf, StructLayout& layout) {
 }
 
 }  // namespace
+
+std::optional<Field> field_in(const Btf& btf, const char* type, std::string_view path) {
+    const auto found = btf.field(type, path);
+    // A kernel structure is at most some 100 KB (with its arrays); offsets beyond are lies.
+    if (!found || found->bits != 0 || found->offset() > (1U << 20) || found->size > (1U << 20))
+        return std::nullopt;
+    return Field{static_cast<std::uint32_t>(found->offset()), static_cast<std::uint32_t>(found->size)};
+}
 
 void StructLayout::finish() {
     const auto end = [](const Field& f) { return f.offset + f.size; };

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backends/api/memory.h"
@@ -77,5 +78,9 @@ struct StructLayout {
 };
 
 StructLayout layout_from_btf(const Btf& btf);
+
+// Where a member is by these types: "thread.fpu" of "task_struct". Nothing where there is none, or one of
+// bits, or one that no kernel structure has room for.
+std::optional<Field> field_in(const Btf& btf, const char* type, std::string_view path);
 
 }  // namespace exo::os

@@ -87,9 +87,8 @@ UserRegisterReader::UserRegisterReader(AddressSpace& kernel, const Btf* btf, con
     : kernel_(&kernel), layout_(&layout), fpu_(kernel, btf) {
     if (btf == nullptr) return;
     const auto find = [&](const char* path) {
-        const auto found = btf->field("task_struct", path);
-        if (!found || found->bits != 0 || found->offset() > (1U << 20) || found->size > 8) return Field{};
-        return Field{static_cast<std::uint32_t>(found->offset()), static_cast<std::uint32_t>(found->size)};
+        const auto found = field_in(*btf, "task_struct", path);
+        return found && found->size <= 8 ? *found : Field{};
     };
     ds_ = find("thread.ds");
     es_ = find("thread.es");

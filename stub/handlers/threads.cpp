@@ -29,51 +29,6 @@ std::string threads_xml(Session& session) {
     return xml += "</threads>";
 }
 
-void append_column(std::string& xml, std::string_view name, std::string_view value) {
-    xml.append("<column name=\"").append(name).append("\">");
-    rsp::append_xml(xml, value);
-    xml += "</column>";
-}
-
-constexpr std::string_view osdata_head =
-    "<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"osdata.dtd\"><osdata type=\"";
-
-std::string osdata_types() {
-    std::string xml{osdata_head};
-    xml += "types\">";
-    for (const auto& [type, description, title] :
-         {std::tuple{"processes", "Processes of the guest", "Processes"},
-          std::tuple{"threads", "Threads of the guest", "Threads"},
-          std::tuple{"files", "Files that the guest's processes have open", "Files"},
-          std::tuple{"modules", "Modules of the guest's kernel", "Modules"}}) {
-        xml += "<item>";
-        append_column(xml, "Type", type);
-        append_column(xml, "Description", description);
-        append_column(xml, "Title", title);
-        xml += "</item>";
-    }
-    return xml += "</osdata>";
-}
-
-// The columns that IDEs' process pickers look for.
-std::string osdata_tasks(Session& session, bool processes) {
-    std::string xml{osdata_head};
-    xml += processes ? "processes\">" : "threads\">";
-    for (const Thread& thread : session.run_control.threads().threads()) {
-        if (!thread.task || thread.task->idle) continue;
-        const os::Task& task = *thread.task;
-        if (processes && task.tid != task.tgid) continue;
-        xml += "<item>";
-        append_column(xml, "pid", std::to_string(task.tgid));
-        if (processes) append_column(xml, "user", "");
-        append_column(xml, "command", shown_name(task));
-        if (!processes) append_column(xml, "tid", std::to_string(task.tid));
-        append_column(xml, processes ? "cores" : "core", std::to_string(task.cpu));
-        xml += "</item>";
-    }
-    return xml += "</osdata>";
-}
-
 }  // namespace
 
 // qC: follows the last stop or attach; gdb believes it after vAttach, whatever the stop reply said.
@@ -148,7 +103,7 @@ Result<Reply> transfer_osdata(Session& session, const rsp::TransferRead& request
         if (request.annex.empty() || request.annex == "types") {
             session.osdata_xml = osdata_types();
         } else if (request.annex == "processes" || request.annex == "threads") {
-            session.osdata_xml = osdata_tasks(session, request.annex == "processes");
+            session.osdata_xml = osdata_tasks(session.run_control.threads(), request.annex == "processes");
         } else if (request.annex == "files" || request.annex == "modules") {
             CHECK_OK(session.machine.look_once());
             session.osdata_xml =

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 
-from harness import gdb, server
+from harness import gdb, lab, server
 from harness.errors import HarnessError
 
 from rows import SETTLE, STUB
@@ -40,7 +40,7 @@ class FalseConditions:
         self.stub = guest.folder / 'stub'
         self.seconds = 1 if smoke else 10
         # Where guests can have no others, both debuggers get one in a debug register.
-        self.kind = 'hbreak' if 'breakpoints' in os.environ.get('EXOGDB_LAB_LACKS', '').split() else 'break'
+        self.kind = 'hbreak' if lab.lacks('breakpoints') else 'break'
         self.slide = int(server.run_json('info', target)['slide'], 16)
         peer = f'{STUB}, gdb evaluating'
         # What stands at the breakpoint counts: no step is needed over a NOP.

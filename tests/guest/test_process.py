@@ -40,6 +40,8 @@ class ProcessCase(case.SessionCase):
         words = self.guest.channel.ask(f"run hexdump -v -e '6/4 \"%u \" \"\\n\"' /{name}")[0].split()
         return tuple(int(low) + (int(high) << 32) for low, high in zip(words[0:6:2], words[1:6:2]))
 
+    program_given = True  # to gdb, from this machine
+
     def extended(self, *names: str) -> gdb.Session:
         """gdb with the kernel as its inferior 1 and the processes as 2 and on; the last is the current one."""
         session = gdb.Session()
@@ -48,7 +50,8 @@ class ProcessCase(case.SessionCase):
         for number, name in enumerate(names, 2):
             session.console('add-inferior')
             session.console(f'inferior {number}')
-            session.console(f'file {self.program}')
+            if self.program_given:
+                session.console(f'file {self.program}')
             session.console(f'attach {self.pids[name]}')
         return session
 
@@ -56,7 +59,8 @@ class ProcessCase(case.SessionCase):
         """`target remote` of a server that has that one process."""
         session = gdb.Session()
         self.sessions.append(session)
-        session.console(f'file {self.program}')
+        if self.program_given:
+            session.console(f'file {self.program}')
         session.connect(self.serve('--process', process).socket)
         return session
 
@@ -323,28 +327,15 @@ class Exit(ProcessCase):
 class WithNothingGiven(ProcessCase):
     """The program comes out of the guest's memory: no file of it is given to gdb."""
 
-    def attached(self) -> gdb.Session:
-        session = gdb.Session()
-        self.sessions.append(session)
-        session.command(f'-target-select extended-remote {self.serve().socket}')
-        session.console('add-inferior')
-        session.console('inferior 2')
-        session.console(f'attach {self.pids["first"]}')
-        return session
-
-    def alone(self) -> gdb.Session:
-        session = gdb.Session()
-        self.sessions.append(session)
-        session.connect(self.serve('--process', 'first').socket)
-        return session
+    program_given = False
 
     def test_symbols_of_the_guests_own_program(self):
         """`attach` with no `file`: gdb reads the program from the guest's page cache; `bt` has functions, lines and arguments"""
-        self.assert_symbols(self.attached())
+        self.assert_symbols(self.extended('first'))
 
     def test_symbols_of_the_one_process_served(self):
         """`--process NAME` and no `file`: the same"""
-        self.assert_symbols(self.alone())
+        self.assert_symbols(self.plain('first'))
 
     def assert_symbols(self, session: gdb.Session):
         self.assertIn('target:/bin/process', session.console('info inferiors'))
@@ -354,7 +345,7 @@ class WithNothingGiven(ProcessCase):
     def test_info_proc(self):
         """`info proc`, `info proc mappings`, `info auxv`: what the guest's own /proc says"""
         maps = [line.split(maxsplit=5) for line in self.guest.channel.ask(f'run cat /proc/{self.pids["first"]}/maps')]
-        session = self.attached()
+        session = self.extended('first')
         told = [line.split() for line in session.console('info proc mappings').splitlines() if re.match(r' +0x', line)]
         self.assertEqual([(int(row[0], 16), int(row[1], 16), int(row[3], 16), row[4], ''.join(row[5:])) for row in told],
                          [(*(int(end, 16) for end in row[0].split('-')), int(row[2], 16), row[1], ''.join(row[5:])) for row in maps])
@@ -365,7 +356,7 @@ class WithNothingGiven(ProcessCase):
     def test_gcore(self):
         """`gcore`: the core file opens with the same backtraces"""
         threads = {task.tid for task in self.guest.tasks() if task.tgid == self.pids['first']}
-        session = self.alone()
+        session = self.plain('first')
         live = self.backtraces(session.console('thread apply all bt'))
         with tempfile.TemporaryDirectory(prefix='exogdb-core-') as folder:
             session.console(f'gcore {folder}/core')

@@ -1,6 +1,5 @@
 """Hits of a breakpoint whose condition is false, on two vCPUs that come by as fast as they can: exogdb lets each go on while the
 other runs. On small guests, which count themselves how often they come by."""
-import os
 import signal
 import time
 import unittest
@@ -8,7 +7,6 @@ import unittest
 from harness import case, packets, server
 from harness.small_vmm import Bare, bare_program, symbol
 
-LACKS = os.environ.get('EXOGDB_LAB_LACKS', '').split()
 RECORDS, RECORD_SIZE = 0x8000, 0x80  # tests/lab/vmm/bare/record.inc: the first word counts rounds
 FALSE, PRINTS = 'X3,220027', 'cmds:0,Xb,2200220034000002780027'  # 0; printf("x")
 NOP, OTHER = 3, 0  # what stands at `shared`: inc %r12; nop
@@ -70,7 +68,7 @@ class Hits(unittest.TestCase):
     def test_hardware_breakpoint_at_another_instruction(self):
         self.assert_each_counted(1, OTHER, 200)
 
-    @unittest.skipIf('breakpoints' in LACKS, 'the lab lacks: breakpoints')
+    @case.needs('breakpoints')
     def test_software_breakpoint_at_a_nop(self):
         self.assert_each_counted(0, NOP, 2000)
 

@@ -12,7 +12,6 @@ from harness.small_vmm import Bare, bare_program, symbol
 KILLS = int(os.environ.get('EXOGDB_LAB_KILLS', '30'))
 SEED = int(os.environ.get('EXOGDB_LAB_SEED', str(time.time_ns())))
 TEXT, TEXT_SIZE = 0x100000, 0x200
-LACKS = os.environ.get('EXOGDB_LAB_LACKS', '').split()
 
 
 def steps(client: packets.Client):
@@ -92,7 +91,7 @@ class Kills(unittest.TestCase):
     def test_while_it_stops_and_goes_on(self):
         self.kill_again_and_again(stops)
 
-    @unittest.skipIf('breakpoints' in LACKS, 'the lab lacks: breakpoints')
+    @case.needs('breakpoints')
     def test_on_a_breakpoint_that_is_hit_all_the_time(self):
         self.kill_again_and_again(hits)
 

@@ -133,6 +133,7 @@ public:
     Result<std::optional<StopEvent>> wait_for_stop(std::chrono::milliseconds limit) override;
     void interrupt() noexcept override;
     void judge_hits(const Judge& judge) override { judge_ = judge; }
+    [[nodiscard]] bool has_judge() const { return static_cast<bool>(judge_); }
     [[nodiscard]] bool steps_past_pauses() const override { return shape_.steps_past_pauses; }
 
     // Breakpoints

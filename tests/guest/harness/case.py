@@ -4,7 +4,7 @@ import sys
 import threading
 import unittest
 
-from . import gdb, kernels, processes, server
+from . import gdb, kernels, lab, processes, server
 from .domain import Domain
 from .errors import MissingPrerequisite
 from .guest import Config
@@ -20,8 +20,7 @@ GUEST_TYPES = {'qemu': Vm, 'kvm': KvmVm, 'small_vmm': SmallVmm}
 
 def needs(capability: str):
     """Leaves a test out by name where guests of an emulated KVM lack it (tests/lab)."""
-    lacks = os.environ.get('EXOGDB_LAB_LACKS', '').split()
-    return unittest.skipIf(capability in lacks, f'KVM is emulated here, and guests of it have no {capability}')
+    return unittest.skipIf(lab.lacks(capability), f'KVM is emulated here, and guests of it have no {capability}')
 
 
 def kernel():

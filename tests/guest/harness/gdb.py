@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 
-from . import processes
+from . import initramfs, lab, processes
 from .errors import HarnessError, MissingPrerequisite
 from .patience import seconds
 
@@ -26,7 +26,8 @@ def program() -> str:
 REMOTE_TIMEOUT = 2  # gdb's own: a reply that takes longer is taken for lost, and the next packet's for it
 # No init files, no index cache, no debuginfod, no questions: what is left is what the server makes it do.
 QUIET = ('-nx', '-q', '-iex', 'set debuginfod enabled off', '-iex', 'set confirm off', '-iex', 'set pagination off',
-         '-iex', 'set width 0', '-iex', f'set remotetimeout {seconds(REMOTE_TIMEOUT):.0f}')
+         '-iex', 'set width 0', '-iex', f'set remotetimeout {seconds(REMOTE_TIMEOUT):.0f}',
+         '-iex', f'set substitute-path {initramfs.SOURCE_ROOT} {initramfs.PROGRAMS}')
 
 
 def batch(*commands: str, limit: float = 120, check: bool = True) -> str:
@@ -113,7 +114,7 @@ class Session:
     def console(self, text: str, limit: float = None) -> str:
         """What a command of gdb's command line prints. Where guests can have no breakpoints in their text, one in a debug
         register is set instead (tests/lab)."""
-        if 'breakpoints' in os.environ.get('EXOGDB_LAB_LACKS', '').split():
+        if lab.lacks('breakpoints'):
             text = re.sub(r'^(t?)break ', r'\1hbreak ', text)
         self._console = []
         self.command(f'-interpreter-exec console {json.dumps(text)}', limit)

@@ -12,6 +12,8 @@ from .errors import HarnessError, MissingPrerequisite
 SOURCES = sorted((pathlib.Path(__file__).parent.parent / 'guest_init').glob('*.[ch]'))
 PROGRAMS = pathlib.Path(__file__).parent.parent / 'guest_programs'
 COMPILE = ('gcc', '-std=gnu17', '-static', '-pthread', '-O1', '-Wall', '-Wextra', '-Werror')
+# What is cached is used by checkouts elsewhere, too: debug information names this folder, which gdb is told to map back.
+SOURCE_ROOT = '/exogdb-guest-programs'
 
 
 def _entry(name: str, mode: int, content: bytes = b'', device=(0, 0)) -> bytes:
@@ -34,7 +36,8 @@ def _busybox() -> bytes:
 
 def _compiled(name: str, sources: list, options: tuple = ()) -> pathlib.Path:
     """The program, linked statically; made once for each state of its sources."""
-    digest = hashlib.sha256(' '.join((*COMPILE, *options)).encode())
+    digest = hashlib.sha256(' '.join((*COMPILE, *options, SOURCE_ROOT)).encode())
+    folder = sources[0].parent
     for path in sources:
         digest.update(path.read_bytes())
     binary = cache.root() / 'guest' / f'{name}-{digest.hexdigest()[:16]}'
@@ -43,8 +46,9 @@ def _compiled(name: str, sources: list, options: tuple = ()) -> pathlib.Path:
             if not shutil.which(COMPILE[0]):
                 raise MissingPrerequisite(COMPILE[0])
             with cache.replacing(binary) as partial:
-                command = [*COMPILE, *options, '-o', partial, *(path for path in sources if path.suffix == '.c')]
-                result = subprocess.run(command, capture_output=True, text=True, check=False)
+                command = [*COMPILE, *options, f'-ffile-prefix-map={folder}={SOURCE_ROOT}', '-o', partial,
+                           *(path.name for path in sources if path.suffix == '.c')]
+                result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
                 if result.returncode:
                     raise HarnessError(f'{name} does not compile: {result.stderr}')
         return binary
