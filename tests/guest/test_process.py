@@ -18,12 +18,17 @@ class ProcessCase(case.SessionCase):
     def setUpClass(cls):
         super().setUpClass()
         cls.pids = {task.comm.decode(): task.tid for task in cls.guest.tasks() if task.comm.decode() in NAMES}
-        cls.program = initramfs.program('process')
-        cls.digest = cls.guest.channel.ask('run md5sum /bin/process /bin/busybox')
+        cls.program = initramfs.program('process', cls.config.get('dynamic', False))
+        cls.files = ' '.join(('/bin/process', '/bin/busybox', *cls.libraries()))
+        cls.digest = cls.guest.channel.ask(f'run md5sum {cls.files}')
+
+    @classmethod
+    def libraries(cls) -> list:
+        return initramfs.libraries(cls.program) if cls.config.get('dynamic') else []
 
     def tearDown(self):
         super().tearDown()
-        self.assertEqual(self.guest.channel.ask('run md5sum /bin/process /bin/busybox'), self.digest)
+        self.assertEqual(self.guest.channel.ask(f'run md5sum {self.files}'), self.digest)
         before = {name: self.counters(name) for name in NAMES if self.lives(name)}
         self.guest.channel.ask('run sleep 1')
         for name, (calls, spins, wrong) in before.items():

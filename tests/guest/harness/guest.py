@@ -25,6 +25,7 @@ class Config:
     machine: str = 'pc'
     arguments: tuple = ()  # more of the kernel command line
     programs: tuple = ()  # of guest_programs, in /bin
+    dynamic: bool = False  # those are PIEs, with the shared libraries of this machine
     modules: tuple = ()  # of the kernel's package, as /NAME.ko in the guest; guest_init's `load` loads one
 
     def command_line(self) -> str:
@@ -79,7 +80,7 @@ class Guest:
         self.folder.chmod(0o711)
         shutil.copyfile(self.config.kernel.image, self.folder / 'vmlinuz')
         files = {f'{name}.ko': path.read_bytes() for name, path in self.module_paths().items()}
-        (self.folder / 'initrd.gz').write_bytes(initramfs.build(files, self.config.programs))
+        (self.folder / 'initrd.gz').write_bytes(initramfs.build(files, self.config.programs, self.config.dynamic))
         for name in ('vmlinuz', 'initrd.gz'):
             (self.folder / name).chmod(0o644)
         self.channel = Channel(self.channel_path, self.why_gone)

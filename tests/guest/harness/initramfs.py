@@ -3,6 +3,7 @@ Documentation/driver-api/early-userspace/buffer-format.rst)."""
 import gzip
 import hashlib
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -11,7 +12,8 @@ from .errors import HarnessError, MissingPrerequisite
 
 SOURCES = sorted((pathlib.Path(__file__).parent.parent / 'guest_init').glob('*.[ch]'))
 PROGRAMS = pathlib.Path(__file__).parent.parent / 'guest_programs'
-COMPILE = ('gcc', '-std=gnu17', '-static', '-pthread', '-O1', '-Wall', '-Wextra', '-Werror')
+COMPILE = ('gcc', '-std=gnu17', '-pthread', '-O1', '-Wall', '-Wextra', '-Werror')
+STATIC, DYNAMIC = ('-static',), ('-fPIE', '-pie')
 # What is cached is used by checkouts elsewhere, too: debug information names this folder, which gdb is told to map back.
 SOURCE_ROOT = '/exogdb-guest-programs'
 
@@ -35,7 +37,7 @@ def _busybox() -> bytes:
 
 
 def _compiled(name: str, sources: list, options: tuple = ()) -> pathlib.Path:
-    """The program, linked statically; made once for each state of its sources."""
+    """The program; made once for each state of its sources."""
     digest = hashlib.sha256(' '.join((*COMPILE, *options, SOURCE_ROOT)).encode())
     folder = sources[0].parent
     for path in sources:
@@ -55,12 +57,18 @@ def _compiled(name: str, sources: list, options: tuple = ()) -> pathlib.Path:
 
 
 def guest_init() -> pathlib.Path:
-    return _compiled('init', SOURCES)
+    return _compiled('init', SOURCES, STATIC)
 
 
-def program(name: str) -> pathlib.Path:
+def program(name: str, dynamic: bool = False) -> pathlib.Path:
     """One of guest_programs, with debug information, as a debugger on this machine has it."""
-    return _compiled(name, [PROGRAMS / f'{name}.c'], ('-g', '-O0'))
+    return _compiled(name, [PROGRAMS / f'{name}.c'], ('-g', '-O0', *(DYNAMIC if dynamic else STATIC)))
+
+
+def libraries(binary: pathlib.Path) -> list:
+    """The paths of the shared libraries and the dynamic linker of a program, on this machine and in the guest."""
+    listing = subprocess.run(['ldd', binary], capture_output=True, text=True, check=True).stdout
+    return re.findall(r'(/\S+) \(0x', listing)
 
 
 def archive(init: bytes, files: dict = None, programs: dict = None) -> bytes:
@@ -83,7 +91,9 @@ def archive(init: bytes, files: dict = None, programs: dict = None) -> bytes:
     return gzip.compress(whole, compresslevel=1, mtime=0)
 
 
-def build(files: dict = None, programs: tuple = ()) -> bytes:
+def build(files: dict = None, programs: tuple = (), dynamic: bool = False) -> bytes:
     """The tests' guest, with `files` besides, and `programs` of guest_programs in /bin."""
-    return archive(guest_init().read_bytes(), files,
-                   {f'bin/{name}': program(name).read_bytes() for name in programs})
+    made = {f'bin/{name}': program(name, dynamic) for name in programs}
+    if dynamic:
+        made.update({path[1:]: pathlib.Path(path) for binary in list(made.values()) for path in libraries(binary)})
+    return archive(guest_init().read_bytes(), files, {name: path.read_bytes() for name, path in made.items()})
