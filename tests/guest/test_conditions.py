@@ -3,7 +3,7 @@ guest makes one system call after the other (guest_init/scenarios.c)."""
 import re
 import time
 
-from harness import case, gdb
+from harness import case, gdb, patience
 
 HOT = '__x64_sys_getppid'  # what the guest calls over and over again
 OPEN = 'do_sys_openat2'    # rsi: the path, in user memory (fs/open.c)
@@ -20,7 +20,7 @@ class Conditions(case.SessionCase):
     def run_for(self, session, seconds: float) -> str:
         """The stop that ^C makes then."""
         session.resume()
-        time.sleep(seconds)
+        time.sleep(patience.seconds(seconds))
         session.control_c()
         return session.wait_stop()
 
@@ -145,7 +145,7 @@ class Conditions(case.SessionCase):
         session = self.session()
         session.console(f'break {HOT} if $rdi == 0x1234')
         session.resume()
-        time.sleep(1)
+        time.sleep(patience.seconds(1))
         session.kill()  # tearDown() looks at the guest
 
 

@@ -2,7 +2,7 @@
 import re
 import time
 
-from harness import case, gdb
+from harness import case, gdb, patience
 from harness.errors import HarnessError
 
 KERNEL_PID = 0x500000
@@ -120,7 +120,7 @@ class NonStop(NonStopCase):
         session = self.running()
         before = self.jiffies(session)
         self.guest.alive()
-        time.sleep(1)
+        time.sleep(patience.seconds(1))
         self.assertGreater(self.jiffies(session), before)
         self.assertIn('Linux version', session.console('output (char *)linux_banner'))
 
@@ -174,7 +174,7 @@ class NonStop(NonStopCase):
         while {state for _, state, _ in session.threads().values()} != {'stopped'}:
             self.assertLess(time.monotonic(), until, session.threads())
         before = self.jiffies(session)
-        time.sleep(1)
+        time.sleep(patience.seconds(1))
         self.assertEqual(self.jiffies(session), before)
         frames = session.console('thread apply all backtrace 1', limit=240)
         self.assertGreaterEqual(len(re.findall(r'^#0 ', frames, re.M)), 20)
@@ -265,7 +265,7 @@ class NonStopBusy(NonStopCase):
 
     def assert_stands(self, session: NonStopSession, cpu: int):
         before = self.ticks(session, cpu)
-        time.sleep(1)
+        time.sleep(patience.seconds(1))
         self.assertEqual(self.ticks(session, cpu), before)
 
     def vcpu_of(self, session: NonStopSession, number: int) -> int:

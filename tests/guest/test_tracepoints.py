@@ -4,7 +4,7 @@ import re
 import tempfile
 import time
 
-from harness import case, gdb
+from harness import case, gdb, patience
 
 HOT = '__x64_sys_getppid'  # what the guest calls over and over again; rdi: its struct pt_regs
 OPEN = 'do_sys_openat2'    # rsi: the path, in user memory (fs/open.c)
@@ -23,7 +23,7 @@ class Tracepoints(case.SessionCase):
 
     def run_for(self, session, seconds: float):
         session.resume()
-        time.sleep(seconds)
+        time.sleep(patience.seconds(seconds))
         session.control_c()
         self.assertIn('SIGINT', session.wait_stop())
 
@@ -153,7 +153,7 @@ class Tracepoints(case.SessionCase):
         self.define(session, HOT, 'collect $regs')
         session.console('tstart')
         session.resume()
-        time.sleep(1)
+        time.sleep(patience.seconds(1))
         session.kill()  # tearDown() looks at the guest
 
 
