@@ -18,13 +18,11 @@ class ProcessCase(case.SessionCase):
     def setUpClass(cls):
         super().setUpClass()
         cls.pids = {task.comm.decode(): task.tid for task in cls.guest.tasks() if task.comm.decode() in NAMES}
-        cls.program = initramfs.program('process', cls.config.get('dynamic', False))
-        cls.files = ' '.join(('/bin/process', '/bin/busybox', *cls.libraries()))
+        dynamic = cls.config.get('dynamic', False)
+        cls.program = initramfs.program('process', dynamic)
+        cls.libraries = initramfs.libraries(cls.program) if dynamic else []
+        cls.files = ' '.join(('/bin/process', '/bin/busybox', *cls.libraries))
         cls.digest = cls.guest.channel.ask(f'run md5sum {cls.files}')
-
-    @classmethod
-    def libraries(cls) -> list:
-        return initramfs.libraries(cls.program) if cls.config.get('dynamic') else []
 
     def tearDown(self):
         super().tearDown()

@@ -2,9 +2,9 @@
 import re
 
 import test_process
-from harness import case, gdb
+from harness import case
 
-CONTEXT = re.compile(r'^ *(0x[0-9a-f]+) +(0x[0-9a-f]+) +(Yes|No).* target:(/.*)$', re.M)  # of `info sharedlibrary`
+LIBRARY = re.compile(r'^ *(0x[0-9a-f]+) +(0x[0-9a-f]+) +(Yes|No).* target:(/.*)$', re.M)  # of `info sharedlibrary`
 
 
 class Libraries(test_process.WithNothingGiven):
@@ -23,8 +23,8 @@ class Libraries(test_process.WithNothingGiven):
         session = self.extended(*test_process.NAMES)
         for number, name in enumerate(test_process.NAMES, 2):
             session.console(f'inferior {number}')
-            told = CONTEXT.findall(session.console('info sharedlibrary'))
-            self.assertEqual({path for *_, path in told}, set(self.libraries()))
+            told = LIBRARY.findall(session.console('info sharedlibrary'))
+            self.assertEqual({path for *_, path in told}, set(self.libraries))
             for begin, end, read, path in told:
                 self.assertEqual(read, 'Yes', path)
                 self.assertTrue(texts[name][path][0] <= int(begin, 16) < int(end, 16) <= texts[name][path][1], path)

@@ -63,8 +63,8 @@ TEST_CASE("journal: one at a time undoes what it says") {
     JournalEntry entry;
     entry.target = "qemu:test";
     entry.qemu_pid = ::getpid();
-    entry.owner_pid =
-        ::getpid();  // both owners live: a server that starts on this machine leaves the file alone
+    // Both owners live, or a server that starts on this machine meanwhile would undo it.
+    entry.owner_pid = ::getpid();
     entry.owner_start = start_time_of(entry.owner_pid).value_or(0);
     REQUIRE(write_journal(entry));
     auto first = lock_journal(entry, 0ms);
