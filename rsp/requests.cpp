@@ -106,6 +106,15 @@ std::optional<Breakpoint> Breakpoint::parse(std::string_view arguments) {
                       std::string(cursor.rest())};
 }
 
+std::optional<ThreadLocal> ThreadLocal::parse(std::string_view arguments) {
+    Cursor cursor(arguments);
+    const auto thread = parse_thread_id(cursor.take_until(","));
+    if (!thread || !cursor.take(',')) return std::nullopt;
+    const auto range = take_range(cursor);
+    if (!range || !cursor.done()) return std::nullopt;
+    return ThreadLocal{*thread, range->address, range->length};
+}
+
 std::optional<SelectThread> SelectThread::parse(std::string_view arguments) {
     if (!arguments.starts_with('g') && !arguments.starts_with('c')) return std::nullopt;
     const auto thread = parse_thread_id(arguments.substr(1));

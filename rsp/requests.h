@@ -73,6 +73,13 @@ struct Resume {  // vCont;ACTION[:THREAD]…   The first action that matches a t
                                            std::optional<std::uint64_t>& from);
 };
 
+struct ThreadLocal {  // qGetTLSAddr:THREAD,OFFSET,LINK-MAP
+    ThreadId thread;
+    std::uint64_t offset = 0;
+    std::uint64_t link_map = 0;
+    static std::optional<ThreadLocal> parse(std::string_view arguments);
+};
+
 struct SelectThread {      // H OP THREAD
     char operation = 'g';  // 'g' for registers and memory, 'c' for c and s
     ThreadId thread;

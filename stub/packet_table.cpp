@@ -92,6 +92,8 @@ constexpr auto table = std::to_array<Packet>({
     {.name = "qThreadExtraInfo,", .summary = "state, CPU, process, wchan of a task",
      .handle = handle_with<thread_extra_info>},
     {.name = "T", .summary = "whether a thread is alive", .handle = handle_with<thread_alive>},
+    {.name = "qGetTLSAddr:", .slow = true, .summary = "where a thread of a process has its copy of a thread-local variable",
+     .handle = handle_with<handlers::thread_local_address>},
     {.name = "Hg", .stands = Stands::nothing, .summary = "select a thread for registers and memory",
      .handle = handle_with<select_general_thread>},
     {.name = "Hc", .summary = "select a thread for c and s", .handle = handle_with<select_resumed_thread>},

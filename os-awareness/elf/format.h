@@ -61,6 +61,11 @@ struct SymbolEntry {  // Elf64_Sym
 };
 static_assert(sizeof(SymbolEntry) == 24);
 
+struct DynamicEntry {  // Elf64_Dyn
+    std::uint64_t tag = 0;
+    std::uint64_t value = 0;
+};
+
 struct NoteHeader {  // Elf64_Nhdr
     std::uint32_t name_bytes = 0;
     std::uint32_t description_bytes = 0;
@@ -71,6 +76,7 @@ struct NoteHeader {  // Elf64_Nhdr
 inline constexpr std::uint32_t segment_null = 0;
 inline constexpr std::uint32_t segment_load = 1;
 inline constexpr std::uint32_t segment_note = 4;
+inline constexpr std::uint32_t segment_tls = 7;
 // SHT_*
 inline constexpr std::uint32_t type_progbits = 1;
 inline constexpr std::uint32_t type_symtab = 2;
@@ -93,6 +99,14 @@ inline constexpr std::uint8_t bind_weak = 2;
 inline constexpr std::uint8_t symbol_none = 0;
 inline constexpr std::uint8_t symbol_object = 1;
 inline constexpr std::uint8_t symbol_function = 2;
+
+// DT_*
+inline constexpr std::uint64_t dynamic_null = 0;
+inline constexpr std::uint64_t dynamic_hash = 4;
+inline constexpr std::uint64_t dynamic_strtab = 5;
+inline constexpr std::uint64_t dynamic_symtab = 6;
+inline constexpr std::uint64_t dynamic_strsz = 10;
+inline constexpr std::uint64_t dynamic_gnu_hash = 0x6ffffef5;
 
 inline constexpr std::uint32_t note_gnu_build_id = 3;  // NT_GNU_BUILD_ID of the name "GNU"
 

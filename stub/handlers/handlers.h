@@ -51,6 +51,7 @@ Result<Reply> first_threads(Session& session, std::string_view arguments);
 Result<Reply> more_threads(Session& session, std::string_view arguments);
 Result<Reply> thread_extra_info(Session& session, std::string_view arguments);
 Result<Reply> thread_alive(Session& session, std::string_view arguments);
+Result<Reply> thread_local_address(Session& session, const rsp::ThreadLocal& request);
 Result<Reply> select_general_thread(Session& session, std::string_view arguments);
 Result<Reply> select_resumed_thread(Session& session, std::string_view arguments);
 Result<Reply> transfer_threads(Session& session, const rsp::TransferRead& request);

@@ -1,8 +1,11 @@
 // Threads: lists, names, selection.
 #include <algorithm>
 
+#include "backends/arch/x86_64.h"
+#include "os-awareness/thread_locals.h"
 #include "rsp/hex.h"
 #include "rsp/stop_reply.h"
+#include "stub/guest_files.h"
 #include "stub/handlers/handlers.h"
 #include "stub/osdata.h"
 #include "stub/tables.h"
@@ -66,6 +69,22 @@ Result<Reply> thread_alive(Session& session, std::string_view arguments) {
     if (!id) return fail(Errc::bad_request, "malformed thread-id");
     CHECK_OK(session.thread(id));
     return ok();
+}
+
+// gdb asks for each variable that is thread-local (remote.c, get_thread_local_address).
+Result<Reply> thread_local_address(Session& session, const rsp::ThreadLocal& request) {
+    const Thread& thread = *TRY(session.thread(request.thread));
+    if (thread.of_kernel() || session.machine.os() == nullptr)
+        return fail(Errc::unsupported, "thread-local variables are those of processes");
+    const auto thread_pointer = TRY(session.all_registers(thread)).get(x86::fs_base);
+    if (!thread_pointer) return fail(Errc::not_found, "fs_base of this thread is not known");
+    const auto auxv = TRY(auxv_of(session.machine, *thread.task));
+    const auto address = TRY(
+        os::thread_local_address(*TRY(session.readable_space(thread)), auxv, VirtualAddress{*thread_pointer},
+                                 {.link_map = VirtualAddress{request.link_map}, .offset = request.offset}));
+    std::string digits;
+    rsp::append_hex_number(digits, raw(address));
+    return text(std::move(digits));
 }
 
 // Hg selects the registers and the address space of g, m and Z too; O(1), since gdb sends one before nearly

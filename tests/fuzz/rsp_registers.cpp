@@ -1,4 +1,4 @@
-// g, p, P, G and H, with and without lldb's suffix.
+// g, p, P, G, H and qGetTLSAddr, with and without lldb's suffix.
 #include "fuzz.h"
 #include "rsp/hex.h"
 #include "rsp/requests.h"
@@ -20,6 +20,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         for (std::size_t i = 0; i < write->bytes.size(); ++i) {
             exo::fuzz::require(write->bytes[i].has_value() == (arguments[2 * i] != 'x'));
         }
+    }
+    if (const auto local = exo::rsp::ThreadLocal::parse(arguments)) {
+        exo::fuzz::require(exo::rsp::parse_thread_id(arguments.substr(0, arguments.find(','))) ==
+                           local->thread);
     }
     if (const auto select = exo::rsp::SelectThread::parse(arguments)) {
         exo::fuzz::require(select->operation == 'g' || select->operation == 'c');

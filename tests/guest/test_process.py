@@ -356,6 +356,18 @@ class WithNothingGiven(ProcessCase):
         entry = int(re.search(r'AT_ENTRY .* (0x[0-9a-f]+)', session.console('info auxv')).group(1), 16)
         self.assertEqual(entry, session.value('(long)&_start'))
 
+    def test_thread_local_variables(self):
+        """`print own` in each thread is its own copy; a value that is set is the one thread's alone"""
+        session = self.extended('first')
+        own = {'caller': 100, 'spinner': 200, 'sleeper': 300}
+        for index, (name, value) in enumerate(own.items()):
+            self.select(session, name)
+            self.assertEqual(session.value('own'), value)
+            self.assertEqual(session.value('&own'), session.value(f'owns[{index}]'))
+        session.console('set var own = 301')
+        self.assertEqual([session.value(f'*owns[{index}]') for index in range(3)], [100, 200, 301])
+        session.console('set var own = 300')
+
     def test_gcore(self):
         """`gcore`: the core file opens with the same backtraces"""
         threads = {task.tid for task in self.guest.tasks() if task.tgid == self.pids['first']}

@@ -116,6 +116,8 @@ class Session:
         register is set instead (tests/lab)."""
         if lab.lacks('breakpoints'):
             text = re.sub(r'^(t?)break ', r'\1hbreak ', text)
+            if text.startswith('dprintf '):  # gdb takes debug registers in memory that cannot be written (`set breakpoint auto-hw`)
+                self.console('mem (long)&_stext (long)&_etext ro')
         self._console = []
         self.command(f'-interpreter-exec console {json.dumps(text)}', limit)
         return ''.join(self._console)
