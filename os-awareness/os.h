@@ -37,6 +37,8 @@ struct Task {
     bool ended = false;          // it never runs again, but for what is left of its end
     std::optional<VcpuId> vcpu;  // set while it is the one that this vCPU executes
     VirtualAddress wchan{};      // where it sleeps, 0 when not known
+    VirtualAddress
+        memory{};  // its address space's identity: tasks that share it have the same; 0 of a kernel thread
 
     bool operator==(const Task&) const = default;
 };

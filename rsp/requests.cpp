@@ -168,6 +168,9 @@ ClientFeatures ClientFeatures::parse(std::string_view arguments) {
         features.binary_upload |= feature == "binary-upload+";
         features.no_resumed |= feature == "no-resumed+";
         features.vcont_supported |= feature == "vContSupported+";
+        features.fork_events |= feature == "fork-events+";
+        features.vfork_events |= feature == "vfork-events+";
+        features.exec_events |= feature == "exec-events+";
     }
     // gdb does not say that it knows `x`; it learnt it in the release that brought error-message, 16.
     features.binary_upload |= features.error_message;

@@ -120,6 +120,9 @@ struct ClientFeatures {
     bool binary_upload = false;  // the client knows `x` in gdb's form
     bool no_resumed = false;
     bool vcont_supported = false;
+    bool fork_events = false;  // T05fork
+    bool vfork_events = false;
+    bool exec_events = false;
     bool expands_runs = false;  // every client that sends qSupported: gdbserver's replies have runs, too
     static ClientFeatures parse(std::string_view arguments);  // from qSupported's ':' on; never fails
 };

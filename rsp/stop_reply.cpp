@@ -23,11 +23,15 @@ std::string_view name_of(StopReply::Reason reason) {
         case Reason::rwatch: return "rwatch";
         case Reason::awatch: return "awatch";
         case Reason::library: return "library";
+        case Reason::fork: return "fork";
+        case Reason::vfork: return "vfork";
+        case Reason::vforkdone: return "vforkdone";
+        case Reason::exec: return "exec";
     }
     return "";
 }
 
-void append_reason(std::string& out, const StopReply& reply) {
+void append_reason(std::string& out, const StopReply& reply, bool multiprocess) {
     using Reason = StopReply::Reason;
     const std::string_view name = name_of(reply.reason);
     if (name.empty()) return;
@@ -36,6 +40,9 @@ void append_reason(std::string& out, const StopReply& reply) {
     if (reply.reason == Reason::watch || reply.reason == Reason::rwatch || reply.reason == Reason::awatch) {
         append_hex_number(out, reply.watch_address);
     }
+    if (reply.reason == Reason::fork || reply.reason == Reason::vfork)
+        append_thread_id(out, reply.forked, multiprocess);
+    if (reply.reason == Reason::exec) out += to_hex(reply.program);
     out += ';';
 }
 
@@ -58,7 +65,7 @@ std::string stopped(const StopReply& reply, bool multiprocess) {
         out += value;
         out += ';';
     }
-    append_reason(out, reply);
+    append_reason(out, reply, multiprocess);
     out += reply.extra;
     return out;
 }

@@ -25,12 +25,18 @@ struct StopReply {
         rwatch,
         awatch,
         library,
+        fork,   // `forked` is the child
+        vfork,  // it uses the parent's memory until vforkdone
+        vforkdone,
+        exec,  // of `program`
     };
     Kind kind = Kind::stopped;
     Signal signal = Signal::trap;
     Reason reason = Reason::none;
     std::uint64_t watch_address = 0;  // of watch, rwatch, awatch
     ThreadId thread;
+    ThreadId forked;
+    std::string program;  // its path
     std::optional<std::uint32_t> core;
     // Register number and its value in hex, guest byte order. Numbers are printed with two digits at least:
     // lldb ignores shorter keys.

@@ -37,9 +37,7 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_breakpoint(const Stop
     const auto judged = std::exchange(judged_, std::nullopt);
     const VirtualAddress pc = TRY(linear_pc(event.vcpu));
     const RegisterSet& registers = *TRY(machine_.vcpu_registers(event.vcpu));
-    if (exits_ == pc) {
-        if (auto told = TRY(task_exits(event.vcpu))) return told;
-    }
+    if (auto told = TRY(process_event(event.vcpu, pc))) return told;
     // Every task that was switched away goes on at the same instruction; its stack tells which it is.
     if (wakeup_ && wakeup_->address == pc && wakeup_->stack_pointer == registers.get(x86::rsp)) {
         const Thread* now = on_vcpu(event.vcpu);

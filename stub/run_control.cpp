@@ -98,10 +98,11 @@ Result<void> RunControl::resume(const rsp::Resume& request) {
 }
 
 Result<void> RunControl::start() {
-    CHECK_OK(watch_exits());
+    CHECK_OK(watch_processes());
     CHECK_OK(around_ ? plan_around() : plan());
     CHECK_OK(breakpoints.settle());
     CHECK_OK(step_off_hidden_breakpoints());
+    CHECK_OK(step_off_told_landmark());
     machine_.target().execution()->judge_hits([this](const StopEvent& event) { return goes_on(event); });
     return run();
 }
@@ -251,8 +252,11 @@ void RunControl::forget() {
     breakpoints.forget();
     conditions.forget();
     tracepoints.forget();
-    exits_.reset();
+    landmarks_.clear();
+    told_at_.reset();
+    lost_.clear();
     leaving_.clear();
+    vforks_.clear();
     new_epoch();
 }
 

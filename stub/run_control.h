@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -32,6 +33,14 @@ public:
         std::string note{};  // for the user, where the stop reply has no place for it; one line
         std::int64_t process = kernel_pid;  // to whose thread it is told
         std::uint32_t exit_code{};          // of a process, as wait(2) has it
+        std::int64_t child{};               // of fork and vfork: a process that is attached, too
+        std::string program{};              // of exec: its path
+    };
+    // Of the life of an attached process, beside its end, what is a stop.
+    struct Told {
+        bool forks = false;
+        bool vforks = false;
+        bool execs = false;
     };
 
     RunControl(Machine& machine, bool vcpus_only)
@@ -66,6 +75,8 @@ public:
 
     // Whether poll() is to stop as soon as a kernel appears where there was none (run_control_boot.cpp).
     void tell_of_kernel(bool wanted) { boot_.wanted = wanted; }
+    // What of processes poll() stops at (process_events.cpp).
+    void tell_of_processes(Told told) { told_of_processes_ = told; }
 
     // One that the last resume named, for a stop that is no thread's own: of the process that it was about,
     // the one on `preferred` if it is.
@@ -129,6 +140,14 @@ private:
         VcpuId vcpu = 0;
         std::optional<BreakpointKey> stops;
     };
+    // What a task does that comes by, as far as a debugger of its process is told (process_events.cpp).
+    enum class Landmark : std::uint8_t { task_ends, task_begins, program_begins, program_has_begun };
+    // A thread that has its memory lent to a child: it goes on here, in user mode, once it has it back.
+    struct Vfork {
+        ThreadKey thread = 0;
+        VirtualAddress address{};
+        std::int64_t process = 0;
+    };
     struct Around {  // of resume_around()
         std::set<VcpuId> held;
         std::optional<Thread> stepping;
@@ -186,11 +205,22 @@ private:
     Result<void> wait_for_user_mode(const Thread& thread);
     Result<std::optional<Stop>> entered_kernel(VcpuId vcpu);
     Result<std::optional<Stop>> back_in_user_mode(const Thread& thread);
-    Result<void> watch_exits();
-    Result<std::optional<Stop>> task_exits(VcpuId vcpu);
     [[nodiscard]] bool counts(const BreakpointKey& key, const Thread* thread) const;
     [[nodiscard]] std::optional<std::int64_t> told_process(const Thread& thread) const;
     [[nodiscard]] VcpuAction action_of_unnamed(const Thread& thread) const;
+
+    // process_events.cpp
+    Result<void> watch_processes();
+    Result<void> watch_for(VirtualAddress address, Landmark landmark);
+    Result<std::optional<Stop>> process_event(VcpuId vcpu, VirtualAddress pc);
+    Result<std::optional<Stop>> reached(Landmark landmark, VcpuId vcpu);
+    Result<std::optional<Stop>> task_ends(const Thread& thread);
+    Result<std::optional<Stop>> task_begins(const Thread& thread);
+    Result<std::optional<Stop>> program_has_begun(const Thread& thread);
+    Result<std::optional<Stop>> after_vfork(VcpuId vcpu, VirtualAddress pc);
+    void forget_vforks();
+    Result<void> step_off_told_landmark();
+    void give_breakpoints(std::int64_t parent, std::int64_t child);
 
     // Of the thread by the id that it has in `process`; by any of its ids.
     [[nodiscard]] const rsp::ResumeAction* action_for(const Thread& thread, std::int64_t process) const;
@@ -214,8 +244,13 @@ private:
     std::optional<Around> around_;
     std::uint64_t os_generation_ = 0;  // of the threads that request_ names
     std::int64_t current_process_ = kernel_pid;
-    std::optional<VirtualAddress> exits_;  // a breakpoint of ours: tasks that end come there
-    std::set<ThreadKey> leaving_;          // which have come there, of attached processes
+    Told told_of_processes_;
+    std::map<VirtualAddress, Landmark> landmarks_;  // breakpoints of ours, in the kernel
+    std::set<ThreadKey> leaving_;                   // which are at their end, of attached processes
+    std::uint64_t landmarks_generation_ = 0;        // of the kernel that they are in
+    std::optional<std::pair<VcpuId, VirtualAddress>> told_at_;  // the last stop was of one, or of a vfork
+    std::set<std::string_view> lost_;                           // what is not told, as the log has it
+    std::vector<Vfork> vforks_;                                 // whose end is to be told
     std::vector<VcpuAction> actions_;
     std::optional<StopEvent> queued_;  // happened in a step over a breakpoint, to be handled next
     std::optional<Judged> judged_;

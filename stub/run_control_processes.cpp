@@ -1,4 +1,4 @@
-// The part of RunControl for processes of the guest: whose stop a stop is, steps of user mode, ends.
+// The part of RunControl for processes of the guest: whose stop a stop is, steps of user mode.
 //
 // The machine runs as a whole: what the client does not know of runs whenever something is resumed, and what
 // it resumes of one process is not held up by another's. A process' breakpoint is at an address of every
@@ -17,9 +17,6 @@ namespace {
 // What rt_sigreturn(2) goes back to is in the signal's frame, above rsp: rsp and rip in the struct sigcontext
 // of its struct ucontext (arch/x86/include/uapi/asm/sigcontext.h).
 constexpr std::uint64_t sigreturn = 15, frame_sp = 160, frame_ip = 168;
-
-// do_exit() of the kernel: all tasks that end come to it, with what wait(2) gives as its argument.
-constexpr std::string_view end_of_tasks = "do_exit";
 
 struct Way {
     std::uint64_t pc = 0, stack_pointer = 0;
@@ -60,7 +57,10 @@ bool RunControl::counts(const BreakpointKey& key, const Thread* thread) const {
     return thread != nullptr && views.process_of(*thread) == key.process && resumed(*thread, key.process);
 }
 
+// Nobody is held while the child of a vfork is waited for: gdb resumes the one thread that waits, and the
+// child may be about to run where another thread of its is.
 VcpuAction RunControl::action_of_unnamed(const Thread& thread) const {
+    if (!vforks_.empty()) return VcpuAction::run;
     const bool kept = current_process_ == kernel_pid || views.process_of(thread) == current_process_;
     return kept ? VcpuAction::hold : VcpuAction::run;
 }
@@ -107,42 +107,6 @@ Result<std::optional<RunControl::Stop>> RunControl::back_in_user_mode(const Thre
         step_->before.reset();
     }
     CHECK_OK(run());
-    return std::nullopt;
-}
-
-Result<void> RunControl::watch_exits() {
-    const auto wanted = !views.processes.empty() && machine_.os() != nullptr
-                            ? machine_.os()->symbols().find(end_of_tasks)
-                            : std::nullopt;
-    if (wanted == exits_) return {};
-    if (exits_) breakpoints.remove_internal(*exits_);
-    exits_.reset();
-    if (!wanted) return {};
-    if (const auto inserted = breakpoints.insert_internal(*wanted); !inserted) {
-        spdlog::warn("the end of a process will be told at the next stop only: {}", inserted.error().message);
-        return {};
-    }
-    exits_ = wanted;
-    return {};
-}
-
-// Of the last thread of an attached process: the end of it.
-Result<std::optional<RunControl::Stop>> RunControl::task_exits(VcpuId vcpu) {
-    const Thread* thread = on_vcpu(vcpu);
-    const auto process = thread != nullptr ? views.process_of(*thread) : std::nullopt;
-    if (!process) return std::nullopt;
-    const ThreadKey tid = thread->tid;
-    std::erase_if(leaving_, [&](ThreadKey left) { return threads().find(left) == nullptr; });
-    leaving_.insert(tid);
-    const bool last = std::ranges::none_of(threads().threads(), [&](const Thread& other) {
-        return views.process_of(other) == process && !leaving_.contains(other.tid) &&
-               !has_exited(*other.task);
-    });
-    if (last) {
-        const auto code = TRY(machine_.vcpu_registers(vcpu))->get(x86::rdi).value_or(0);
-        return Stop{.exited = true, .process = *process, .exit_code = static_cast<std::uint32_t>(code)};
-    }
-    if (step_ && step_->thread.tid == tid) return stepped_to_its_end(vcpu);
     return std::nullopt;
 }
 

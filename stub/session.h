@@ -90,6 +90,11 @@ public:
     // A client that is gdb. lldb takes a stop with `library` for a stop
     // (ProcessGDBRemote::SetThreadStopInfo).
     [[nodiscard]] bool takes_library_stops() const { return client.swbreak && !thread_suffix; }
+    // What gdb knows of the life of a process; lldb has other words for it.
+    [[nodiscard]] RunControl::Told told_of_processes() const {
+        if (!takes_library_stops() || !client.multiprocess) return {};
+        return {.forks = client.fork_events, .vforks = client.vfork_events, .execs = client.exec_events};
+    }
     // Whether the client has to be told of the kernel as of a library, since it came later, or came anew.
     [[nodiscard]] bool kernel_is_library() const {
         const auto now = machine.os_generation();

@@ -72,7 +72,8 @@ Task task_of(const TaskRecord& record, const TaskRecord* leader) {
             .idle = record.idle,
             .kernel_thread = record.kernel_thread(),
             .ended = (record.state & task_dead) != 0,
-            .vcpu = std::nullopt};
+            .vcpu = std::nullopt,
+            .memory = VirtualAddress{record.mm}};
 }
 
 Result<TaskRecord> TaskReader::read(std::uint64_t address) {

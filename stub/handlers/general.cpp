@@ -33,6 +33,9 @@ Result<Reply> supported(Session& session, std::string_view arguments) {
     // gdb 16 reads with `x` when told so. Not told to lldb, which then probes for its own older form.
     if (session.client.binary_upload) reply += ";binary-upload+";
     if (session.client.error_message) reply += ";error-message+";
+    if (session.told_of_processes().forks) reply += ";fork-events+";
+    if (session.told_of_processes().vforks) reply += ";vfork-events+";
+    if (session.told_of_processes().execs) reply += ";exec-events+";
     for (const Packet& packet : packet_table()) {
         if (packet.feature.empty() || (packet.available != nullptr && !packet.available(session))) continue;
         reply.append(";").append(packet.feature);

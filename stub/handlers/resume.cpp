@@ -32,6 +32,7 @@ Result<Reply> start(Session& session, const rsp::Resume& request) {
     session.held_stop.reset();
     session.trace_frame.reset();
     session.run_control.tell_of_kernel(session.takes_library_stops() && session.run_control.views.kernel);
+    session.run_control.tell_of_processes(session.told_of_processes());
     session.run_control.set_current_process(session.last_stop.process);
     auto resumed = session.run_control.resume(request);
     // As a stop reply: an error here is to gdb a guest that goes on standing (remote_target::wait_as).
@@ -78,6 +79,8 @@ rsp::StopReply to_reply(Session& session, const RunControl::Stop& stop) {
                       (stop.reason != Reason::hwbreak || session.client.hwbreak);
     if (told) reply.reason = stop.reason;
     reply.watch_address = raw(stop.watch_address);
+    reply.forked = {stop.child, stop.child};
+    reply.program = stop.program;
     const Thread* thread = stop.process == kernel_pid ? session.run_control.find(stop.thread)
                                                       : session.thread(reply.thread).value_or(nullptr);
     if (thread == nullptr) return reply;

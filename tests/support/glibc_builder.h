@@ -77,14 +77,14 @@ private:
         add_symbol(1, "_rtld_global", loader);
         std::uint32_t index = 2;
         for (const auto& [name, bits, offset] : known) {
-            const std::uint64_t where = descriptors + index * 16;
+            const std::uint64_t where = descriptors + std::uint64_t{16} * index;
             space.put(VirtualAddress{where}, std::array<std::uint32_t, 3>{bits, 1, offset});
             add_symbol(index++, "_thread_db_" + std::string{name}, where);
         }
         // One bucket, whose chain has all symbols.
         space.put(VirtualAddress{hash}, std::array<std::uint32_t, 3>{1, index, 1});
         for (std::uint32_t i = 1; i < index; ++i)
-            space.put(VirtualAddress{hash + 12 + i * 4}, i + 1 < index ? i + 1 : 0U);
+            space.put(VirtualAddress{hash + 12 + std::uint64_t{4} * i}, i + 1 < index ? i + 1 : 0U);
         using Entry = os::elf::DynamicEntry;
         space.put(VirtualAddress{dynamic},
                   std::array{Entry{os::elf::dynamic_hash, hash}, Entry{os::elf::dynamic_symtab, symbols},

@@ -169,6 +169,9 @@ void Player::put_task(Arguments& arguments) {
     if (arguments.has("kernel")) changed.kernel_thread = true;
     if (arguments.has("ended")) changed.ended = true;
     changed.tgid = static_cast<std::uint32_t>(arguments.take_number("tgid", changed.tgid));
+    // Of its process, unless it shares another's, as by vfork(2).
+    changed.memory =
+        VirtualAddress{0xffff888800000000 + 0x1000 * arguments.take_number("memory-of", changed.tgid)};
     changed.wchan = VirtualAddress{arguments.take_number("wchan", raw(changed.wchan))};
     if (auto comm = arguments.take("comm")) changed.comm = unescape(*comm);
     changed.process =

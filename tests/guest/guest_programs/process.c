@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 // In a file of the process' name, for the guest to compare: what a debugger has no business with.
@@ -119,6 +120,36 @@ static void* sleeps(void* unused) {
     return NULL;
 }
 
+volatile int wish;        // a debugger sets it: 'f' fork(2), 'v' vfork(2) and exec, 'x' fork(2) and exec
+volatile int child = -1;  // the last one's pid
+volatile int child_status;
+
+__attribute__((noinline)) static int in_child(int number) { return number + 1; }
+
+// Of this program, which ends at once if it has no argument.
+static void run_again(void) {
+    char* const words[] = {"again", NULL};
+    execv("/bin/process", words);
+    _exit(99);
+}
+
+// The child has ended.
+__attribute__((noinline)) static void fulfilled(pid_t pid, int status) {
+    child_status = status;
+    child = pid;
+}
+
+static void fulfil(int what) {
+    int status = 0;
+    pid_t pid = what == 'v' ? vfork() : fork();
+    if (pid == 0) {
+        if (what != 'f') run_again();
+        _exit(in_child(20));
+    }
+    waitpid(pid, &status, 0);
+    fulfilled(pid, status);
+}
+
 int main(int count, char** words) {
     void* (*const bodies[])(void*) = {calls, spins, sleeps};
     if (count != 2) return 2;
@@ -133,6 +164,11 @@ int main(int count, char** words) {
         pthread_t thread;
         if (pthread_create(&thread, NULL, bodies[index], NULL)) return 5;
     }
-    while (!quit) usleep(10000);
+    while (!quit) {
+        usleep(10000);
+        if (!wish) continue;
+        fulfil(wish);
+        wish = 0;
+    }
     return quit;
 }

@@ -116,8 +116,6 @@ class Session:
         register is set instead (tests/lab)."""
         if lab.lacks('breakpoints'):
             text = re.sub(r'^(t?)break ', r'\1hbreak ', text)
-            if text.startswith('dprintf '):  # gdb takes debug registers in memory that cannot be written (`set breakpoint auto-hw`)
-                self.console('mem (long)&_stext (long)&_etext ro')
         self._console = []
         self.command(f'-interpreter-exec console {json.dumps(text)}', limit)
         return ''.join(self._console)
@@ -148,6 +146,10 @@ class Session:
 
     def connect(self, remote: str):
         self.command(f'-target-select remote {remote}')
+        if lab.lacks('breakpoints'):
+            # So that gdb's own, of `finish` say, are in debug registers too (`set breakpoint auto-hw`).
+            self.console('set mem inaccessible-by-default off')
+            self.console('python try: gdb.execute("mem (long)&_stext (long)&_etext ro")\nexcept gdb.error: pass')
         self._stops.clear()
 
     def resume(self, how: str = '-exec-continue'):
