@@ -93,9 +93,12 @@ Result<Reply> host_info(Session& /*session*/, std::string_view /*arguments*/) {
 }
 
 // lldb looks a pid up on its own host and loads that program: ours is none that a host can have.
-Result<Reply> process_info(Session& /*session*/, std::string_view /*arguments*/) {
+// lldb takes no stop of another process than this (ProcessGDBRemote::SetThreadStopInfo).
+Result<Reply> process_info(Session& session, std::string_view /*arguments*/) {
+    const Views& views = session.run_control.views;
+    const bool known = views.kernel || views.processes.empty();
     std::string reply = "pid:";
-    rsp::append_hex_number(reply, kernel_pid);
+    rsp::append_hex_number(reply, static_cast<std::uint64_t>(known ? kernel_pid : *views.processes.begin()));
     return text(reply + ";triple:" + rsp::to_hex(triple) + ";ostype:linux;endian:little;ptrsize:8;");
 }
 
