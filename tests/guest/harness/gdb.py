@@ -25,9 +25,9 @@ def program() -> str:
 
 REMOTE_TIMEOUT = 2  # gdb's own: a reply that takes longer is taken for lost, and the next packet's for it
 # No init files, no index cache, no debuginfod, no questions: what is left is what the server makes it do.
-QUIET = ('-nx', '-q', '-iex', 'set debuginfod enabled off', '-iex', 'set confirm off', '-iex', 'set pagination off',
-         '-iex', 'set width 0', '-iex', f'set remotetimeout {seconds(REMOTE_TIMEOUT):.0f}',
-         '-iex', f'set substitute-path {initramfs.SOURCE_ROOT} {initramfs.PROGRAMS}')
+PLAIN = ('-nx', '-q', '-iex', f'set remotetimeout {seconds(REMOTE_TIMEOUT):.0f}')  # as an IDE starts it
+QUIET = (*PLAIN, '-iex', 'set debuginfod enabled off', '-iex', 'set confirm off', '-iex', 'set pagination off',
+         '-iex', 'set width 0', '-iex', f'set substitute-path {initramfs.SOURCE_ROOT} {initramfs.PROGRAMS}')
 
 
 def batch(*commands: str, limit: float = 120, check: bool = True) -> str:
@@ -59,13 +59,13 @@ def evaluate(remote: str, source: str, limit: float = 120):
 class Session:
     """gdb/MI: one command at a time, stops as they come, ^C by the signal that a terminal would send."""
 
-    def __init__(self, remote: str = None, limit: float = 60):
+    def __init__(self, remote: str = None, limit: float = 60, flags: tuple = QUIET):
         self._limit = seconds(limit)
         self._lines = queue.Queue()
         self._stops = []
         self._console = []
         self._token = 0
-        self._process = subprocess.Popen([program(), *QUIET, '--interpreter=mi3'], stdin=subprocess.PIPE,
+        self._process = subprocess.Popen([program(), *flags, '--interpreter=mi3'], stdin=subprocess.PIPE,
                                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
         threading.Thread(target=self._pump, daemon=True).start()
         try:

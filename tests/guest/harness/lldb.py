@@ -54,6 +54,16 @@ def find(version: int):
     return str(path), _environment(version, root)
 
 
+def adapter(version: int):
+    """(program, environment) of that version's debug adapter; it was lldb-vscode until 18."""
+    path, environment = find(version)
+    for name in ('lldb-dap', 'lldb-vscode'):
+        program = pathlib.Path(path).with_name(name)
+        if program.exists():
+            return str(program), environment
+    raise MissingPrerequisite(f'the debug adapter of lldb {version} (package lldb-{version})')
+
+
 def batch(version: int, *commands: str, limit: float = 120) -> str:
     """What lldb prints for these commands, error output included."""
     path, environment = find(version)
