@@ -13,21 +13,23 @@ PIECES = {'r14': 0x14 * 0x0101010101010101, 'r15': 0x15 * 0x0101010101010101}
 
 class ProcessCase(case.SessionCase):
     config = {'scenario': 'process', 'programs': ('process',)}
+    names = NAMES
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.pids = {task.comm.decode(): task.tid for task in cls.guest.tasks() if task.comm.decode() in NAMES}
+        cls.pids = {task.comm.decode(): task.tid for task in cls.guest.tasks() if task.comm.decode() in cls.names}
         dynamic = cls.config.get('dynamic', False)
-        cls.program = initramfs.program('process', dynamic)
+        name = cls.config['programs'][0]
+        cls.program = initramfs.program(name, dynamic)
         cls.libraries = initramfs.libraries(cls.program) if dynamic else []
-        cls.files = ' '.join(('/bin/process', '/bin/busybox', *cls.libraries))
+        cls.files = ' '.join((f'/bin/{name}', '/bin/busybox', *cls.libraries))
         cls.digest = cls.guest.channel.ask(f'run md5sum {cls.files}')
 
     def tearDown(self):
         super().tearDown()
         self.assertEqual(self.guest.channel.ask(f'run md5sum {self.files}'), self.digest)
-        before = {name: self.counters(name) for name in NAMES if self.lives(name)}
+        before = {name: self.counters(name) for name in self.names if self.lives(name)}
         self.guest.channel.ask('run sleep 1')
         for name, (calls, spins, wrong) in before.items():
             now = self.counters(name)

@@ -28,6 +28,7 @@ void scenario_threads(void);
 void scenario_witness(void);
 void scenario_busy(void);
 void scenario_process(void);
+void scenario_writers(void);
 void scenario_mappings(void);
 // The process of that scenario; does not return.
 int be_mapper(void);

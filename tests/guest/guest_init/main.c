@@ -75,6 +75,7 @@ int main(int count, char** arguments) {
     if (!strcmp(scenario, "witness")) scenario_witness();
     if (!strcmp(scenario, "busy")) scenario_busy();
     if (!strcmp(scenario, "process")) scenario_process();
+    if (!strcmp(scenario, "writers")) scenario_writers();
     if (!strcmp(scenario, "mappings")) scenario_mappings();
 
     int connected = open_channel();
