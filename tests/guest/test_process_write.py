@@ -10,8 +10,8 @@ STOPS = 20
 
 
 class Write(test_process.ProcessCase):
-    # A pause leaves the guest time for what it is asked beside.
-    config = {'scenario': 'writers', 'programs': ('writer',), 'dynamic': True, 'arguments': ('exo.pause=2000',)}
+    # All have the library at the same addresses. A pause leaves the guest time for what it is asked beside.
+    config = {'scenario': 'writers', 'programs': ('writer',), 'dynamic': True, 'arguments': ('exo.pause=2000', 'norandmaps')}
     names = tuple(f'writer-{number}' for number in range(11))
     program_given = False
 

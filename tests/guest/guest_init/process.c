@@ -16,7 +16,8 @@ void scenario_process(void) {
     sleep(1);  // their threads begin
 }
 
-// As many as the debugger has no business with, and one: exo.pause says how long each sleeps between two calls.
+// As many as the debugger has no business with, and one: exo.pause says how long each sleeps between two
+// calls.
 void scenario_writers(void) {
     char name[16], pause[16] = "0";
     argument("exo.pause", pause, sizeof pause);

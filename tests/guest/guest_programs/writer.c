@@ -1,5 +1,5 @@
-// A program of the guest's that calls write(2) through the C library over and over again: /bin/writer NAME MICROSECONDS,
-// which it sleeps after each.
+// A program of the guest's that calls write(2) through the C library over and over again: /bin/writer NAME
+// MICROSECONDS, which it sleeps after each.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>
