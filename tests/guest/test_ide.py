@@ -286,6 +286,13 @@ class Lldb(IdeCase):
         adapter.answer(attached, 'attach')
         return adapter, adapter.event('stopped')['threadId']
 
+    @staticmethod
+    def stop(adapter, reason: str) -> dict:
+        """The next stop for that reason. The one at connect may be told twice, by lldb-vscode itself and as lldb's event."""
+        while (stop := adapter.event('stopped'))['reason'] != reason:
+            continue
+        return stop
+
     def threads(self, adapter) -> dict:
         """{name: tid}; up to 18 a name begins with the thread's number. The adapter may answer while lldb's own thread has
         not taken the names from what it was told; an editor asks at each stop."""
@@ -300,7 +307,7 @@ class Lldb(IdeCase):
     def pause(self, adapter, thread: int) -> int:
         adapter.request('continue', threadId=thread)
         adapter.request('pause', threadId=thread)
-        return adapter.event('stopped')['threadId']
+        return self.stop(adapter, 'exception')['threadId']  # SIGINT
 
     def process(self, version: int):
         adapter, thread = self.attach(version, '--process', 'first', program=self.program)
@@ -312,8 +319,8 @@ class Lldb(IdeCase):
         told = adapter.request('setBreakpoints', source=source, breakpoints=[{'line': line}])['breakpoints'][0]
         self.assertTrue(told['verified'], told)
         adapter.request('continue', threadId=thread)
-        stop = adapter.event('stopped')
-        self.assertEqual((stop['reason'], stop['threadId']), ('breakpoint', listed['caller']))
+        stop = self.stop(adapter, 'breakpoint')
+        self.assertEqual(stop['threadId'], listed['caller'])
         stack = adapter.request('stackTrace', threadId=stop['threadId'], levels=20)['stackFrames']
         self.assertEqual([(frame['name'].split('(')[0], frame['line']) for frame in stack[:1]], [('middle', line)])
         self.assertEqual(stack[1]['name'].split('(')[0], 'calls')
@@ -322,10 +329,10 @@ class Lldb(IdeCase):
         self.assertLessEqual({('number', '7'), ('result', '8')}, {(one['name'], one['value']) for one in told})
         adapter.request('setBreakpoints', source=source, breakpoints=[])
         adapter.request('next', threadId=stop['threadId'])
-        stop = adapter.event('stopped')
-        self.assertEqual((stop['reason'], stop['threadId']), ('step', listed['caller']))
+        stop = self.stop(adapter, 'step')
+        self.assertEqual(stop['threadId'], listed['caller'])
         adapter.request('stepOut', threadId=stop['threadId'])
-        stop = adapter.event('stopped')
+        stop = self.stop(adapter, 'step')
         stack = adapter.request('stackTrace', threadId=stop['threadId'], levels=1)['stackFrames']
         self.assertEqual(stack[0]['name'].split('(')[0], 'calls')
         self.assertIn(self.pause(adapter, stop['threadId']), listed.values())
@@ -338,9 +345,9 @@ class Lldb(IdeCase):
         stack = adapter.request('stackTrace', threadId=thread, levels=20)['stackFrames']
         scopes = {scope['name']: scope for scope in adapter.request('scopes', frameId=stack[0]['id'])['scopes']}
         self.assertTrue(adapter.request('variables', variablesReference=scopes['Registers']['variablesReference'])['variables'])
+        thread = self.pause(adapter, thread)
         adapter.request('next', threadId=thread, granularity='instruction')
-        self.assertEqual(adapter.event('stopped')['reason'], 'step')
-        self.pause(adapter, thread)
+        self.assertEqual(self.stop(adapter, 'step')['threadId'], thread)
 
     def test_a_process_14(self):
         self.process(14)
