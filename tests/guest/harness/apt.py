@@ -74,9 +74,14 @@ class Suite:
         (self.folder / 'status').touch()
         self._updated = False
 
+    @property
+    def sources(self) -> pathlib.Path:
+        """The suite as a source of apt's; there after update()."""
+        return self.folder / 'etc' / 'suite.sources'
+
     def _options(self):
         settings = {
-            'Dir::Etc::sourcelist': self.folder / 'etc' / 'suite.sources',
+            'Dir::Etc::sourcelist': self.sources,
             'Dir::Etc::sourceparts': '/dev/null',
             'Dir::Etc::preferences': '/dev/null',
             'Dir::Etc::preferencesparts': '/dev/null',
@@ -111,7 +116,7 @@ class Suite:
             return
         if not os.path.exists(KEYRING):
             raise MissingPrerequisite(f'{KEYRING} (package debian-archive-keyring)')
-        (self.folder / 'etc' / 'suite.sources').write_text(
+        self.sources.write_text(
             f'Types: deb\nURIs: {mirror()}\nSuites: {self.name}\nComponents: main\nArchitectures: amd64\n'
             f'Signed-By: {KEYRING}\n')
         # Error-Mode=any: a list that could not be fetched or verified is a failure, not a warning.

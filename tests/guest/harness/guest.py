@@ -79,12 +79,15 @@ class Guest:
         # QEMU may run as another user (libvirt's default): it must get at its files.
         self.folder.chmod(0o711)
         shutil.copyfile(self.config.kernel.image, self.folder / 'vmlinuz')
-        files = {f'{name}.ko': path.read_bytes() for name, path in self.module_paths().items()}
-        (self.folder / 'initrd.gz').write_bytes(initramfs.build(files, self.config.programs, self.config.dynamic))
+        (self.folder / 'initrd.gz').write_bytes(self.initrd())
         for name in ('vmlinuz', 'initrd.gz'):
             (self.folder / name).chmod(0o644)
         self.channel = Channel(self.channel_path, self.why_gone)
         self._start()
+
+    def initrd(self) -> bytes:
+        files = {f'{name}.ko': path.read_bytes() for name, path in self.module_paths().items()}
+        return initramfs.build(files, self.config.programs, self.config.dynamic)
 
     def boot(self, limit: float = BOOT_LIMIT):
         try:
