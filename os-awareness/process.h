@@ -58,6 +58,10 @@ public:
     // with the reason.
     virtual Result<std::unique_ptr<AddressSpace>> readable_space(const Task& task) = 0;
 
+    // Whether a page of 4 KiB that a process has mapped is anonymous memory of its alone: nobody else sees
+    // what is written there, be it mapped read-only (after a fork, until the process itself writes there).
+    virtual Result<bool> is_private_page(PhysicalAddress page) = 0;
+
     // The file that an absolute path names for this task: in its own root, through mounts and symbolic links.
     // Files that the process has mapped are found by the names that its maps have, others as far as the
     // kernel remembers their names: not_found may mean that it does not.

@@ -5,6 +5,11 @@
 #include "backends/arch/x86_64.h"
 
 namespace exo::os {
+namespace {
+
+constexpr std::uint64_t smallest_page = 4096;
+
+}  // namespace
 
 Result<Translation> UserSpace::translate(VirtualAddress address) {
     if (x86::in_upper_half(raw(address)))
@@ -20,12 +25,13 @@ std::optional<VirtualAddress> UserSpace::next_mapped(VirtualAddress address) {
     return found && !x86::in_upper_half(raw(*found)) ? found : std::nullopt;
 }
 
-Result<void> UserSpace::check_writable(VirtualAddress address, std::uint64_t size) {
+Result<void> UserSpace::check_writable(VirtualAddress address, std::uint64_t size,
+                                       const IsPrivate& is_private) {
     for (std::uint64_t done = 0; done < size;) {
         const VirtualAddress at = address + done;
         const auto where = translate(at);
         if (!where) return {};  // the write itself says so
-        if (!where->writable) {
+        if (!where->writable && (where->page_size != smallest_page || !is_private(where->physical))) {
             return fail(Errc::denied,
                         "the page at " + hex(at) +
                             " is mapped read-only in this process: a file or another process may "

@@ -101,6 +101,9 @@ public:
     // To be read only: with what of it is in memory and not mapped (os::Processes::readable_space).
     Result<AddressSpace*> readable_space(const os::Task& task);
 
+    // os::Processes::is_private_page(); false where that cannot be told.
+    bool is_private_page(PhysicalAddress page);
+
     // Of the task's user mode, which `vcpu` executes now, or no vCPU. Written where they were read from.
     // `all`: with those too that are slow to get.
     Result<os::UserRegisters> user_registers(const os::Task& task, std::optional<VcpuId> vcpu, bool all);

@@ -20,6 +20,11 @@ Result<AddressSpace*> Machine::readable_space(const os::Task& task) {
     return space.get();
 }
 
+bool Machine::is_private_page(PhysicalAddress page) {
+    auto* processes = os_ != nullptr ? os_->processes() : nullptr;
+    return processes != nullptr && processes->is_private_page(page).value_or(false);
+}
+
 Result<os::UserRegisters> Machine::user_registers(const os::Task& task, std::optional<VcpuId> vcpu,
                                                   bool all) {
     if (os_ == nullptr) return fail(Errc::no_such_thread, "no operating system is recognised any more");

@@ -12,9 +12,11 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "rsp/requests.h"
 #include "stub/machine.h"
@@ -124,7 +126,10 @@ public:
     std::optional<rsp::ThreadId> continue_thread;  // Hc
     std::string threads_xml;                       // kept while the client reads it slice by slice
     std::string osdata_xml;
-    OpenFiles files;                 // vFile
+    OpenFiles files;  // vFile
+    std::set<std::string, std::less<>>
+        absent_files;                // of the guest, of which pages were not in memory: told once
+    std::vector<std::string> news;   // for the user, when the guest runs next; one line each
     std::uint32_t file_process = 0;  // vFile:setfs; 0: the guest's first process
     // The trace frame that g, p, m and x answer from, in place of the guest; nothing: from the guest.
     std::optional<std::size_t> trace_frame;

@@ -68,6 +68,7 @@ struct OpenFile {
     std::optional<os::Task> memory;                  // of that task's process, each byte at its address
     os::FileId guest;
     std::uint64_t generation = 0;  // Machine::os_generation() of the kernel that they are of
+    std::string name;              // as the client asked for it
 };
 
 // What one client has open. A published file stays what it was while it is open, whatever the guest becomes.

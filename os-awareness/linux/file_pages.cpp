@@ -22,6 +22,10 @@ constexpr std::uint64_t node_slots = 1U << node_shift;
 constexpr std::uint64_t largest_sibling = (node_slots - 2) << 2U | 2;  // xa_is_sibling()
 constexpr std::uint64_t most_pages_in_folio = 1U << 18U;               // of 1 GiB
 
+// Of page.mapping, include/linux/page-flags.h: 3 is a page that KSM has merged.
+constexpr std::uint64_t mapping_flags = 3;
+constexpr std::uint64_t mapping_anonymous = 1;
+
 bool is_value(std::uint64_t entry) { return (entry & 1) != 0; }
 bool is_node(std::uint64_t entry) { return is_internal_entry(entry) && entry > largest_reserved; }
 
@@ -73,14 +77,29 @@ Result<std::uint64_t> FilePages::entry(std::uint64_t mapping, std::uint64_t inde
     return entry;
 }
 
+Result<std::uint64_t> FilePages::pages_start() const {
+    const auto base = symbols_->find("vmemmap_base");
+    if (!base) return fail(Errc::unsupported, "no symbol vmemmap_base: where pages are is not known");
+    return structures_->space().read_value<std::uint64_t>(*base);
+}
+
+// As the kernel's wp_can_reuse_anon_folio() (mm/memory.c) has it: one reference, which is the mapping's. A
+// page that is one of a larger folio has none of its own, or the folio has more than one.
+Result<bool> FilePages::is_private(PhysicalAddress page) const {
+    const auto& layout = layout_->pages;
+    if (layout.page_bytes == 0 || !layout.references || !layout.page_mapping) return false;
+    const auto descriptor = TRY(pages_start()) + (raw(page) >> small_page_shift) * layout.page_bytes;
+    const auto mapping = TRY(structures_->value(descriptor, layout.page_mapping));
+    return TRY(structures_->value(descriptor, layout.references)) == 1 &&
+           (mapping & mapping_flags) == mapping_anonymous;
+}
+
 Result<PhysicalAddress> FilePages::in_folio(std::uint64_t folio, std::uint64_t index) const {
     const auto& layout = layout_->pages;
     if (layout.page_bytes == 0 || !layout.uptodate) {
         return fail(Errc::unsupported, "no struct page or no PG_uptodate in this kernel's types");
     }
-    const auto base = symbols_->find("vmemmap_base");
-    if (!base) return fail(Errc::unsupported, "no symbol vmemmap_base: where pages are is not known");
-    const auto vmemmap = TRY(structures_->space().read_value<std::uint64_t>(*base));
+    const auto vmemmap = TRY(pages_start());
     const auto first = TRY(structures_->value(folio, layout.index));
     const auto flags = TRY(structures_->value(folio, layout.page_flags));
     const auto distance = folio - vmemmap;

@@ -33,7 +33,11 @@ public:
     // As Processes::read_file().
     [[nodiscard]] Result<std::size_t> read(const Inode& inode, std::uint64_t offset, MutableBytes out) const;
 
+    // As Processes::is_private_page().
+    [[nodiscard]] Result<bool> is_private(PhysicalAddress page) const;
+
 private:
+    [[nodiscard]] Result<std::uint64_t> pages_start() const;
     [[nodiscard]] Result<std::uint64_t> entry(std::uint64_t mapping, std::uint64_t index) const;
     [[nodiscard]] Result<PhysicalAddress> in_folio(std::uint64_t folio, std::uint64_t index) const;
 

@@ -149,6 +149,8 @@ const MemberRow member_rows[] = {
     {MEMBER(pages.shift), "xa_node", {"shift"}},
     {MEMBER(pages.slots), "xa_node", {"slots"}},
     {MEMBER(pages.page_flags), "page", {"flags"}},
+    {MEMBER(pages.references), "page", {"_refcount.counter"}},
+    {MEMBER(pages.page_mapping), "page", {"mapping"}},
     // 7b230db3b8d3 (5.16) gave head pages a type of their own.
     {MEMBER(pages.index), "folio", {"index"}},
 

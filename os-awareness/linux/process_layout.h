@@ -85,6 +85,7 @@ struct ProcessLayout {
         Member root;  // address_space.i_pages
         Member shift, slots;
         Member page_flags;                 // of a struct page
+        Member references, page_mapping;   // of a struct page; where they are not there, no page is private
         Member index;                      // of a folio
         std::uint32_t page_bytes = 0;      // struct page
         std::optional<unsigned> uptodate;  // bit of page_flags

@@ -20,6 +20,7 @@ public:
     Result<std::string> proc_link(const Task& task, std::string_view name) override;
     Result<std::vector<OpenDescriptor>> open_files(const Task& task) override;
     Result<std::unique_ptr<AddressSpace>> readable_space(const Task& task) override;
+    Result<bool> is_private_page(PhysicalAddress page) override { return files_.is_private(page); }
     Result<FileId> find_file(const Task& task, std::string_view path) override;
     Result<FileId> executable(const Task& task) override;
     Result<std::uint64_t> file_size(const FileId& file) override;

@@ -51,6 +51,18 @@ Result<OpenFile> find_file(Session& session, const std::string& name) {
     return open_guest_file(session.machine, session.file_process, name);
 }
 
+// gdb goes on without what it cannot read of a file, and says nothing (it has no symbols then, or unwinds by
+// guess).
+void tell_of_absent(Session& session, const OpenFile& file, const Error& error) {
+    if (error.code != Errc::bad_address || file.memory || !session.absent_files.insert(file.name).second)
+        return;
+    session.news.push_back(
+        file.name + " is not wholly in the guest's memory (" + error.message +
+        "): symbols and backtraces by it may be wrong; a copy of it helps (`set sysroot FOLDER`), or "
+        "the guest reading it once");
+    spdlog::warn("{}", session.news.back());
+}
+
 void append_library(Session& session, const std::string& path, VirtualAddress segment) {
     session.told_modules->push_back(path);
     session.libraries_xml += "<library name=\"";
@@ -124,6 +136,7 @@ Result<Reply> open_file(Session& session, const rsp::OpenFile& request) {
     auto file = find_file(session, request.name);
     if (!file) return file_failure(request.name, file.error());
     if (!request.reads_only()) return text(rsp::file_error(rsp::FileErrno::erofs));
+    file->name = request.name;
     const auto descriptor = session.files.open(std::move(*file));
     return text(descriptor ? rsp::file_result(*descriptor) : rsp::file_error(rsp::FileErrno::emfile));
 }
@@ -136,7 +149,10 @@ Result<Reply> read_file(Session& session, const rsp::ReadFile& request) {
     std::string bytes(std::min(request.count, room), '\0');
     const auto count =
         read_open_file(session.machine, *file, request.offset, std::as_writable_bytes(std::span{bytes}));
-    if (!count) return file_failure("vFile:pread", count.error());
+    if (!count) {
+        tell_of_absent(session, *file, count.error());
+        return file_failure(file->name, count.error());
+    }
     bytes.resize(*count);
     Reply reply = text(rsp::file_result(bytes));
     reply.binary = true;

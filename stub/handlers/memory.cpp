@@ -116,8 +116,11 @@ Result<Reply> write(Session& session, const rsp::WriteMemory& request) {
     } else {
         const Thread& thread = *TRY(session.general());
         if (!thread.of_kernel()) {
+            const auto is_private = [&](PhysicalAddress page) {
+                return session.machine.is_private_page(page);
+            };
             CHECK_OK(TRY(session.machine.process_space(*thread.task))
-                         ->check_writable(VirtualAddress{request.address}, request.bytes.size()));
+                         ->check_writable(VirtualAddress{request.address}, request.bytes.size(), is_private));
         }
         AddressSpace* space = TRY(session.space(thread));
         CHECK_OK(space->write(VirtualAddress{request.address}, request.bytes));

@@ -1,5 +1,7 @@
 // Resuming, and the stop reply.
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "rsp/hex.h"
 #include "stub/handlers/handlers.h"
@@ -42,7 +44,8 @@ Result<Reply> start(Session& session, const rsp::Resume& request) {
     session.threads_replaced = false;
     Reply reply{.kind = Reply::Kind::resumed};
     // A reply to Z has no place for it: what gdb shows of an error there is that it could not insert it.
-    for (const std::string& line : session.run_control.breakpoints.take_news())
+    std::ranges::move(session.run_control.breakpoints.take_news(), std::back_inserter(session.news));
+    for (const std::string& line : std::exchange(session.news, {}))
         reply.before.push_back("O" + rsp::to_hex("exogdb: " + line + "\n"));
     return reply;
 }

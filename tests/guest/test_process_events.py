@@ -3,6 +3,7 @@ import re
 
 import test_process
 from harness import case, gdb
+from harness.errors import HarnessError
 
 CHILD_EXIT = 21  # of guest_programs/process.c
 
@@ -46,6 +47,20 @@ class Events(test_process.ProcessCase):
         session.console('break in_child')
         self.wish(session, 'f')
         self.assertEqual(self.fulfilled(session), CHILD_EXIT << 8)
+
+    def test_writes_after_a_fork(self):
+        """`set var` in a page that parent and child share is refused, and made once the child has gone"""
+        session = self.plain('first')
+        session.console('catch fork')
+        self.wish(session, 'f')
+        self.go(session, reason='fork')
+        # In a stack that nobody touches. By its address, since gdb goes on only if the thread that forked is selected.
+        with self.assertRaisesRegex(HarnessError, 'Cannot access memory'):
+            session.console('set var *owns[2] = 301')
+        self.fulfilled(session)
+        session.console('set var *owns[2] = 301')
+        self.assertEqual(session.value('*owns[2]'), 301)
+        session.console('set var *owns[2] = 300')
 
     def test_the_child_is_followed(self):
         """`set follow-fork-mode child`: the parent is let go; the child stops at its breakpoints, and its exit is told"""

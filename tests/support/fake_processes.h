@@ -41,6 +41,7 @@ public:
     Result<std::unique_ptr<AddressSpace>> readable_space(const os::Task& /*task*/) override {
         return fail(Errc::bad_address, "not in memory, says the test");
     }
+    Result<bool> is_private_page(PhysicalAddress /*page*/) override { return false; }
     Result<os::FileId> find_file(const os::Task& /*task*/, std::string_view path) override {
         const auto it = files.find(std::string{path});
         if (it == files.end()) return fail(Errc::not_found, "no such file");

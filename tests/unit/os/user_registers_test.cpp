@@ -267,8 +267,14 @@ TEST_CASE("a process reaches its own pages alone, and writes those that it can w
     CHECK(space.translate(VirtualAddress{0x3000}).error().code == Errc::bad_address);
     CHECK(space.translate(VirtualAddress{0x2000}).has_value());
     CHECK_FALSE(space.next_mapped(VirtualAddress{base}).has_value());
-    CHECK(space.check_writable(VirtualAddress{0x1ff8}, 8).has_value());
-    CHECK(space.check_writable(VirtualAddress{0x1ff8}, 9).error().code == Errc::denied);
-    CHECK(space.check_writable(VirtualAddress{0x2000}, 1).error().code == Errc::denied);
-    CHECK(space.check_writable(VirtualAddress{0x3000}, 1).has_value());  // the write says what is wrong
+    bool own = false;
+    const auto check = [&](std::uint64_t address, std::uint64_t size) {
+        return space.check_writable(VirtualAddress{address}, size, [&](PhysicalAddress) { return own; });
+    };
+    CHECK(check(0x1ff8, 8).has_value());
+    CHECK(check(0x1ff8, 9).error().code == Errc::denied);
+    CHECK(check(0x2000, 1).error().code == Errc::denied);
+    CHECK(check(0x3000, 1).has_value());  // the write says what is wrong
+    own = true;
+    CHECK(check(0x1ff8, 9).has_value());
 }
