@@ -20,7 +20,7 @@ from .guest import Config
 from .kernels import Kernel
 from .vm import Vm
 
-PACKAGES = ('systemd-sysv', 'dbus', 'linux-image-cloud-amd64', 'initramfs-tools')
+PACKAGES = ('systemd-sysv', 'dbus', 'linux-image-cloud-amd64', 'initramfs-tools', 'gdbserver', 'libstdc++6')
 SIZE = '1G'  # of the file system; the file is sparse
 LEFT_OUT = ('/usr/share/doc/*', '/usr/share/locale/*', '/usr/share/man/*')
 # The guest's end of channel.py. guest_init answers more, but is that only as PID 1, which here is systemd.
@@ -110,14 +110,22 @@ def _make(suite: str, scratch: pathlib.Path):
 class DebianVm(Vm):
     """Boots the image; what it writes is gone with it (snapshot=on)."""
 
-    def __init__(self, suite: str):
+    def __init__(self, suite: str, extra: tuple = ()):
         self._image = image(suite)
         kernel = Kernel(suite, (self._image / 'release').read_text(), self._image / 'vmlinuz')
         super().__init__(Config(kernel, arguments=('root=/dev/vda', 'rw')),
-                         extra=('-drive', f'file={self._image}/root.ext4,format=raw,if=virtio,snapshot=on'))
+                         extra=('-drive', f'file={self._image}/root.ext4,format=raw,if=virtio,snapshot=on', *extra))
 
     def initrd(self) -> bytes:
         return (self._image / 'initrd.img').read_bytes()
+
+    def copy(self, path: str, folder: pathlib.Path):
+        """A file of the image to its place below `folder`, links in its path followed."""
+        real = self.run(f'readlink -f {path}')[0]
+        copied = folder / path.lstrip('/')
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(['debugfs', '-R', f'dump {real} {copied}', f'{self._image}/root.ext4'], check=True,
+                       stdin=subprocess.DEVNULL, capture_output=True)
 
     def run(self, command: str, limit: float = 120) -> list:
         """What a shell of the guest's prints."""

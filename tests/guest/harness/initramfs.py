@@ -12,7 +12,8 @@ from .errors import HarnessError, MissingPrerequisite
 
 SOURCES = sorted((pathlib.Path(__file__).parent.parent / 'guest_init').glob('*.[ch]'))
 PROGRAMS = pathlib.Path(__file__).parent.parent / 'guest_programs'
-COMPILE = ('gcc', '-std=gnu17', '-pthread', '-O1', '-Wall', '-Wextra', '-Werror')
+COMPILERS = {'.c': ('gcc', '-std=gnu17'), '.cpp': ('g++', '-std=gnu++17')}
+OPTIONS = ('-pthread', '-O1', '-Wall', '-Wextra', '-Werror')
 STATIC, DYNAMIC = ('-static',), ('-fPIE', '-pie')
 # What is cached is used by checkouts elsewhere, too: debug information names this folder, which gdb is told to map back.
 SOURCE_ROOT = '/exogdb-guest-programs'
@@ -38,18 +39,19 @@ def _busybox() -> bytes:
 
 def _compiled(name: str, sources: list, options: tuple = ()) -> pathlib.Path:
     """The program; made once for each state of its sources."""
-    digest = hashlib.sha256(' '.join((*COMPILE, *options, SOURCE_ROOT)).encode())
+    compile_ = (*COMPILERS[sources[0].suffix], *OPTIONS, *options)
+    digest = hashlib.sha256(' '.join((*compile_, SOURCE_ROOT)).encode())
     folder = sources[0].parent
     for path in sources:
         digest.update(path.read_bytes())
     binary = cache.root() / 'guest' / f'{name}-{digest.hexdigest()[:16]}'
     with cache.lock(f'guest/{name}'):
         if not binary.exists():
-            if not shutil.which(COMPILE[0]):
-                raise MissingPrerequisite(COMPILE[0])
+            if not shutil.which(compile_[0]):
+                raise MissingPrerequisite(compile_[0])
             with cache.replacing(binary) as partial:
-                command = [*COMPILE, *options, f'-ffile-prefix-map={folder}={SOURCE_ROOT}', '-o', partial,
-                           *(path.name for path in sources if path.suffix == '.c')]
+                command = [*compile_, f'-ffile-prefix-map={folder}={SOURCE_ROOT}', '-o', partial,
+                           *(path.name for path in sources if path.suffix in COMPILERS)]
                 result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
                 if result.returncode:
                     raise HarnessError(f'{name} does not compile: {result.stderr}')
@@ -62,7 +64,8 @@ def guest_init() -> pathlib.Path:
 
 def program(name: str, dynamic: bool = False) -> pathlib.Path:
     """One of guest_programs, with debug information, as a debugger on this machine has it."""
-    return _compiled(name, [PROGRAMS / f'{name}.c'], ('-g', '-O0', *(DYNAMIC if dynamic else STATIC)))
+    source = next(path for path in PROGRAMS.glob(f'{name}.*'))
+    return _compiled(name, [source], ('-g', '-O0', *(DYNAMIC if dynamic else STATIC)))
 
 
 def libraries(binary: pathlib.Path) -> list:
