@@ -106,6 +106,19 @@ Result<std::optional<Vma>> Mappings::gate(std::uint64_t mm) const {
     return std::optional{TRY(read(raw(*at)))};
 }
 
+Result<std::optional<PhysicalAddress>> Mappings::vdso_page(std::uint64_t mm, VirtualAddress address) const {
+    const auto start = TRY(structures_->value_if_present(mm, layout_->mm.vdso));
+    const auto image = TRY(structures_->value_if_present(mm, layout_->mm.vdso_image));
+    if (start == 0 || image == 0 || raw(address) < start) return std::optional<PhysicalAddress>{};
+    const auto offset = (raw(address) - start) & ~(small_page - 1);
+    if (offset >= TRY(structures_->value(image, layout_->vdso_image.size)))
+        return std::optional<PhysicalAddress>{};
+    const auto data = TRY(structures_->value(image, layout_->vdso_image.data));
+    if ((data & kernel_half) == 0 || data % small_page != 0)
+        return fail(Errc::bad_data, "no vDSO can be at " + hex(data));
+    return std::optional{TRY(structures_->space().translate(VirtualAddress{data + offset})).physical};
+}
+
 // What prctl(PR_SET_VMA_ANON_NAME) gave it. Until d09e8ca6cb93 (6.2) mappings of files had none, and
 // something else in its place.
 Result<std::string> Mappings::given_name(const Vma& vma) const {

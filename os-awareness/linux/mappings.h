@@ -39,6 +39,11 @@ public:
     // (arch/x86/entry/vsyscall/vsyscall_64.c: get_gate_vma()).
     [[nodiscard]] Result<std::optional<Vma>> gate(std::uint64_t mm) const;
 
+    // The page of the vDSO that the process has at `address` once it has touched it: one of the kernel's own
+    // data (arch/x86/entry/vdso/vma.c, vdso_fault()). Nothing where that is not in its vDSO.
+    [[nodiscard]] Result<std::optional<PhysicalAddress>> vdso_page(std::uint64_t mm,
+                                                                   VirtualAddress address) const;
+
     // One line of /proc/PID/maps, with the line feed. Names are as seen from `root`.
     [[nodiscard]] Result<std::string> line(std::uint64_t mm, const Vma& vma, const GuestPath& root) const;
     // What stands at its end, empty for nothing.

@@ -82,6 +82,10 @@ const MemberRow member_rows[] = {
     // ff170cd05953 (5.11): before, what the process is.
     {MEMBER(mm.context_flags), "mm_struct", {"context.flags"}},
     {MEMBER(mm.ia32_compat), "mm_struct", {"context.ia32_compat"}},
+    {MEMBER(mm.vdso), "mm_struct", {"context.vdso"}},
+    {MEMBER(mm.vdso_image), "mm_struct", {"context.vdso_image"}},
+    {MEMBER(vdso_image.data), "vdso_image", {"data"}},
+    {MEMBER(vdso_image.size), "vdso_image", {"size"}},
 
     {MEMBER(vma.start), "vm_area_struct", {"vm_start"}},
     {MEMBER(vma.end), "vm_area_struct", {"vm_end"}},

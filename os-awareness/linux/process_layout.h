@@ -44,7 +44,11 @@ struct ProcessLayout {
         Member brk, start_brk, start_stack, start_code, end_code;
         Member total_vm, hiwater_vm, locked_vm, pinned_vm, data_vm, stack_vm, exec_vm, pgtables_bytes;
         Member context_flags, ia32_compat;
+        Member vdso, vdso_image;
     } mm;
+    struct {
+        Member data, size;
+    } vdso_image;
     struct {
         Member start, end, next, mm, flags, pgoff, file, ops, private_data, anon_name, shared;
     } vma;

@@ -75,8 +75,9 @@ Result<Translation> ProcessSpace::untouched(VirtualAddress address) {
         return not_in_memory(address, "is for the process itself to fill (userfaultfd)");
     }
     if (vma.operations == 0) return zeros(address);  // vma_is_anonymous(), include/linux/mm.h
-    if (vma.file == 0) return not_in_memory(address, "is filled when it is first read");
-    return of_file(vma, address);
+    if (vma.file != 0) return of_file(vma, address);
+    if (const auto page = TRY(mappings_->vdso_page(mm_, address))) return translation(*page, address);
+    return not_in_memory(address, "is filled when it is first read");
 }
 
 Result<Translation> ProcessSpace::of_file(const Vma& vma, VirtualAddress address) {

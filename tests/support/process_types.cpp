@@ -61,7 +61,8 @@ std::vector<std::byte> process_types() {
     const auto name = w.structure("qstr", {{"len", u32}, {"name", u64}});
     const auto tree = w.structure("maple_tree", {{"ma_flags", u32}, {"ma_root", u64}});
     const auto xarray = w.structure("xarray", {{"xa_flags", u32}, {"xa_head", u64}});
-    const auto context = w.structure("mm_context", {{"vdso", u64}, {"flags", u64}});
+    const auto context = w.structure("mm_context", {{"vdso", u64}, {"vdso_image", u64}, {"flags", u64}});
+    w.structure("vdso_image", {{"data", u64}, {"size", u64}});
 
     w.structure("task_struct", {{"pad", w.array(u64, 9)},
                                 {"flags", u32},

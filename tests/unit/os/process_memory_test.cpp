@@ -48,6 +48,19 @@ TEST_CASE_FIXTURE(ProcessGuest, "memory: what the process would find") {
     SUBCASE("a mapping of the kernel's own making") {
         set(anonymous_vma, "vm_area_struct", "vm_ops", make("vm_operations_struct"));
         CHECK(contains_text(memory(0x601000, 4), "not in memory: 0x601000 is filled when"));
+        // The vDSO is in the kernel's own data.
+        const auto bytes = text("of the kernel");
+        const auto image_of_vdso = make("vdso_image");
+        set(mm, "mm_struct", "context.vdso", 0x601000);
+        set(mm, "mm_struct", "context.vdso_image", image_of_vdso);
+        set(image_of_vdso, "vdso_image", "data", bytes & ~(page_bytes - 1));
+        set(image_of_vdso, "vdso_image", "size", page_bytes);
+        CHECK(memory(0x601000 + bytes % page_bytes, 13) == "of the kernel");
+        set(image_of_vdso, "vdso_image", "size", 0);
+        CHECK(contains_text(memory(0x601000, 4), "is filled when"));
+        set(image_of_vdso, "vdso_image", "size", page_bytes);
+        set(image_of_vdso, "vdso_image", "data", bytes | 1);
+        CHECK(contains_text(memory(0x601000, 4), "no vDSO can be at"));
     }
 }
 
