@@ -1,9 +1,13 @@
 #include "stub/osdata.h"
 
+#include <algorithm>
+#include <charconv>
+#include <map>
 #include <tuple>
 
 #include <spdlog/spdlog.h>
 
+#include "os-awareness/elf/symbol_sections.h"
 #include "rsp/stop_reply.h"
 #include "stub/guest_files.h"
 #include "stub/tables.h"
@@ -20,6 +24,61 @@ void append_column(std::string& xml, std::string_view name, std::string_view val
     xml.append("<column name=\"").append(name).append("\">");
     rsp::append_xml(xml, value);
     xml += "</column>";
+}
+
+using Accounts = std::map<std::uint32_t, std::string, std::less<>>;  // names by user id
+
+std::string one_line(std::string text) {
+    while (text.ends_with('\0')) text.pop_back();
+    std::ranges::transform(text, text.begin(), [](char c) { return c == '\0' ? ' ' : os::printable(c); });
+    return text;
+}
+
+// Of the guest's /etc/passwd, as far as it is in memory; passwd(5).
+Accounts accounts_of(os::Processes& processes, const os::Task& first) {
+    constexpr std::size_t most = std::size_t{1} << 20U;
+    Accounts accounts;
+    const auto file = processes.find_file(first, "/etc/passwd");
+    const auto size = file ? processes.file_size(*file) : fail(file.error());
+    std::string text(size ? std::min<std::uint64_t>(*size, most) : 0, '\0');
+    const auto read = file ? processes.read_file(*file, 0, std::as_writable_bytes(std::span{text}))
+                           : Result<std::size_t>{0};
+    text.resize(read.value_or(0));
+    for (std::string_view rest = text; !rest.empty();) {
+        const std::string_view line = rest.substr(0, rest.find('\n'));
+        rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+        const auto name = line.substr(0, line.find(':'));
+        const auto id = line.substr(std::min(line.find(':', name.size() + 1), line.size()));
+        std::uint32_t number = 0;
+        if (id.starts_with(':') &&
+            std::from_chars(id.data() + 1, id.data() + id.size(), number).ec == std::errc{})
+            accounts.try_emplace(number, one_line(std::string{name}));
+    }
+    return accounts;
+}
+
+// The owner of /proc/PID, as gdbserver has it (gdb/nat/linux-osdata.c, get_process_owner()): the effective
+// user.
+std::string user_of(os::Processes& processes, const os::Task& task, const Accounts& accounts) {
+    constexpr std::string_view key = "\nUid:\t";
+    const auto status = processes.proc_file(task, "status");
+    const auto real = status ? status->find(key) : std::string::npos;
+    const auto effective =
+        real != std::string::npos ? status->find('\t', real + key.size()) : std::string::npos;
+    if (effective == std::string::npos) return {};
+    std::uint32_t number = 0;
+    if (std::from_chars(&(*status)[effective] + 1, status->data() + status->size(), number).ec != std::errc{})
+        return {};
+    const auto account = accounts.find(number);
+    return account != accounts.end() ? account->second : std::to_string(number);
+}
+
+// With its arguments, where the guest's memory has them.
+std::string command_of(os::Processes& processes, const os::Task& task) {
+    if (task.kernel_thread) return shown_name(task);
+    const auto command = processes.proc_file(task, "cmdline");
+    auto text = command ? one_line(*command) : std::string{};
+    return text.empty() ? shown_name(task) : text;
 }
 
 }  // namespace
@@ -41,16 +100,19 @@ std::string osdata_types() {
 }
 
 // The columns that IDEs' process pickers look for.
-std::string osdata_tasks(const ThreadMap& map, bool processes) {
+std::string osdata_tasks(Machine& machine, const ThreadMap& map, bool processes) {
     std::string xml = osdata_begin(processes ? "processes" : "threads");
+    auto* const teller = processes && machine.os() != nullptr ? machine.os()->processes() : nullptr;
+    const auto first = teller != nullptr ? guest_task(machine, 1) : fail(Errc::not_found, "");
+    const Accounts accounts = first ? accounts_of(*teller, *first) : Accounts{};
     for (const Thread& thread : map.threads()) {
         if (!thread.task || thread.task->idle) continue;
         const os::Task& task = *thread.task;
         if (processes && task.tid != task.tgid) continue;
         xml += "<item>";
         append_column(xml, "pid", std::to_string(task.tgid));
-        if (processes) append_column(xml, "user", "");
-        append_column(xml, "command", shown_name(task));
+        if (processes) append_column(xml, "user", teller != nullptr ? user_of(*teller, task, accounts) : "");
+        append_column(xml, "command", teller != nullptr ? command_of(*teller, task) : shown_name(task));
         if (!processes) append_column(xml, "tid", std::to_string(task.tid));
         append_column(xml, processes ? "cores" : "core", std::to_string(task.cpu));
         xml += "</item>";

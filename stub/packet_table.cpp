@@ -99,7 +99,7 @@ constexpr auto table = std::to_array<Packet>({
     {.name = "Hc", .summary = "select a thread for c and s", .handle = handle_with<select_resumed_thread>},
     {.name = "qXfer:threads:read:", .feature = "qXfer:threads:read+",
      .summary = "all threads with name, CPU and state", .handle = handle_with<transfer_threads>},
-    {.name = "qXfer:osdata:read:", .feature = "qXfer:osdata:read+",
+    {.name = "qXfer:osdata:read:", .slow = true, .feature = "qXfer:osdata:read+",
      .summary = "`info os`: guest processes and threads, open files, modules", .handle = handle_with<transfer_osdata>},
 
     // Registers

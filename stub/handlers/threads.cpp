@@ -122,7 +122,8 @@ Result<Reply> transfer_osdata(Session& session, const rsp::TransferRead& request
         if (request.annex.empty() || request.annex == "types") {
             session.osdata_xml = osdata_types();
         } else if (request.annex == "processes" || request.annex == "threads") {
-            session.osdata_xml = osdata_tasks(session.run_control.threads(), request.annex == "processes");
+            session.osdata_xml =
+                osdata_tasks(session.machine, session.run_control.threads(), request.annex == "processes");
         } else if (request.annex == "files" || request.annex == "modules") {
             CHECK_OK(session.machine.look_once());
             session.osdata_xml =

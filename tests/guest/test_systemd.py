@@ -109,13 +109,24 @@ class Systemd(case.SessionCase):
         rows = [line.split() for line in lines if re.match(r' +0x', line)]
         self.assertEqual([(int(row[0], 16), int(row[1], 16), int(row[3], 16), row[4], ''.join(row[5:])) for row in rows], maps)
 
+    def listed(self) -> set:
+        """What the guest says of its processes; those that end meanwhile, and the listing itself, are left out."""
+        lines = self.shell('for p in /proc/[0-9]*; do readlink $p/exe >/dev/null && '
+                           'echo $(basename $p) $(stat -c %U $p) $(tr "\\0" " " <$p/cmdline); done; true')
+        return {line for line in lines if re.match(r'\d+ \S+ \S', line) and ' sh -c for p in ' not in line}
+
     def test_info_os_processes(self):
-        """Those that the guest lists, kernel threads aside, which come and go"""
-        mine = self.shell('for p in /proc/[0-9]*; do readlink $p/exe >/dev/null && echo $(basename $p) $(cat $p/comm); done; true')
-        told = self.connected().console('info os processes')
-        rows = re.findall(r'(?m)^(\d+) +(.*?) +\d+ *$', told)
-        user = {(pid, name) for pid, name in rows if not name.startswith('[')}
-        self.assertEqual(user, {tuple(line.split(' ', 1)) for line in mine if not line.endswith(' sh')})
+        """Those that the guest lists, with user and arguments; kernel threads aside, which come and go"""
+        before = self.listed()
+        with self.connected() as session:
+            rows = re.findall(r'(?m)^(\d+) +(\S+) +(.*?) +[\d,]+ *$', session.console('info os processes'))
+        after = self.listed()
+        told = {f'{pid} {owner} {command.strip()}' for pid, owner, command in rows}
+        self.assertGreater(len(before & after), 4)
+        self.assertLessEqual(before & after, told)
+        user = {line for line in told if not re.search(r'^\d+ \S+ (\[|\(udev-worker)', line)}
+        self.assertLessEqual(user, before | after)
+        self.assertIn('2 root [kthreadd]', told)
 
     def test_a_breakpoint_of_systemd_alone(self):
         """`break epoll_wait`: others call it too, in the same page of the C library"""
