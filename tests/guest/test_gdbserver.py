@@ -19,11 +19,14 @@ DIFFERENCES = {
 }
 PRINTERS = ('python import sys; sys.path.insert(0, "/usr/share/gcc/python")',
             'python from libstdcxx.v6.printers import register_libstdcxx_printers; register_libstdcxx_printers(None)')
+SOURCE = (initramfs.PROGRAMS / 'shop.cpp').read_text().splitlines()
+LINE = next(number for number, text in enumerate(SOURCE, 1) if 'taken_ += sum' in text)
 SESSION = (
     'info threads', 'thread apply all bt', 'info sharedlibrary', 'print open_doors', 'ptype Order',
     'break Shop::total', 'print open_doors = 1', 'continue', 'bt', 'info args', 'info locals', 'print *this', 'print order',
     'print orders_', 'print order.prices', 'print customers_seen', 'next', 'next', 'next', 'next', 'print sum', 'step',
-    'finish', 'info breakpoints', 'delete', 'watch served_', 'continue', 'continue', 'delete',
+    'finish', 'info breakpoints', 'delete', f'break shop.cpp:{LINE}', 'continue',
+    'print sum', 'delete', 'watch served_', 'continue', 'continue', 'delete',
     'tbreak Shop::total if customers_seen == 5', 'continue', 'up', 'info frame', 'down',
     'stepi', 'x/4i $pc', 'info registers', 'p $ymm0', 'info auxv', 'print total(order)', 'print $_siginfo', 'thread 2', 'bt',
     'frame function wait_for_closing', 'list', 'info proc mappings', 'info signals SIGUSR1', 'thread 1', 'until',
