@@ -306,6 +306,7 @@ class Lldb(IdeCase):
 
     def pause(self, adapter, thread: int) -> int:
         adapter.request('continue', threadId=thread)
+        time.sleep(patience.seconds(1))  # answered before the process runs; what is asked for then is lost in lldb-vscode
         adapter.request('pause', threadId=thread)
         return self.stop(adapter, 'exception')['threadId']  # SIGINT
 
