@@ -60,7 +60,6 @@ Result<void> RunControl::watch_processes() {
         return !stays || !same_kernel;
     });
     for (const auto& [address, landmark] : wanted) {
-        if (landmarks_.contains(address)) continue;
         const auto watched = watch_for(address, landmark);
         if (watched) continue;
         const auto* row = std::ranges::find(rows, landmark, &Row::landmark);

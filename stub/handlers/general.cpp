@@ -92,8 +92,8 @@ Result<Reply> host_info(Session& /*session*/, std::string_view /*arguments*/) {
                 std::to_string(lldb_timeout_seconds) + ";vm-page-size:4096;");
 }
 
-// lldb looks a pid up on its own host and loads that program: ours is none that a host can have.
-// lldb takes no stop of another process than this (ProcessGDBRemote::SetThreadStopInfo).
+// lldb looks a pid up on its own host and loads that program if it has none: the kernel's is none that a host
+// can have. It takes no stop of another process than this (ProcessGDBRemote::SetThreadStopInfo).
 Result<Reply> process_info(Session& session, std::string_view /*arguments*/) {
     const Views& views = session.run_control.views;
     const bool known = views.kernel || views.processes.empty();

@@ -1,7 +1,5 @@
 """Rows about processes that a breakpoint is not for: they come to it all the same, where they have its page at one address."""
-import pathlib
 import struct
-import tempfile
 import time
 
 from harness import gdb, server
@@ -18,23 +16,21 @@ class Others:
                           'no breakpoint', cost=True)
 
     def round(self, serving: server.Server):
-        with gdb.Session(serving.socket) as session, tempfile.TemporaryDirectory(prefix='exogdb-bench-') as folder:
-            without = self.seconds_per_call(session, folder)
+        with gdb.Session(serving.socket) as session:
+            without = self.seconds_per_call(session)
             session.console('break write if 0')  # what it costs its own process is not asked here
-            self.row.add(self.seconds_per_call(session, folder), without)
+            self.row.add(self.seconds_per_call(session), without)
 
-    def seconds_per_call(self, session, folder: str) -> float:
-        before, begin = self.calls(session, folder), time.monotonic()
+    def seconds_per_call(self, session) -> float:
+        before, begin = self.calls(session), time.monotonic()
         session.resume()
         time.sleep(self.seconds)
         session.control_c()
         session.wait_stop()
         taken = time.monotonic() - begin
-        return taken / max(1, self.calls(session, folder) - before)
+        return taken / max(1, self.calls(session) - before)
 
     @staticmethod
-    def calls(session, folder: str) -> int:
+    def calls(session) -> int:
         """Of all ten, as each has counted them in its file: out of the page cache, while the guest stands."""
-        for name in OTHERS:
-            session.console(f'remote get /{name} {folder}/{name}')
-        return sum(struct.unpack_from('<Q', pathlib.Path(folder, name).read_bytes())[0] for name in OTHERS)
+        return sum(struct.unpack_from('<Q', session.fetch(f'/{name}'))[0] for name in OTHERS)

@@ -1,7 +1,5 @@
 """A breakpoint in the C library's write(2) wrapper, of one process while ten others call it."""
-import pathlib
 import struct
-import tempfile
 
 import test_process
 from harness import case
@@ -34,23 +32,22 @@ class Write(test_process.ProcessCase):
         self.assertEqual({path for path, *_ in found}, {'/bin/writer', *self.libraries})
         return found
 
-    def calls(self, session, name: str, folder: str) -> int:
+    def calls(self, session, name: str) -> int:
         """What a process has counted, while the guest stands: its file out of the page cache."""
-        session.console(f'remote get /{name} {folder}/{name}')
-        return struct.unpack_from('<Q', pathlib.Path(folder, name).read_bytes())[0]
+        return struct.unpack_from('<Q', session.fetch(f'/{name}'))[0]
 
     def test_only_that_process_stops(self):
         """`break write`: the others count on while one stops again and again, and no page of a text has changed for anyone"""
         one, *others = self.names
         before = {name: self.texts(name) for name in self.names}
-        with tempfile.TemporaryDirectory(prefix='exogdb-write-') as folder, self.plain(one) as session:
+        with self.plain(one) as session:
             session.console('break write')
-            first = {name: self.calls(session, name, folder) for name in self.names}
+            first = {name: self.calls(session, name) for name in self.names}
             for _ in range(STOPS):
                 self.go(session)
                 self.assertRegex(session.console('bt'), r'^#0 .*\bwrite\b[^\n]*\n#1 .* in main \(.*writer\.c:')
                 self.assertIn(f'Thread {self.pids[one]}.', session.console('thread'))
-            last = {name: self.calls(session, name, folder) for name in self.names}
+            last = {name: self.calls(session, name) for name in self.names}
         # It stood at the breakpoint STOPS times, and has returned from all but the last.
         self.assertIn(last[one] - first[one], (STOPS - 1, STOPS))
         for name in others:

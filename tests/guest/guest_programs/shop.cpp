@@ -1,5 +1,5 @@
-// A C++ program of the guest's, the same at each run: it does nothing until a debugger sets `open`, and then
-// serves customers in turn. Two more threads wait for what never comes.
+// A C++ program of the guest's, the same at each run: it does nothing until a debugger sets `open_doors`, and
+// then serves customers in turn. Two more threads wait for what never comes.
 #include <unistd.h>
 #include <condition_variable>
 #include <cstdio>

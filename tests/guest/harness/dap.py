@@ -89,9 +89,3 @@ class Adapter:
             except (OSError, HarnessError, subprocess.TimeoutExpired):
                 pass
         processes.end(self._process)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()

@@ -144,6 +144,12 @@ class Session:
                 time.sleep(0.2)
             return json.loads(answer.read_text())
 
+    def fetch(self, path: str) -> bytes:
+        """A file of the guest's, by `remote get`."""
+        with tempfile.TemporaryDirectory(prefix='exogdb-fetch-') as folder:
+            self.console(f'remote get {path} {folder}/file')
+            return pathlib.Path(folder, 'file').read_bytes()
+
     def connect(self, remote: str):
         self.command(f'-target-select remote {remote}')
         if lab.lacks('breakpoints'):
