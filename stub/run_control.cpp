@@ -1,6 +1,10 @@
 #include "stub/run_control.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
+#include <array>
+#include <string_view>
 #include <utility>
 
 #include "backends/arch/x86_64.h"
@@ -28,6 +32,11 @@ constexpr rsp::ThreadId everybody{kernel_pid, rsp::ThreadId::all};
 Result<void> nobody_to_resume() {
     return fail(Errc::no_such_thread, "none of the threads to be resumed is there");
 }
+
+// In the order of StopEvent::Cause.
+constexpr std::array<std::string_view, 9> cause_names{"none",         "interrupt",           "step",
+                                                      "breakpoint",   "hardware breakpoint", "watch (write)",
+                                                      "watch (read)", "watch (access)",      "exited"};
 
 Reason reason_of(StopEvent::Cause cause) {
     switch (cause) {
@@ -260,9 +269,20 @@ void RunControl::forget() {
     new_epoch();
 }
 
+// Looks for itself, so that what follows is the same with and without.
+void RunControl::log_stop(const StopEvent& event) {
+    if (!spdlog::should_log(spdlog::level::debug)) return;
+    const auto pc = linear_pc(event.vcpu);
+    const auto thread = ThreadMap::current(machine_, event.vcpu, vcpus_only_);
+    spdlog::debug("stop of vCPU {} at {}: {}; thread {}", event.vcpu, pc ? hex(*pc) : "?",
+                  cause_names.at(static_cast<std::size_t>(event.cause)),
+                  thread ? std::to_string(thread->tid) : "?");
+}
+
 Result<std::optional<RunControl::Stop>> RunControl::handle(const StopEvent& event) {
     using Cause = StopEvent::Cause;
     if (event.cause == Cause::exited) return Stop{.exited = true};
+    log_stop(event);
     if (is_own_stop(event)) return after_own_stop();
     if (interrupted_ || event.cause == Cause::interrupt || event.cause == Cause::none)
         return interrupted(event.vcpu);

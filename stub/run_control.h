@@ -167,6 +167,7 @@ private:
     Result<bool> step_is_over();
     Result<bool> skip_own_pause();
     static bool stood_still(const RegisterSet& before, const RegisterSet& after, int& times);
+    void log_stop(const StopEvent& event);
     Result<std::optional<Stop>> handle(const StopEvent& event);
     Result<std::optional<Stop>> handle_step(const StopEvent& event);
     Result<std::optional<Stop>> step_reached(VcpuId vcpu, VirtualAddress pc);

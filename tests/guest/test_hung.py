@@ -62,10 +62,11 @@ class Spinning(HungCase):
             self.let_interrupts_everywhere(session, True)
 
     def run_spinners(self, session):
-        """Until each vCPU runs its spinner."""
+        """Until each vCPU runs its spinner, in user mode: what an interrupt's handler has in its flags ends with it."""
         for _ in range(60):
             threads = session.console('info threads')
-            if all(re.search(rf'spinner-{vcpu}".*on vCPU {vcpu}', threads) for vcpu in range(self.guest.config.vcpus)):
+            if (all(re.search(rf'spinner-{vcpu}".*on vCPU {vcpu}', threads) for vcpu in range(self.guest.config.vcpus))
+                    and session.console('monitor vcpus').count('privilege level 3') == self.guest.config.vcpus):
                 return
             session.resume()
             self.stopped(session)
@@ -105,6 +106,8 @@ class Halted(HungCase):
                     break
                 session.resume()
                 self.stopped(session)
+            else:
+                self.fail('the vCPUs are not halted at one time')
             self.let_interrupts_everywhere(session, False)
             session.resume()
             self.assert_hung()
