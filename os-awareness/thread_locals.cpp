@@ -6,16 +6,12 @@
 #include <optional>
 #include <string>
 
+#include "os-awareness/auxiliary_vector.h"
 #include "os-awareness/elf/dynamic_symbols.h"
 #include "os-awareness/elf/format.h"
 
 namespace exo::os {
 namespace {
-
-// AT_*: <linux/auxvec.h>
-constexpr std::uint64_t program_headers = 3;
-constexpr std::uint64_t program_header_bytes = 4;
-constexpr std::uint64_t program_header_count = 5;
 
 constexpr unsigned most_headers = 128;
 constexpr unsigned most_objects = 4096;  // that a process has loaded
@@ -30,19 +26,11 @@ struct LinkMap {
     std::uint64_t previous = 0;
 };
 
-std::uint64_t auxiliary_value(std::string_view auxv, std::uint64_t type) {
-    for (std::array<std::uint64_t, 2> pair{}; auxv.size() >= sizeof pair; auxv.remove_prefix(sizeof pair)) {
-        std::memcpy(pair.data(), auxv.data(), sizeof pair);
-        if (pair[0] == type) return pair[1];
-    }
-    return 0;
-}
-
 Result<VirtualAddress> in_program(AddressSpace& space, std::string_view auxv, VirtualAddress thread_pointer,
                                   std::uint64_t offset) {
-    const VirtualAddress headers{auxiliary_value(auxv, program_headers)};
-    const std::uint64_t count = auxiliary_value(auxv, program_header_count);
-    if (auxiliary_value(auxv, program_header_bytes) != sizeof(elf::SegmentHeader) || count > most_headers)
+    const VirtualAddress headers{auxiliary_value(auxv, at_program_headers)};
+    const std::uint64_t count = auxiliary_value(auxv, at_program_header_count);
+    if (auxiliary_value(auxv, at_program_header_bytes) != sizeof(elf::SegmentHeader) || count > most_headers)
         return fail(Errc::bad_data, "the auxiliary vector tells of no 64-bit program");
     for (std::uint64_t index = 0; index < count; ++index) {
         const auto header =

@@ -87,6 +87,8 @@ std::optional<BreakpointKey> Conditions::judge(VcpuId vcpu, VirtualAddress addre
     for (const BreakpointKey& key : table.client_breakpoints_at(address)) {
         if (stops || is_filtered || !counts(key)) continue;
         const auto* const own = program(key);
+        const Thread* owner = own != nullptr && key.process != kernel_pid ? current() : nullptr;
+        context.use_numbers_of_32_bit(owner != nullptr && owner->task && machine_.is_32_bit(*owner->task));
         if (own == nullptr) {
             stops = key;
         } else if (holds(*own, context, address)) {

@@ -1,5 +1,6 @@
 #include "stub/live_context.h"
 
+#include "backends/arch/i386.h"
 #include "backends/arch/x86_64.h"
 
 namespace exo::stub {
@@ -10,12 +11,16 @@ constexpr std::uint16_t widest_value = 64;
 }  // namespace
 
 std::optional<std::uint64_t> LiveContext::register_value(std::uint64_t number) {
-    const auto& registers = machine_.layout().registers;
-    if (number >= registers.size() || registers[number].bits > widest_value) return std::nullopt;
-    const auto wanted = static_cast<RegisterNumber>(number);
+    const RegisterLayout& layout = of_32_bit_ ? i386::process_layout() : machine_.layout();
+    if (number >= layout.registers.size() || layout.registers[number].bits > widest_value)
+        return std::nullopt;
+    auto wanted = static_cast<RegisterNumber>(number);
+    if (of_32_bit_) wanted = *i386::whole(wanted);
+    if (wanted >= machine_.layout().registers.size()) return std::nullopt;
     auto known = machine_.vcpu_registers(vcpu_);
     if (known && !(*known)->available(wanted)) known = machine_.all_vcpu_registers(vcpu_);
-    return known ? (*known)->get(wanted) : std::nullopt;
+    const auto value = known ? (*known)->get(wanted) : std::nullopt;
+    return value && of_32_bit_ ? std::optional{*value & UINT32_MAX} : value;
 }
 
 // The user half is the task's: page tables that a kernel thread has borrowed are not its own. The upper half

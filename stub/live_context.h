@@ -20,6 +20,9 @@ public:
     LiveContext(Machine& machine, VcpuId vcpu, const CurrentThread& current, TraceVariables& variables)
         : machine_(machine), vcpu_(vcpu), current_(current), variables_(variables) {}
 
+    // The numbers of registers are those of 32-bit programs (backends/arch/i386.h), or of the machine.
+    void use_numbers_of_32_bit(bool wanted) { of_32_bit_ = wanted; }
+
     std::optional<std::uint64_t> register_value(std::uint64_t number) override;
     std::size_t read_memory(std::uint64_t address, std::span<std::byte> out) override;
     std::optional<std::uint64_t> variable(std::uint64_t number) override;
@@ -36,6 +39,7 @@ private:
     VcpuId vcpu_;
     const CurrentThread& current_;
     TraceVariables& variables_;
+    bool of_32_bit_ = false;
 };
 
 }  // namespace exo::stub

@@ -223,6 +223,7 @@ void Machine::forget_memory() {
     readable_spaces_.clear();
     task_spaces_.clear();
     vcpu_spaces_.clear();
+    are_32_bit_.clear();
 }
 
 Result<const RegisterSet*> Machine::vcpu_registers(VcpuId vcpu) {

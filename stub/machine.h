@@ -101,6 +101,9 @@ public:
     // To be read only: with what of it is in memory and not mapped (os::Processes::readable_space).
     Result<AddressSpace*> readable_space(const os::Task& task);
 
+    // Whether the task's program is of 32 bits; false where that cannot be told.
+    bool is_32_bit(const os::Task& task);
+
     // os::Processes::is_private_page(); false where that cannot be told.
     bool is_private_page(PhysicalAddress page);
 
@@ -145,6 +148,7 @@ private:
     std::map<VcpuId, std::unique_ptr<AddressSpace>> vcpu_spaces_;
     std::map<VirtualAddress, os::UserSpace> process_spaces_;  // on those of task_spaces_
     std::map<VirtualAddress, std::unique_ptr<AddressSpace>> readable_spaces_;
+    std::map<VirtualAddress, bool> are_32_bit_;  // by Task::memory
 };
 
 }  // namespace exo::stub

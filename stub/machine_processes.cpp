@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "backends/arch/x86_64.h"
+#include "os-awareness/auxiliary_vector.h"
 #include "stub/machine.h"
 
 namespace exo::stub {
@@ -18,6 +19,17 @@ Result<AddressSpace*> Machine::readable_space(const os::Task& task) {
     auto& space = readable_spaces_[task.address];
     if (!space) space = TRY(processes->readable_space(task));
     return space.get();
+}
+
+bool Machine::is_32_bit(const os::Task& task) {
+    auto* processes = os_ != nullptr ? os_->processes() : nullptr;
+    if (processes == nullptr || raw(task.memory) == 0) return false;
+    const auto [known, is_new] = are_32_bit_.try_emplace(task.memory, false);
+    if (is_new) {
+        const auto auxv = processes->proc_file(task, "auxv");
+        known->second = auxv && os::is_auxv_of_32_bit(*auxv);
+    }
+    return known->second;
 }
 
 bool Machine::is_private_page(PhysicalAddress page) {

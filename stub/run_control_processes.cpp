@@ -6,6 +6,8 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <array>
+#include <span>
 #include <utility>
 
 #include "backends/arch/x86_64.h"
@@ -14,31 +16,59 @@
 namespace exo::stub {
 namespace {
 
-// What rt_sigreturn(2) goes back to is in the signal's frame, above rsp: rsp and rip in the struct sigcontext
-// of its struct ucontext (arch/x86/include/uapi/asm/sigcontext.h).
-constexpr std::uint64_t sigreturn = 15, frame_sp = 160, frame_ip = 168;
+// What sigreturn(2) and rt_sigreturn(2) go back to is in the signal's frame, above the stack pointer: sp and
+// ip in its struct sigcontext (arch/x86/include/uapi/asm/sigcontext.h, arch/x86/include/asm/sigframe.h).
+struct SignalReturn {
+    bool of_32_bit;
+    std::uint64_t call, stack_pointer, pc;
+    std::size_t word;
+};
+constexpr auto signal_returns = std::to_array<SignalReturn>({
+    {false, 15, 160, 168, 8},
+    {true, 119, 28, 56, 4},
+    {true, 173, 188, 216, 4},
+});
 
 struct Way {
     std::uint64_t pc = 0, stack_pointer = 0;
     bool interrupted = false;  // before the instruction at pc, by no system call
 };
 
-Result<Way> way_back(Machine& machine, const Thread& thread) {
+// `int 0x80`, which pushes a frame as an interrupt does: that it is a system call, and which one, stands in
+// no pt_regs before the kernel has come to say so (int80_emulation(), arch/x86/entry/common.c).
+bool is_int80(AddressSpace& space, std::uint64_t pc) {
+    const auto bytes = space.read_value<std::array<std::uint8_t, 2>>(VirtualAddress{pc});
+    return bytes && *bytes == std::array<std::uint8_t, 2>{0xcd, 0x80};
+}
+
+// `before`: the registers before the instruction by which it came into the kernel, where those are known.
+Result<Way> way_back(Machine& machine, const Thread& thread, const std::optional<RegisterSet>& before) {
     const auto user = TRY(machine.user_registers(*thread.task, thread.vcpu, false));
     const auto pc = user.values.get(x86::rip), sp = user.values.get(x86::rsp);
     if (!pc || !sp) {
         return fail(Errc::bad_data,
                     "where thread " + std::to_string(thread.tid) + " goes back to user mode is not known");
     }
+    AddressSpace* space = TRY(machine.process_space(*thread.task));
+    const auto begun = before ? before->get(x86::rip) : std::nullopt;
     const auto saved = user.values.get(x86::orig_rax);
-    const auto call = saved ? saved : user.values.get(x86::rax);
-    if (call == sigreturn) {
-        AddressSpace* space = TRY(machine.process_space(*thread.task));
-        const auto back_pc = space->read_value<std::uint64_t>(VirtualAddress{*sp + frame_ip});
-        const auto back_sp = space->read_value<std::uint64_t>(VirtualAddress{*sp + frame_sp});
-        if (back_pc && back_sp) return Way{*back_pc, *back_sp};
+    const bool interrupted = saved == ~std::uint64_t{0};
+    const bool made = begun && *begun != *pc;
+    const bool int80 = interrupted && made && *pc == *begun + 2 && is_int80(*space, *begun);
+    const auto call = saved && !int80 ? saved : user.values.get(x86::rax);
+    const bool numbers_of_32_bit = int80 || machine.is_32_bit(*thread.task);
+    const auto* const row = std::ranges::find_if(signal_returns, [&](const SignalReturn& known) {
+        return call == known.call && known.of_32_bit == numbers_of_32_bit;
+    });
+    if (row != signal_returns.end()) {
+        Way back;
+        const auto read = [&](std::uint64_t offset, std::uint64_t& word) {
+            const auto bytes = std::as_writable_bytes(std::span{&word, 1}).first(row->word);
+            return space->read(VirtualAddress{*sp + offset}, bytes).has_value();
+        };
+        if (read(row->pc, back.pc) && read(row->stack_pointer, back.stack_pointer)) return back;
     }
-    return Way{*pc, *sp, saved == ~std::uint64_t{0}};
+    return Way{*pc, *sp, interrupted && !made};
 }
 
 }  // namespace
@@ -67,7 +97,7 @@ VcpuAction RunControl::action_of_unnamed(const Thread& thread) const {
 
 // The step ends, or begins, where the thread is back.
 Result<void> RunControl::wait_for_user_mode(const Thread& thread) {
-    const Way way = TRY(way_back(machine_, thread));
+    const Way way = TRY(way_back(machine_, thread, std::exchange(step_->before, {})));
     CHECK_OK(breakpoints.insert_internal(VirtualAddress{way.pc}, step_->process));
     wakeup_ = Wakeup{.thread = thread.tid,
                      .address = VirtualAddress{way.pc},

@@ -79,7 +79,9 @@ public:
     // session_processes.cpp: what is attached is in run_control.views.
     // Of whose thread g, m, Z and qXfer are: kernel_pid, or a process of the guest.
     [[nodiscard]] std::int64_t current_process() const;
-    [[nodiscard]] const RegisterLayout& layout() const;
+    // Of the current process' threads; of a thread's registers, as the client sees it.
+    const RegisterLayout& layout();
+    const RegisterLayout& layout_of(const Thread& thread);
     Result<void> attach_process(std::int64_t pid);
     Result<void> attach_kernel();
     Result<void> detach_process(std::int64_t pid);

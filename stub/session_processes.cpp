@@ -4,6 +4,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "backends/arch/i386.h"
 #include "backends/arch/x86_64.h"
 #include "rsp/stop_reply.h"
 #include "stub/handlers/handlers.h"
@@ -26,8 +27,18 @@ std::int64_t Session::current_process() const {
     return general_thread ? general_thread->pid : last_stop.process;
 }
 
-const RegisterLayout& Session::layout() const {
-    return current_process() == kernel_pid ? machine.layout() : x86::process_layout();
+const RegisterLayout& Session::layout() {
+    const auto pid = current_process();
+    if (pid == kernel_pid) return machine.layout();
+    const auto& all = run_control.threads().threads();
+    const auto found =
+        std::ranges::find_if(all, [&](const Thread& thread) { return Views::guest_process(thread) == pid; });
+    return found != all.end() ? layout_of(*in_process(*found, pid)) : x86::process_layout();
+}
+
+const RegisterLayout& Session::layout_of(const Thread& thread) {
+    if (thread.of_kernel()) return machine.layout();
+    return machine.is_32_bit(*thread.task) ? i386::process_layout() : x86::process_layout();
 }
 
 // One line that says why, where it cannot be attached.
@@ -175,15 +186,16 @@ void Session::for_each_thread(const std::function<void(const Thread&)>& visit) {
     }
 }
 
-// In the layout of a process. Where the kernel has none, all are unavailable.
+// In the layout of its process. Where the kernel has none, all are unavailable.
 Result<RegisterSet> Session::user_registers(const Thread& thread, bool all) {
+    const RegisterLayout& own = layout_of(thread);
     auto user = machine.user_registers(*thread.task, thread.vcpu, all);
-    if (user) return std::move(user->values);
+    if (user) return &own == &i386::process_layout() ? i386::narrowed(user->values) : std::move(user->values);
     const bool lost = user.error().code == Errc::bad_data || user.error().code == Errc::bad_address ||
                       user.error().code == Errc::unsupported;
     if (!lost) return fail(std::move(user).error());
     spdlog::debug("{}", user.error().message);
-    return RegisterSet{x86::process_layout()};
+    return RegisterSet{own};
 }
 
 Result<void> Session::write_registers(const Thread& thread, const RegisterSet& values,
@@ -194,6 +206,9 @@ Result<void> Session::write_registers(const Thread& thread, const RegisterSet& v
         return machine.write_vcpu_registers(*thread.vcpu, values, numbers);
     }
     auto registers = TRY(machine.user_registers(*thread.task, thread.vcpu, true));
+    if (&values.layout() == &i386::process_layout())
+        return machine.write_user_registers(registers, thread.vcpu,
+                                            i386::widen(values, numbers, registers.values));
     registers.values = values;
     return machine.write_user_registers(registers, thread.vcpu, numbers);
 }

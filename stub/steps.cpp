@@ -81,9 +81,9 @@ Result<std::optional<RunControl::Stop>> RunControl::handle_step(const StopEvent&
         CHECK_OK(run());
         return std::nullopt;
     }
-    step_->before.reset();
     step_->still = 0;
     if (step_->process != kernel_pid && !x86::in_user_mode(registers)) return entered_kernel(event.vcpu);
+    step_->before.reset();
     const std::uint64_t pc = registers.get(x86::rip).value_or(0);
     const std::uint64_t fingerprint = task_fingerprint(registers);
     if (fingerprint != step_->stack) {

@@ -1,6 +1,7 @@
 // The connection: features, modes, attach and detach.
 #include <spdlog/spdlog.h>
 
+#include "backends/arch/i386.h"
 #include "rsp/hex.h"
 #include "stub/handlers/handlers.h"
 #include "stub/packet.h"
@@ -9,6 +10,7 @@ namespace exo::stub::handlers {
 namespace {
 
 constexpr std::string_view triple = "x86_64-unknown-linux-gnu";
+constexpr std::string_view triple_of_32_bit = "i386-unknown-linux-gnu";
 
 // lldb gives up on a packet after 5 s unless told otherwise; a first look at a large guest may take longer.
 constexpr int lldb_timeout_seconds = 30;
@@ -99,7 +101,9 @@ Result<Reply> process_info(Session& session, std::string_view /*arguments*/) {
     const bool known = views.kernel || views.processes.empty();
     std::string reply = "pid:";
     rsp::append_hex_number(reply, static_cast<std::uint64_t>(known ? kernel_pid : *views.processes.begin()));
-    return text(reply + ";triple:" + rsp::to_hex(triple) + ";ostype:linux;endian:little;ptrsize:8;");
+    const bool narrow = session.layout().architecture == i386::process_layout().architecture;
+    return text(reply + ";triple:" + rsp::to_hex(narrow ? triple_of_32_bit : triple) +
+                ";ostype:linux;endian:little;ptrsize:" + (narrow ? "4;" : "8;"));
 }
 
 Result<Reply> server_version(Session& /*session*/, std::string_view /*arguments*/) {

@@ -34,7 +34,7 @@ std::string thread_object(Session& session, const Thread& thread, bool with_regi
     if (registers) {
         json += ",\"registers\":{";
         const char* comma = "";
-        for (const RegisterNumber number : session.machine.layout().expedited) {
+        for (const RegisterNumber number : registers->layout().expedited) {
             if (!registers->available(number)) continue;
             json.append(comma).append("\"").append(std::to_string(number)).append("\":\"");
             append_register(json, *registers, number);
@@ -74,10 +74,9 @@ Result<Reply> thread_stop_info(Session& session, std::string_view arguments) {
 std::string lldb_stop_keys(Session& session) {
     std::string ids;
     std::string pcs;
-    const RegisterNumber pc = session.machine.layout().pc;
     session.for_each_thread([&](const Thread& thread) {
         const auto registers = session.registers(thread);
-        const auto value = registers ? registers->get(pc) : std::nullopt;
+        const auto value = registers ? registers->get(registers->layout().pc) : std::nullopt;
         if (!ids.empty()) {
             ids += ',';
             pcs += ',';

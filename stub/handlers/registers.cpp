@@ -66,7 +66,7 @@ void append_register(std::string& out, const RegisterSet& registers, RegisterNum
 void append_expedited(rsp::StopReply& reply, Session& session, const Thread& thread) {
     const auto registers = session.registers(thread);
     if (!registers) return;
-    for (const RegisterNumber number : session.machine.layout().expedited) {
+    for (const RegisterNumber number : registers->layout().expedited) {
         if (!registers->available(number)) continue;  // `xx` here is an error to gdb (hex2bin)
         std::string value;
         append_register(value, *registers, number);
@@ -118,13 +118,14 @@ Result<Reply> read_register(Session& session, std::string_view arguments) {
     const Thread* thread = TRY(addressed(session, arguments));
     const auto request = rsp::ReadRegister::parse(arguments);
     if (!request) return fail(Errc::bad_request, "malformed register number");
-    if (request->number >= session.layout().registers.size()) {
+    const RegisterLayout& layout = frame != nullptr ? session.machine.layout() : session.layout_of(*thread);
+    if (request->number >= layout.registers.size()) {
         return fail(Errc::bad_request, "no register has number " + std::to_string(request->number));
     }
     const auto number = static_cast<RegisterNumber>(request->number);
     std::string reply;
     if (frame != nullptr) {
-        append_register(reply, frame->registers_or_pc(session.machine.layout()), number);
+        append_register(reply, frame->registers_or_pc(layout), number);
     } else if (const auto quick = TRY(session.registers(*thread)); quick.available(number)) {
         append_register(reply, quick, number);
     } else {
@@ -139,7 +140,7 @@ Result<Reply> write_register(Session& session, std::string_view arguments) {
     const Thread* thread = TRY(addressed(session, arguments));
     const auto request = rsp::WriteRegister::parse(arguments);
     if (!request) return fail(Errc::bad_request, "malformed register write");
-    const auto& layout = session.layout();
+    const RegisterLayout& layout = session.layout_of(*thread);
     if (request->number >= layout.registers.size() ||
         request->bytes.size() != layout.registers[request->number].bits / 8U) {
         return fail(Errc::bad_request, "no register of that number and size");

@@ -60,7 +60,7 @@ Result<Reply> old_style(Session& session, char letter, std::string_view argument
     const Thread* thread = TRY(session.thread(session.continue_thread));
     if (from) {
         RegisterSet registers = TRY(session.registers(*thread));
-        const RegisterNumber pc = session.machine.layout().pc;
+        const RegisterNumber pc = registers.layout().pc;
         registers.set(pc, *from);
         CHECK_OK(session.write_registers(*thread, registers, std::span{&pc, 1}));
     }

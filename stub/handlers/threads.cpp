@@ -76,6 +76,8 @@ Result<Reply> thread_local_address(Session& session, const rsp::ThreadLocal& req
     const Thread& thread = *TRY(session.thread(request.thread));
     if (thread.of_kernel() || session.machine.os() == nullptr)
         return fail(Errc::unsupported, "thread-local variables are those of processes");
+    if (session.machine.is_32_bit(*thread.task))
+        return fail(Errc::unsupported, "thread-local variables of 32-bit programs are not found");
     const auto thread_pointer = TRY(session.all_registers(thread)).get(x86::fs_base);
     if (!thread_pointer) return fail(Errc::not_found, "fs_base of this thread is not known");
     const auto auxv = TRY(auxv_of(session.machine, *thread.task));

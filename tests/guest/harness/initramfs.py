@@ -15,6 +15,9 @@ PROGRAMS = pathlib.Path(__file__).parent.parent / 'guest_programs'
 COMPILERS = {'.c': ('gcc', '-std=gnu17'), '.cpp': ('g++', '-std=gnu++17')}
 OPTIONS = ('-pthread', '-O1', '-Wall', '-Wextra', '-Werror')
 STATIC, DYNAMIC = ('-static',), ('-fPIE', '-pie')
+# Of programs for which a C library would have to be there.
+OWN_OPTIONS = {'bits32': ('-m32', '-static', '-nostdlib', '-ffreestanding', '-fno-pie', '-no-pie', '-fno-stack-protector',
+                          '-fcf-protection=none', '-mno-sse')}
 # What is cached is used by checkouts elsewhere, too: debug information names this folder, which gdb is told to map back.
 SOURCE_ROOT = '/exogdb-guest-programs'
 
@@ -65,7 +68,7 @@ def guest_init() -> pathlib.Path:
 def program(name: str, dynamic: bool = False) -> pathlib.Path:
     """One of guest_programs, with debug information, as a debugger on this machine has it."""
     source = next(path for path in PROGRAMS.glob(f'{name}.*'))
-    return _compiled(name, [source], ('-g', '-O0', *(DYNAMIC if dynamic else STATIC)))
+    return _compiled(name, [source], ('-g', '-O0', *OWN_OPTIONS.get(name, DYNAMIC if dynamic else STATIC)))
 
 
 def libraries(binary: pathlib.Path) -> list:
