@@ -1,7 +1,8 @@
 #include "os-awareness/auxiliary_vector.h"
 
+#include <algorithm>
 #include <array>
-#include <cstring>
+#include <span>
 
 namespace exo::os {
 namespace {
@@ -12,7 +13,8 @@ constexpr std::uint32_t header_of_32_bit = 32;
 template <class Word>
 Word value_in(std::string_view auxv, std::uint64_t type) {
     for (std::array<Word, 2> pair{}; auxv.size() >= sizeof pair; auxv.remove_prefix(sizeof pair)) {
-        std::memcpy(pair.data(), auxv.data(), sizeof pair);
+        std::ranges::copy(std::as_bytes(std::span{auxv.substr(0, sizeof pair)}),
+                          std::as_writable_bytes(std::span{pair}).begin());
         if (pair[0] == type) return pair[1];
     }
     return 0;

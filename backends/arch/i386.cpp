@@ -135,9 +135,10 @@ std::optional<RegisterNumber> whole(RegisterNumber number) {
 
 RegisterSet narrowed(const RegisterSet& registers_of_64) {
     RegisterSet result{process_layout()};
-    for (RegisterNumber number = 0; number < rows.size(); ++number) {
-        if (registers_of_64.available(rows[number].whole))
-            result.set_bytes(number, registers_of_64.bytes(rows[number].whole));
+    RegisterNumber number = 0;
+    for (const Row& row : rows) {
+        if (registers_of_64.available(row.whole)) result.set_bytes(number, registers_of_64.bytes(row.whole));
+        ++number;
     }
     return result;
 }
