@@ -115,6 +115,19 @@ std::optional<ThreadLocal> ThreadLocal::parse(std::string_view arguments) {
     return ThreadLocal{*thread, range->address, range->length};
 }
 
+std::optional<CatchSystemCalls> CatchSystemCalls::parse(std::string_view arguments) {
+    if (arguments == "0") return CatchSystemCalls{};
+    Cursor cursor(arguments);
+    if (!cursor.take('1')) return std::nullopt;
+    CatchSystemCalls request{.on = true};
+    while (!cursor.done()) {
+        const auto number = cursor.take(';') ? cursor.take_number() : std::nullopt;
+        if (!number || *number > UINT32_MAX) return std::nullopt;
+        request.numbers.push_back(static_cast<std::uint32_t>(*number));
+    }
+    return request;
+}
+
 std::optional<SelectThread> SelectThread::parse(std::string_view arguments) {
     if (!arguments.starts_with('g') && !arguments.starts_with('c')) return std::nullopt;
     const auto thread = parse_thread_id(arguments.substr(1));

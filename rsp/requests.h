@@ -80,6 +80,12 @@ struct ThreadLocal {  // qGetTLSAddr:THREAD,OFFSET,LINK-MAP
     static std::optional<ThreadLocal> parse(std::string_view arguments);
 };
 
+struct CatchSystemCalls {  // QCatchSyscalls:0   QCatchSyscalls:1[;NR]…
+    bool on = false;
+    std::vector<std::uint32_t> numbers;  // none: all system calls
+    static std::optional<CatchSystemCalls> parse(std::string_view arguments);
+};
+
 struct SelectThread {      // H OP THREAD
     char operation = 'g';  // 'g' for registers and memory, 'c' for c and s
     ThreadId thread;

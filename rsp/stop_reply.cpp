@@ -27,6 +27,8 @@ std::string_view name_of(StopReply::Reason reason) {
         case Reason::vfork: return "vfork";
         case Reason::vforkdone: return "vforkdone";
         case Reason::exec: return "exec";
+        case Reason::syscall_entry: return "syscall_entry";
+        case Reason::syscall_return: return "syscall_return";
     }
     return "";
 }
@@ -43,6 +45,8 @@ void append_reason(std::string& out, const StopReply& reply, bool multiprocess) 
     if (reply.reason == Reason::fork || reply.reason == Reason::vfork)
         append_thread_id(out, reply.forked, multiprocess);
     if (reply.reason == Reason::exec) out += to_hex(reply.program);
+    if (reply.reason == Reason::syscall_entry || reply.reason == Reason::syscall_return)
+        append_hex_number(out, reply.system_call);
     out += ';';
 }
 

@@ -28,7 +28,9 @@ struct StopReply {
         fork,   // `forked` is the child
         vfork,  // it uses the parent's memory until vforkdone
         vforkdone,
-        exec,  // of `program`
+        exec,           // of `program`
+        syscall_entry,  // of `system_call`
+        syscall_return,
     };
     Kind kind = Kind::stopped;
     Signal signal = Signal::trap;
@@ -36,7 +38,8 @@ struct StopReply {
     std::uint64_t watch_address = 0;  // of watch, rwatch, awatch
     ThreadId thread;
     ThreadId forked;
-    std::string program;  // its path
+    std::string program;            // its path
+    std::uint32_t system_call = 0;  // its number
     std::optional<std::uint32_t> core;
     // Register number and its value in hex, guest byte order. Numbers are printed with two digits at least:
     // lldb ignores shorter keys.

@@ -23,6 +23,11 @@ bool knows_non_stop(const Session& session) {
     return can_run(session) && session.client.swbreak && session.options.process.empty();
 }
 
+// Stop replies tell of it as of the rest of a process' life.
+bool tells_of_processes(const Session& session) {
+    return has_breakpoints(session) && session.takes_library_stops() && session.client.multiprocess;
+}
+
 bool has_os(const Session& session) { return session.machine.os() != nullptr; }
 
 using namespace handlers;  // NOLINT: the table is a list of them
@@ -138,6 +143,8 @@ constexpr auto table = std::to_array<Packet>({
      .summary = "access watchpoint", .handle = handle_with<insert_breakpoint<'4'>>},
     {.name = "z", .available = has_breakpoints, .summary = "remove a breakpoint",
      .handle = handle_with<remove_breakpoint>},
+    {.name = "QCatchSyscalls:", .available = tells_of_processes, .text_errors = true, .feature = "QCatchSyscalls+",
+     .summary = "which system calls of the attached processes are stops", .handle = handle_with<catch_system_calls>},
 
     // Tracepoints
     {.name = "QTinit", .match = Match::exact, .available = has_breakpoints, .text_errors = true,

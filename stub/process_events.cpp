@@ -21,7 +21,8 @@ Result<void> RunControl::watch_processes() {
     struct Row {
         Landmark landmark;
         std::string_view function;
-        std::string_view lost;  // without it; empty: not every kernel has it
+        std::string_view lost;       // without it; empty: not every kernel has it
+        std::string_view earlier{};  // its name in other kernels
     };
     static constexpr auto rows = std::to_array<Row>({
         // With what wait(2) gives as its argument (kernel/exit.c).
@@ -32,8 +33,14 @@ Result<void> RunControl::watch_processes() {
         // arch/x86/kernel/process_64.c).
         {Landmark::program_begins, "start_thread", "exec is not told"},
         {Landmark::program_begins, "compat_start_thread", ""},
+        // See system_calls.cpp.
+        {Landmark::call_begins, "do_syscall_64", "system calls are not caught"},
+        {Landmark::call_returns, "arch_do_signal_or_restart",
+         "system calls that a signal ends are told where its handler begins", "arch_do_signal"},
     });
+    const bool calls = caught_calls_.any();
     const auto is_wanted = [&](const Row& row) {
+        if (row.landmark == Landmark::call_begins || row.landmark == Landmark::call_returns) return calls;
         if (row.landmark == Landmark::task_begins)
             return told_of_processes_.forks || told_of_processes_.vforks;
         return row.landmark != Landmark::program_begins || told_of_processes_.execs;
@@ -42,7 +49,9 @@ Result<void> RunControl::watch_processes() {
     if (!views.processes.empty() && machine_.os() != nullptr) {
         for (const Row& row : rows) {
             if (!is_wanted(row)) continue;
-            if (const auto address = machine_.os()->symbols().find(row.function)) {
+            auto address = machine_.os()->symbols().find(row.function);
+            if (!address && !row.earlier.empty()) address = machine_.os()->symbols().find(row.earlier);
+            if (address) {
                 wanted.emplace(*address, row.landmark);
             } else if (!row.lost.empty() && lost_.insert(row.lost).second) {
                 spdlog::warn("{}: the kernel has no {}", row.lost, row.function);
@@ -53,12 +62,14 @@ Result<void> RunControl::watch_processes() {
         std::exchange(landmarks_generation_, machine_.os_generation()) == machine_.os_generation();
     std::erase_if(landmarks_, [&](const auto& entry) {
         const auto& [address, landmark] = entry;
-        const bool stays = landmark == Landmark::program_has_begun
-                               ? !wanted.empty() && told_of_processes_.execs
-                               : wanted.contains(address);
+        const bool found = (landmark == Landmark::program_has_begun && told_of_processes_.execs) ||
+                           (landmark == Landmark::call_returns && (calls || !vforks_.empty()));
+        const bool stays = wanted.contains(address) || (found && !wanted.empty());
         if (!stays || !same_kernel) breakpoints.remove_internal(address);
         return !stays || !same_kernel;
     });
+    const auto is_return = [](const auto& entry) { return entry.second == Landmark::call_returns; };
+    if (std::ranges::none_of(landmarks_, is_return)) in_calls_.clear();
     for (const auto& [address, landmark] : wanted) {
         const auto watched = watch_for(address, landmark);
         if (watched) continue;
@@ -77,20 +88,31 @@ Result<void> RunControl::watch_for(VirtualAddress address, Landmark landmark) {
 }
 
 Result<std::optional<RunControl::Stop>> RunControl::process_event(VcpuId vcpu, VirtualAddress pc) {
+    told_at_.erase(vcpu);
     const auto landmark = landmarks_.find(pc);
     auto told = landmark != landmarks_.end() ? TRY(reached(landmark->second, vcpu)) : std::nullopt;
     if (!told && !vforks_.empty()) told = TRY(after_vfork(vcpu, pc));
-    if (told) told_at_ = {vcpu, pc};
+    if (told) told_at_.emplace(vcpu, pc);
     return told;
 }
 
-// The client sees no breakpoint there that it would step over.
+// The client sees no breakpoint there that it would step over. A vCPU that is held goes on later.
 Result<void> RunControl::step_off_told_landmark() {
-    const auto told = std::exchange(told_at_, std::nullopt);
-    if (!told || queued_ || told->first >= actions_.size() || actions_[told->first] != VcpuAction::run)
-        return {};
-    const auto& [vcpu, pc] = *told;
-    if (TRY(linear_pc(vcpu)) == pc && breakpoints.any_at(pc)) CHECK_OK(go_past(vcpu, pc));
+    for (auto told = told_at_.begin(); told != told_at_.end() && !queued_;) {
+        const auto [vcpu, pc] = *told;
+        const auto action = vcpu < actions_.size() ? actions_[vcpu] : VcpuAction::step;
+        if (action == VcpuAction::hold) {
+            ++told;
+            continue;
+        }
+        told = told_at_.erase(told);
+        if (action != VcpuAction::run || TRY(linear_pc(vcpu)) != pc || !breakpoints.any_at(pc)) continue;
+        if (has_more_to_tell(vcpu, pc)) {
+            queued_ = StopEvent{.cause = StopEvent::Cause::breakpoint, .vcpu = vcpu};
+        } else {
+            CHECK_OK(go_past(vcpu, pc));
+        }
+    }
     return {};
 }
 
@@ -103,6 +125,8 @@ Result<std::optional<RunControl::Stop>> RunControl::reached(Landmark landmark, V
         case Landmark::task_ends: return task_ends(thread);
         case Landmark::task_begins: return task_begins(thread);
         case Landmark::program_has_begun: return program_has_begun(thread);
+        case Landmark::call_begins: return call_begins(thread);
+        case Landmark::call_returns: return call_returns(thread);
         case Landmark::program_begins: break;
     }
     const auto sp = TRY(machine_.vcpu_registers(vcpu))->get(x86::rsp).value_or(0);
@@ -119,6 +143,7 @@ Result<std::optional<RunControl::Stop>> RunControl::task_ends(const Thread& thre
     const auto process = views.process_of(thread);
     std::erase_if(leaving_, [&](ThreadKey left) { return threads().find(left) == nullptr; });
     leaving_.insert(thread.tid);
+    in_calls_.erase(thread.tid);
     const bool last = std::ranges::none_of(threads().threads(), [&](const Thread& other) {
         return views.process_of(other) == process && !leaving_.contains(other.tid) &&
                !has_exited(*other.task);
@@ -186,6 +211,7 @@ Result<std::optional<RunControl::Stop>> RunControl::program_has_begun(const Thre
     const std::int64_t process = *views.process_of(thread);
     for (const BreakpointKey& key : breakpoints.remove_of(process)) conditions.remove(key);
     leaving_.erase(thread.tid);  // as it is called now: another thread that had this id has ended for it
+    if (caught_calls_.any()) in_calls_.insert(thread.tid);
     if (!resumed(thread, process)) return std::nullopt;
     auto* processes = machine_.os()->processes();
     auto program =
@@ -201,14 +227,19 @@ Result<std::optional<RunControl::Stop>> RunControl::program_has_begun(const Thre
 Result<std::optional<RunControl::Stop>> RunControl::after_vfork(VcpuId vcpu, VirtualAddress pc) {
     const Thread* now = on_vcpu(vcpu);
     if (now == nullptr || !x86::in_user_mode(*TRY(machine_.vcpu_registers(vcpu)))) return std::nullopt;
-    const auto vfork = std::ranges::find_if(
-        vforks_, [&](const Vfork& v) { return v.thread == now->tid && v.address == pc; });
+    const bool there =
+        std::ranges::any_of(vforks_, [&](const Vfork& v) { return v.thread == now->tid && v.address == pc; });
+    return there ? vfork_is_over(*now) : std::nullopt;
+}
+
+std::optional<RunControl::Stop> RunControl::vfork_is_over(const Thread& thread) {
+    const auto vfork = std::ranges::find(vforks_, thread.tid, &Vfork::thread);
     if (vfork == vforks_.end()) return std::nullopt;
     const Stop stop{
         .thread = vfork->thread, .reason = rsp::StopReply::Reason::vforkdone, .process = vfork->process};
     breakpoints.remove_internal(vfork->address, vfork->process);
     vforks_.erase(vfork);
-    return resumed(*now, stop.process) ? std::optional{stop} : std::nullopt;
+    return resumed(thread, stop.process) ? std::optional{stop} : std::nullopt;
 }
 
 // Of who has gone since, or was detached.

@@ -262,7 +262,9 @@ void RunControl::forget() {
     conditions.forget();
     tracepoints.forget();
     landmarks_.clear();
-    told_at_.reset();
+    told_at_.clear();
+    caught_calls_ = {};
+    in_calls_.clear();
     lost_.clear();
     leaving_.clear();
     vforks_.clear();

@@ -35,6 +35,7 @@ public:
         std::uint32_t exit_code{};          // of a process, as wait(2) has it
         std::int64_t child{};               // of fork and vfork: a process that is attached, too
         std::string program{};              // of exec: its path
+        std::uint32_t system_call{};        // its number
     };
     // Of the life of an attached process, beside its end, what is a stop.
     struct Told {
@@ -77,6 +78,9 @@ public:
     void tell_of_kernel(bool wanted) { boot_.wanted = wanted; }
     // What of processes poll() stops at (process_events.cpp).
     void tell_of_processes(Told told) { told_of_processes_ = told; }
+
+    // Which system calls of the attached processes are stops, at entry and at return (system_calls.cpp).
+    void catch_calls(const rsp::CatchSystemCalls& request);
 
     // One that the last resume named, for a stop that is no thread's own: of the process that it was about,
     // the one on `preferred` if it is.
@@ -141,7 +145,20 @@ private:
         std::optional<BreakpointKey> stops;
     };
     // What a task does that comes by, as far as a debugger of its process is told (process_events.cpp).
-    enum class Landmark : std::uint8_t { task_ends, task_begins, program_begins, program_has_begun };
+    enum class Landmark : std::uint8_t {
+        task_ends,
+        task_begins,
+        program_begins,
+        program_has_begun,
+        call_begins,
+        call_returns,
+    };
+    struct CaughtCalls {
+        bool all = false;
+        std::set<std::uint32_t> numbers;
+        [[nodiscard]] bool any() const { return all || !numbers.empty(); }
+        [[nodiscard]] bool has(std::uint32_t number) const { return all || numbers.contains(number); }
+    };
     // A thread that has its memory lent to a child: it goes on here, in user mode, once it has it back.
     struct Vfork {
         ThreadKey thread = 0;
@@ -219,9 +236,16 @@ private:
     Result<std::optional<Stop>> task_begins(const Thread& thread);
     Result<std::optional<Stop>> program_has_begun(const Thread& thread);
     Result<std::optional<Stop>> after_vfork(VcpuId vcpu, VirtualAddress pc);
+    std::optional<Stop> vfork_is_over(const Thread& thread);
     void forget_vforks();
     Result<void> step_off_told_landmark();
     void give_breakpoints(std::int64_t parent, std::int64_t child);
+
+    // system_calls.cpp
+    Result<std::optional<Stop>> call_begins(const Thread& thread);
+    Result<std::optional<Stop>> call_returns(const Thread& thread);
+    Result<std::optional<Stop>> told_call(const Thread& thread, rsp::StopReply::Reason reason);
+    [[nodiscard]] bool has_more_to_tell(VcpuId vcpu, VirtualAddress pc);
 
     // Of the thread by the id that it has in `process`; by any of its ids.
     [[nodiscard]] const rsp::ResumeAction* action_for(const Thread& thread, std::int64_t process) const;
@@ -249,9 +273,11 @@ private:
     std::map<VirtualAddress, Landmark> landmarks_;  // breakpoints of ours, in the kernel
     std::set<ThreadKey> leaving_;                   // which are at their end, of attached processes
     std::uint64_t landmarks_generation_ = 0;        // of the kernel that they are in
-    std::optional<std::pair<VcpuId, VirtualAddress>> told_at_;  // the last stop was of one, or of a vfork
-    std::set<std::string_view> lost_;                           // what is not told, as the log has it
-    std::vector<Vfork> vforks_;                                 // whose end is to be told
+    std::map<VcpuId, VirtualAddress> told_at_;  // a stop was of one, or of a vfork, and it still stands there
+    std::set<std::string_view> lost_;           // what is not told, as the log has it
+    std::vector<Vfork> vforks_;                 // whose end is to be told
+    CaughtCalls caught_calls_;
+    std::set<ThreadKey> in_calls_;  // whose entry was seen, while the landmark at its return is there
     std::vector<VcpuAction> actions_;
     std::optional<StopEvent> queued_;  // happened in a step over a breakpoint, to be handled next
     std::optional<Judged> judged_;

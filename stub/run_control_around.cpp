@@ -30,6 +30,7 @@ Result<void> RunControl::plan_around() {
 
 void RunControl::run_all_but_held() {
     actions_.assign(machine_.target().vcpu_count(), VcpuAction::run);
+    told_at_.clear();
     if (!around_) return;
     for (const VcpuId vcpu : around_->held) actions_.at(vcpu) = VcpuAction::hold;
 }

@@ -130,6 +130,7 @@ Result<void> Session::detach_process(std::int64_t pid) {
         views.kernel = false;
     } else {
         views.processes.erase(pid);
+        if (views.processes.empty()) run_control.catch_calls({});
     }
     if (!views.any() || running) return close();
     for (const BreakpointKey& key : run_control.breakpoints.remove_of(pid))

@@ -63,4 +63,9 @@ Result<Reply> remove_breakpoint(Session& session, const rsp::Breakpoint& request
     return ok();
 }
 
+Result<Reply> catch_system_calls(Session& session, const rsp::CatchSystemCalls& request) {
+    session.run_control.catch_calls(request);
+    return ok();
+}
+
 }  // namespace exo::stub::handlers

@@ -93,6 +93,7 @@ Result<Reply> insert_breakpoint(Session& session, std::string_view arguments) {
     return insert_breakpoint_of_type(session, type, arguments);
 }
 Result<Reply> remove_breakpoint(Session& session, const rsp::Breakpoint& request);
+Result<Reply> catch_system_calls(Session& session, const rsp::CatchSystemCalls& request);
 
 // resume.cpp
 Result<Reply> halt_reason(Session& session, std::string_view arguments);

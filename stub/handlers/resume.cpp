@@ -84,6 +84,7 @@ rsp::StopReply to_reply(Session& session, const RunControl::Stop& stop) {
     reply.watch_address = raw(stop.watch_address);
     reply.forked = {stop.child, stop.child};
     reply.program = stop.program;
+    reply.system_call = stop.system_call;
     const Thread* thread = stop.process == kernel_pid ? session.run_control.find(stop.thread)
                                                       : session.thread(reply.thread).value_or(nullptr);
     if (thread == nullptr) return reply;

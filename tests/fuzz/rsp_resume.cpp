@@ -1,4 +1,4 @@
-// vCont, c, C, s, S: one action for each that was written, none out of nothing.
+// vCont, c, C, s, S: one action for each that was written, none out of nothing. QCatchSyscalls: likewise.
 #include "fuzz.h"
 #include "rsp/requests.h"
 
@@ -17,6 +17,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         std::optional<std::uint64_t> from;
         const auto request = exo::rsp::Resume::parse_old(letter, text, from);
         exo::fuzz::require(request ? request->actions.size() == 1 : !from);
+    }
+    if (const auto request = exo::rsp::CatchSystemCalls::parse(text)) {
+        const auto separators = static_cast<std::size_t>(std::count(text.begin(), text.end(), ';'));
+        exo::fuzz::require(request->numbers.size() == separators && request->on == text.starts_with('1'));
     }
     return 0;
 }

@@ -52,7 +52,7 @@ public:
         if (!live && it == kernel_.user.end())
             return fail(Errc::bad_data, task.comm + " has no user registers");
         const RegisterSet& from = live ? *vcpu : it->second;
-        for (RegisterNumber number = 0; number < x86::register_count; ++number) {
+        for (RegisterNumber number = 0; number < from.layout().registers.size(); ++number) {
             if (!from.available(number)) continue;
             user.values.set_bytes(number, from.bytes(number));
             if (live) user.places[number] = {.kind = os::RegisterPlace::Kind::vcpu, .number = number};

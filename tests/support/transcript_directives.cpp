@@ -229,7 +229,7 @@ void Player::saved(Arguments arguments) {
 
 void Player::user(Arguments arguments) {
     os::Task& owner = task(arguments);
-    RegisterSet registers{x86::layout()};
+    RegisterSet registers{x86::process_layout()};
     set_registers(registers, arguments);
     kernel_.user.insert_or_assign(owner.address, registers);
 }

@@ -21,6 +21,7 @@ static struct counters* counters;
 volatile int quit;          // a debugger sets it: the process exits with that
 volatile long total;        // what middle() gave last
 volatile long answer = 42;  // a debugger changes it
+volatile long parent;       // what getppid(2) gives
 const char greeting[] = "a process of the guest";
 __thread long own = 1;
 long* owns[3];  // where each thread has its own
@@ -157,6 +158,7 @@ int main(int count, char** words) {
     page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (counters == MAP_FAILED || page == MAP_FAILED) return 4;
     signal(SIGUSR1, signalled);
+    parent = getppid();
     prctl(PR_SET_NAME, strrchr(words[1], '/') + 1);
     for (unsigned index = 0; index < sizeof bodies / sizeof *bodies; ++index) {
         pthread_t thread;

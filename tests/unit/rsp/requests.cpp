@@ -146,6 +146,24 @@ TEST_CASE("Z and z") {
     }
 }
 
+TEST_CASE("QCatchSyscalls") {
+    const auto all = CatchSystemCalls::parse("1");
+    REQUIRE(all);
+    CHECK(all->on);
+    CHECK(all->numbers.empty());
+    const auto some = CatchSystemCalls::parse("1;0;6e;40000001");
+    REQUIRE(some);
+    CHECK(some->numbers == std::vector<std::uint32_t>{0, 0x6e, 0x40000001});
+    const auto none = CatchSystemCalls::parse("0");
+    REQUIRE(none);
+    CHECK_FALSE(none->on);
+    for (const char* text :
+         {"", "2", "0;1", "10", "1;", "1;;2", "1;2;", "1,2", "1;x", "1;-1", "1;100000000"}) {
+        CAPTURE(text);
+        CHECK_FALSE(CatchSystemCalls::parse(text));
+    }
+}
+
 TEST_CASE("H") {
     const auto registers = SelectThread::parse("gp1.2");
     REQUIRE(registers);

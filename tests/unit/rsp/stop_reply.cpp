@@ -46,6 +46,15 @@ TEST_CASE("why a thread stopped") {
     CHECK(to_string(reply, true) == "T05thread:p1.2;awatch:ffffffff82000010;");
 }
 
+TEST_CASE("a system call") {
+    StopReply reply = stop(StopReply::Reason::syscall_entry);
+    reply.system_call = 110;
+    CHECK(to_string(reply, true) == "T05thread:p1.2;syscall_entry:6e;");
+    reply.reason = StopReply::Reason::syscall_return;
+    reply.system_call = UINT32_MAX;
+    CHECK(to_string(reply, true) == "T05thread:p1.2;syscall_return:ffffffff;");
+}
+
 TEST_CASE("a signal, and no thread") {
     StopReply reply;
     reply.signal = Signal::interrupt;
