@@ -88,6 +88,11 @@ void add_serve(CLI::App& app, Options& options) {
         "--process", options.server.session.process,
         "PID or NAME of a process of the guest: the client has that one, in user mode, in place of "
         "the kernel");
+    serve
+        ->add_option("--wait", options.server.wait_for,
+                     "NAME of a program: the guest runs until one begins, and stands at its first "
+                     "instruction; then as --process")
+        ->check([](const std::string& name) { return name.empty() ? "no name given" : ""; });
     serve->add_flag("--once", options.server.once, "end when the first client has gone");
     serve->add_option("--log", options.log_level, "trace, debug, info, warning, error or off")
         ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error", "off"}));
@@ -101,6 +106,26 @@ void add_query(CLI::App& app, Options& options, const char* name, const char* he
     if (os) add_os(*command, options);
     command->add_flag("--json", options.json, "for programs");
     command->callback([&options, which] { options.command = which; });
+}
+
+// Why options that are right each by itself are not together; empty: they are.
+std::string contradiction(const Options& options) {
+    const auto& session = options.server.session;
+    if (session.threads_are_vcpus && !session.process.empty())
+        return "a process has no vCPUs: --process or --threads vcpus, not both";
+    const std::string& program = options.server.wait_for;
+    if (program.empty()) return {};
+    if (program.find('/') != std::string::npos)
+        return "--wait takes the name of a program, without its folder: " +
+               program.substr(program.rfind('/') + 1);
+    if (!session.process.empty())
+        return "--wait is for a process that is yet to begin, --process for one that is there: not both";
+    if (session.threads_are_vcpus) return "a process has no vCPUs: --wait or --threads vcpus, not both";
+    if (options.os == os::Choice::none)
+        return "programs are known of an operating system alone: --wait or --os none, not both";
+    if (options.server.standard_streams)
+        return "a debugger at stdin gives up before a program begins: --wait or --stdio, not both";
+    return {};
 }
 
 }  // namespace
@@ -150,8 +175,8 @@ int parse_options(int argc, char** argv, Options& options) {
         std::cerr << "exogdb: no command given; see exogdb --help\n";
         return exit_usage;
     }
-    if (options.server.session.threads_are_vcpus && !options.server.session.process.empty()) {
-        std::cerr << "exogdb: a process has no vCPUs: --process or --threads vcpus, not both\n";
+    if (const std::string why = contradiction(options); !why.empty()) {
+        std::cerr << "exogdb: " << why << '\n';
         return exit_usage;
     }
     if (options.listen.empty() && !options.server.standard_streams)

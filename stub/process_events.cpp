@@ -1,5 +1,5 @@
 // The part of RunControl for the life of processes: forks, programs that begin, ends. The kernel's own
-// functions for it are watched while a process is attached.
+// functions for it are watched while a process is attached, or a program is awaited.
 //
 // As gdbserver does it (gdbserver/linux-low.cc, handle_extended_wait): the child of a fork is attached and
 // has its parent's breakpoints; a process that runs another program has none any more.
@@ -40,13 +40,15 @@ Result<void> RunControl::watch_processes() {
     });
     const bool calls = caught_calls_.any();
     const auto is_wanted = [&](const Row& row) {
+        if (awaited_ && row.landmark == Landmark::program_begins) return true;
+        if (views.processes.empty()) return false;
         if (row.landmark == Landmark::call_begins || row.landmark == Landmark::call_returns) return calls;
         if (row.landmark == Landmark::task_begins)
             return told_of_processes_.forks || told_of_processes_.vforks;
         return row.landmark != Landmark::program_begins || told_of_processes_.execs;
     };
     std::map<VirtualAddress, Landmark> wanted;
-    if (!views.processes.empty() && machine_.os() != nullptr) {
+    if (machine_.os() != nullptr) {
         for (const Row& row : rows) {
             if (!is_wanted(row)) continue;
             auto address = machine_.os()->symbols().find(row.function);
@@ -62,8 +64,9 @@ Result<void> RunControl::watch_processes() {
         std::exchange(landmarks_generation_, machine_.os_generation()) == machine_.os_generation();
     std::erase_if(landmarks_, [&](const auto& entry) {
         const auto& [address, landmark] = entry;
-        const bool found = (landmark == Landmark::program_has_begun && told_of_processes_.execs) ||
-                           (landmark == Landmark::call_returns && (calls || !vforks_.empty()));
+        const bool found =
+            (landmark == Landmark::program_has_begun && (told_of_processes_.execs || awaited_)) ||
+            (landmark == Landmark::call_returns && (calls || !vforks_.empty()));
         const bool stays = wanted.contains(address) || (found && !wanted.empty());
         if (!stays || !same_kernel) breakpoints.remove_internal(address);
         return !stays || !same_kernel;
@@ -119,7 +122,7 @@ Result<void> RunControl::step_off_told_landmark() {
 // Nothing: it is of no attached process, or no event; the task goes on.
 Result<std::optional<RunControl::Stop>> RunControl::reached(Landmark landmark, VcpuId vcpu) {
     const Thread* now = on_vcpu(vcpu);
-    if (now == nullptr || !views.process_of(*now)) return std::nullopt;
+    if (now == nullptr || !(views.process_of(*now) || is_awaited(landmark, *now))) return std::nullopt;
     const Thread thread = *now;
     switch (landmark) {
         case Landmark::task_ends: return task_ends(thread);
@@ -207,8 +210,18 @@ void RunControl::give_breakpoints(std::int64_t parent, std::int64_t child) {
     }
 }
 
+// The name that the task has is the new program's by then (fs/exec.c, begin_new_exec()).
+bool RunControl::is_awaited(Landmark landmark, const Thread& thread) const {
+    const bool begins = landmark == Landmark::program_begins || landmark == Landmark::program_has_begun;
+    return begins && awaited_ && Views::guest_process(thread) && awaited_(*thread.task);
+}
+
 Result<std::optional<RunControl::Stop>> RunControl::program_has_begun(const Thread& thread) {
-    const std::int64_t process = *views.process_of(thread);
+    const std::int64_t process = thread.task->tgid;
+    if (is_awaited(Landmark::program_has_begun, thread)) {
+        views.processes.insert(process);
+        return Stop{.thread = thread.tid, .reason = rsp::StopReply::Reason::exec, .process = process};
+    }
     for (const BreakpointKey& key : breakpoints.remove_of(process)) conditions.remove(key);
     leaving_.erase(thread.tid);  // as it is called now: another thread that had this id has ended for it
     if (caught_calls_.any()) in_calls_.insert(thread.tid);
@@ -240,6 +253,16 @@ std::optional<RunControl::Stop> RunControl::vfork_is_over(const Thread& thread) 
     breakpoints.remove_internal(vfork->address, vfork->process);
     vforks_.erase(vfork);
     return resumed(thread, stop.process) ? std::optional{stop} : std::nullopt;
+}
+
+Result<void> RunControl::leave() {
+    end();
+    awaited_ = {};
+    views.processes.clear();
+    breakpoints.remove_all();
+    CHECK_OK(watch_processes());
+    told_at_.clear();
+    return breakpoints.settle();
 }
 
 // Of who has gone since, or was detached.

@@ -5,10 +5,12 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "rsp/requests.h"
@@ -78,6 +80,12 @@ public:
     void tell_of_kernel(bool wanted) { boot_.wanted = wanted; }
     // What of processes poll() stops at (process_events.cpp).
     void tell_of_processes(Told told) { told_of_processes_ = told; }
+    // Where a program that `awaited` says yes to begins, in any process, poll() stops by `exec` and the
+    // process is attached; null: nowhere (process_events.cpp).
+    using Awaited = std::function<bool(const os::Task&)>;
+    void await_program(Awaited awaited) { awaited_ = std::move(awaited); }
+    // The guest stands, and goes on standing with no breakpoint of anybody's in it and no process attached.
+    Result<void> leave();
 
     // Which system calls of the attached processes are stops, at entry and at return (system_calls.cpp).
     void catch_calls(const rsp::CatchSystemCalls& request);
@@ -235,6 +243,7 @@ private:
     Result<std::optional<Stop>> task_ends(const Thread& thread);
     Result<std::optional<Stop>> task_begins(const Thread& thread);
     Result<std::optional<Stop>> program_has_begun(const Thread& thread);
+    [[nodiscard]] bool is_awaited(Landmark landmark, const Thread& thread) const;
     Result<std::optional<Stop>> after_vfork(VcpuId vcpu, VirtualAddress pc);
     std::optional<Stop> vfork_is_over(const Thread& thread);
     void forget_vforks();
@@ -270,6 +279,7 @@ private:
     std::uint64_t os_generation_ = 0;  // of the threads that request_ names
     std::int64_t current_process_ = kernel_pid;
     Told told_of_processes_;
+    Awaited awaited_;
     std::map<VirtualAddress, Landmark> landmarks_;  // breakpoints of ours, in the kernel
     std::set<ThreadKey> leaving_;                   // which are at their end, of attached processes
     std::uint64_t landmarks_generation_ = 0;        // of the kernel that they are in

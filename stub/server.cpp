@@ -17,6 +17,7 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "stub/client.h"
+#include "stub/program_wait.h"
 #include "stub/target_thread.h"
 
 namespace exo::stub {
@@ -35,6 +36,7 @@ public:
         : machine_(machine),
           target_thread_(target_thread),
           options_(options),
+          session_(options.session),
           signals_(context_, SIGINT, SIGTERM) {}
     ~Server() {
         for (const std::string& path : socket_paths_) ::unlink(path.c_str());
@@ -45,8 +47,10 @@ public:
     Result<void> run();
 
 private:
-    Result<void> listen(const TcpEndpoint& endpoint);
-    Result<void> listen(const UnixEndpoint& endpoint);
+    Result<void> bind(const TcpEndpoint& endpoint);
+    Result<void> bind(const UnixEndpoint& endpoint);
+    Result<void> listen();
+    Result<bool> wait_for_program();
     template <class Acceptor>
     void accept(Acceptor& acceptor);
     void connected(Connection connection);
@@ -57,11 +61,13 @@ private:
     Machine& machine_;
     TargetThread& target_thread_;
     const ServerOptions& options_;
+    SessionOptions session_;
     asio::io_context context_{1};
     asio::signal_set signals_;
     std::vector<std::unique_ptr<Tcp::acceptor>> tcp_;
     std::vector<std::unique_ptr<Local::acceptor>> local_;
     std::vector<std::string> socket_paths_;
+    std::optional<ProgramWait> wait_;
     std::shared_ptr<Client> client_;
     std::optional<Connection> next_;  // connected while there is a client, which may be about to go
     asio::steady_timer patience_{context_};
@@ -83,7 +89,7 @@ std::string shown(const Tcp::endpoint& endpoint) {
 
 void say_listening(const std::string& where) { std::cout << "listening on " << where << std::endl; }
 
-Result<void> Server::listen(const TcpEndpoint& endpoint) {
+Result<void> Server::bind(const TcpEndpoint& endpoint) {
     error_code error;
     const std::string where = endpoint.host + ":" + std::to_string(endpoint.port);
     Tcp::resolver resolver{context_};
@@ -97,9 +103,7 @@ Result<void> Server::listen(const TcpEndpoint& endpoint) {
     acceptor->open(address.protocol(), error);
     if (!error) acceptor->set_option(Tcp::acceptor::reuse_address{true}, error);
     if (!error) acceptor->bind(address, error);
-    if (!error) acceptor->listen(1, error);
     if (error) return cannot_listen(where, error);
-    say_listening(shown(acceptor->local_endpoint()));
     tcp_.push_back(std::move(acceptor));
     return {};
 }
@@ -114,7 +118,7 @@ bool is_stale_socket(asio::io_context& context, const std::string& path) {
     return error == asio::error::connection_refused;
 }
 
-Result<void> Server::listen(const UnixEndpoint& endpoint) {
+Result<void> Server::bind(const UnixEndpoint& endpoint) {
     error_code error;
     const std::string where = "unix:" + endpoint.path;
     if (is_stale_socket(context_, endpoint.path)) ::unlink(endpoint.path.c_str());
@@ -126,11 +130,46 @@ Result<void> Server::listen(const UnixEndpoint& endpoint) {
     ::umask(old_mask);
     if (error) return cannot_listen(where, error);
     socket_paths_.push_back(endpoint.path);
-    acceptor->listen(1, error);
-    if (error) return cannot_listen(where, error);
-    say_listening(where);
     local_.push_back(std::move(acceptor));
     return {};
+}
+
+// Until then a client is refused.
+Result<void> Server::listen() {
+    error_code error;
+    for (auto& acceptor : tcp_) {
+        const std::string where = shown(acceptor->local_endpoint());
+        acceptor->listen(1, error);
+        if (error) return cannot_listen(where, error);
+        say_listening(where);
+        accept(*acceptor);
+    }
+    for (auto& acceptor : local_) {
+        const std::string where = "unix:" + acceptor->local_endpoint().path();
+        acceptor->listen(1, error);
+        if (error) return cannot_listen(where, error);
+        say_listening(where);
+        accept(*acceptor);
+    }
+    return {};
+}
+
+// False: a signal came before.
+Result<bool> Server::wait_for_program() {
+    wait_.emplace(machine_, options_.wait_for,
+                  [](std::string_view line) { std::cerr << "exogdb: " << line << std::endl; });
+    std::optional<Result<std::optional<std::int64_t>>> begun;
+    target_thread_.run(
+        context_.get_executor(), [this] { return wait_->run(); },
+        [&begun](const auto& result) { begun = result; });
+    while (!begun) context_.run_one();
+    wait_.reset();
+    const auto process = TRY(std::move(*begun));
+    if (!process) return false;
+    session_.process = std::to_string(*process);
+    std::cerr << "exogdb: " << options_.wait_for << " begins as process " << *process
+              << ": the guest stands until a client has it go on" << std::endl;
+    return true;
 }
 
 // Room for a whole reply of memory, so that none of it waits for the client to make room. The kernel counts
@@ -177,7 +216,7 @@ void Server::connected(Connection connection) {
 
 void Server::serve_client(Connection connection) {
     spdlog::info("a debugger has connected");
-    client_ = std::make_shared<Client>(std::move(connection), machine_, target_thread_, options_.session,
+    client_ = std::make_shared<Client>(std::move(connection), machine_, target_thread_, session_,
                                        context_.get_executor(), record_.is_open() ? &record_ : nullptr);
     client_->start([this](bool guest_gone) { client_ended(guest_gone); });
 }
@@ -194,6 +233,7 @@ void Server::client_ended(bool guest_gone) {
 
 void Server::stop() {
     stopping_ = true;
+    if (wait_) wait_->stop();
     signals_.cancel();
     error_code ignored;
     for (auto& acceptor : tcp_) acceptor->close(ignored);
@@ -212,10 +252,10 @@ Result<void> Server::run() {
         if (!error) stop();
     });
     for (const Endpoint& endpoint : options_.listen) {
-        CHECK_OK(std::visit([this](const auto& e) { return listen(e); }, endpoint));
+        CHECK_OK(std::visit([this](const auto& e) { return bind(e); }, endpoint));
     }
-    for (auto& acceptor : tcp_) accept(*acceptor);
-    for (auto& acceptor : local_) accept(*acceptor);
+    if (!options_.wait_for.empty() && !TRY(wait_for_program())) return {};
+    CHECK_OK(listen());
     if (options_.standard_streams) {
         serve_client(Connection{
             Connection::StandardStreams{{context_, ::dup(STDIN_FILENO)}, {context_, ::dup(STDOUT_FILENO)}}});

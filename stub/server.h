@@ -33,12 +33,13 @@ struct ServerOptions {
     bool standard_streams = false;  // --stdio: stdin and stdout are the client
     bool once = false;              // the first client is the last
     std::string record;             // file for a transcript of all packets, empty for none
+    std::string wait_for;           // --wait: the program that has to begin first, empty for none
     SessionOptions session;
 };
 
 // Returns when the last client that `options` allow has gone, the guest is gone, or SIGINT or SIGTERM came.
 // Prints "listening on …" on stdout for each endpoint once clients can connect. In every case the guest is as
-// it was found.
+// it was found. With `wait_for` that is when such a program has begun; clients have its process then.
 Result<void> serve(Machine& machine, TargetThread& target_thread, const ServerOptions& options);
 
 }  // namespace exo::stub

@@ -8,6 +8,7 @@
 #include "backends/arch/x86_64.h"
 #include "rsp/stop_reply.h"
 #include "stub/handlers/handlers.h"
+#include "stub/program_wait.h"
 #include "stub/session.h"
 
 namespace exo::stub {
@@ -78,7 +79,7 @@ Result<std::int64_t> Session::find_process(const std::string& wanted) {
     std::string others;
     for (const Thread& thread : run_control.threads().threads()) {
         const auto process = Views::guest_process(thread);
-        if (!process || thread.task->process != wanted || has_exited(*thread.task) ||
+        if (!process || !has_name(thread.task->process, wanted) || has_exited(*thread.task) ||
             thread.task->tid != *process)
             continue;
         if (pid != 0) others += ", " + std::to_string(*process);

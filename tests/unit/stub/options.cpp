@@ -38,5 +38,26 @@ TEST_CASE("a process is wanted by PID or name, and has no vCPUs") {
     CHECK(parsed({"serve", "kvm:1", "--process", "1", "--threads", "vcpus"}, refused) == exit_usage);
 }
 
+TEST_CASE("a program is waited for by its name, and by nothing that contradicts it") {
+    Options options;
+    CHECK(parsed({"serve", "kvm:1", "--wait", "sshd"}, options) == -1);
+    CHECK(options.server.wait_for == "sshd");
+    for (const std::vector<std::string>& more : {std::vector<std::string>{"--process", "1"},
+                                                 {"--threads", "vcpus"},
+                                                 {"--os", "none"},
+                                                 {"--stdio"}}) {
+        CAPTURE(more.front());
+        std::vector<std::string> words{"serve", "kvm:1", "--wait", "sshd"};
+        words.insert(words.end(), more.begin(), more.end());
+        Options refused;
+        CHECK(parsed(words, refused) == exit_usage);
+    }
+    for (const char* name : {"/usr/sbin/sshd", ""}) {
+        CAPTURE(std::string{name});
+        Options refused;
+        CHECK(parsed({"serve", "kvm:1", "--wait", name}, refused) == exit_usage);
+    }
+}
+
 }  // namespace
 }  // namespace exo::stub

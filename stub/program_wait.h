@@ -1,0 +1,62 @@
+// `serve --wait NAME`: the guest runs until a program of that name begins in it, and stands then. Before
+// anybody listens: a debugger gives up on a server that does not answer within seconds.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "stub/machine.h"
+#include "stub/run_control.h"
+
+namespace exo::stub {
+
+// Whether a task is called `name`, as the kernel has its name: cut to 15 bytes (TASK_COMM_LEN,
+// include/linux/sched.h).
+bool has_name(std::string_view comm, std::string_view name);
+// The same of a program that begins, which has the name of its script or link, or of the file that is run.
+// `path` is that of the file, empty where it is not known.
+bool is_program(std::string_view comm, std::string_view path, std::string_view name);
+
+class ProgramWait {
+public:
+    using Tell = std::function<void(std::string_view line)>;  // for the user, while it lasts
+
+    ProgramWait(Machine& machine, std::string name, Tell tell);
+
+    // The PID of the process. The guest stands then, with no breakpoint in it, and the process is before its
+    // first instruction in user mode. Nothing after stop(). Then, and after an error, the guest is as it was
+    // found. Where no OS is recognised yet, its kernel is waited for first. To be called once, where the
+    // target's other calls come from.
+    Result<std::optional<std::int64_t>> run();
+    // Any thread.
+    void stop() noexcept;
+
+private:
+    using Clock = std::chrono::steady_clock;
+
+    Result<void> check_can_begin();
+    Result<void> check_kernel();
+    void tell_of_others();
+    Result<std::optional<std::int64_t>> wait();
+    enum class Looks : std::uint8_t { now_and_then, never };
+    Result<std::optional<RunControl::Stop>> next_stop(Looks looks);
+    Result<void> look_again();
+    Result<bool> go_to_user_mode(const RunControl::Stop& begun);
+    [[nodiscard]] bool is_awaited(const os::Task& task);
+
+    Machine& machine_;
+    std::string name_;
+    Tell tell_;
+    RunControl control_;
+    std::uint64_t told_generation_ = 0;  // of the kernel that the user knows of
+    bool own_stop_ = false;              // is on its way
+    Clock::time_point next_look_{};
+    std::atomic<bool> stopping_{false};
+};
+
+}  // namespace exo::stub
