@@ -113,6 +113,9 @@ Result<void> RunControl::step_off_told_landmark() {
         if (has_more_to_tell(vcpu, pc)) {
             queued_ = StopEvent{.cause = StopEvent::Cause::breakpoint, .vcpu = vcpu};
         } else {
+            const auto landmark = landmarks_.find(pc);
+            if (landmark != landmarks_.end() && landmark->second == Landmark::call_begins)
+                CHECK_OK(take_changed_number(vcpu));
             CHECK_OK(go_past(vcpu, pc));
         }
     }

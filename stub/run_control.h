@@ -255,6 +255,7 @@ private:
     Result<std::optional<Stop>> call_returns(const Thread& thread);
     Result<std::optional<Stop>> told_call(const Thread& thread, rsp::StopReply::Reason reason);
     [[nodiscard]] bool has_more_to_tell(VcpuId vcpu, VirtualAddress pc);
+    Result<void> take_changed_number(VcpuId vcpu);
 
     // Of the thread by the id that it has in `process`; by any of its ids.
     [[nodiscard]] const rsp::ResumeAction* action_for(const Thread& thread, std::int64_t process) const;

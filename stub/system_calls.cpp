@@ -12,12 +12,26 @@
 // A thread that is stepped is not stopped by its own: PTRACE_SINGLESTEP has no syscall stops either.
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <span>
 
 #include "backends/arch/x86_64.h"
 #include "stub/run_control.h"
 
 namespace exo::stub {
+namespace {
+
+constexpr std::uint64_t orig_rax_in_frame = 0x78;  // struct pt_regs (arch/x86/include/asm/ptrace.h)
+
+// do_syscall_64() has pt_regs and the number as its arguments, in this order or in that.
+std::optional<RegisterNumber> number_argument(const RegisterSet& registers, std::uint64_t frame) {
+    if (registers.get(x86::rdi) == frame) return x86::rsi;
+    if (registers.get(x86::rsi) == frame) return x86::rdi;
+    return std::nullopt;
+}
+
+}  // namespace
 
 // A packet is of one process and replaces what was said of it before; of which, it does not say, and gdb
 // selects none for it (remote_target::set_syscall_catchpoint): with gdbserver the process that happens to be
@@ -54,6 +68,23 @@ bool RunControl::has_more_to_tell(VcpuId vcpu, VirtualAddress pc) {
     if (landmark == landmarks_.end() || landmark->second != Landmark::call_returns) return false;
     const Thread* now = on_vcpu(vcpu);
     return now != nullptr && in_calls_.contains(now->tid);
+}
+
+// The kernel takes a number that a debugger has changed behind ptrace's stop, which is after this one
+// (kernel/entry/common.c, syscall_trace_enter()).
+Result<void> RunControl::take_changed_number(VcpuId vcpu) {
+    const Thread* now = on_vcpu(vcpu);
+    if (now == nullptr || !now->task) return {};
+    const auto user = machine_.user_registers(*now->task, vcpu, false);
+    const auto number = user ? user->values.get(x86::orig_rax) : std::nullopt;
+    if (!number || user->places.at(x86::orig_rax).kind != os::RegisterPlace::Kind::memory) return {};
+    RegisterSet registers = *TRY(machine_.vcpu_registers(vcpu));
+    const auto frame = raw(user->places.at(x86::orig_rax).address) - orig_rax_in_frame;
+    const auto argument = number_argument(registers, frame);
+    const auto call = static_cast<std::int32_t>(*number);
+    if (!argument || static_cast<std::int32_t>(registers.get(*argument).value_or(0)) == call) return {};
+    registers.set(*argument, static_cast<std::uint64_t>(std::int64_t{call}));
+    return machine_.write_vcpu_registers(vcpu, registers, std::span{&*argument, 1});
 }
 
 Result<std::optional<RunControl::Stop>> RunControl::told_call(const Thread& thread,

@@ -6,7 +6,7 @@ from harness import case, gdb
 
 ENOSYS = 38
 # arch/x86/entry/syscalls/syscall_64.tbl
-MADVISE, EXECVE, VFORK, GETPPID, SIGRETURN, TGKILL = 28, 59, 58, 110, 15, 234
+SIGRETURN, MADVISE, VFORK, EXECVE, GETUID, GETPPID, TGKILL = 15, 28, 58, 59, 102, 110, 234
 NO_CALL = -1  # rt_sigreturn(2) has restored what was no system call
 ENTRY, RETURN = 'syscall-entry', 'syscall-return'
 MOST_STOPS = 200  # within which each call has come several times
@@ -48,6 +48,20 @@ class SystemCalls(test_process.ProcessCase):
         session.console('break leaf')
         self.go(session)
         self.go(session)
+
+    def test_a_changed_number(self):
+        """`set $orig_rax` at the entry: the other system call is made; `set $rax` at the return is what it gives"""
+        session = self.plain('first')
+        session.console('catch syscall getppid getuid')
+        self.call(session, ENTRY, GETPPID)
+        session.console(f'set $orig_rax = {GETUID}')
+        self.call(session, RETURN, GETUID)
+        self.assertEqual(session.value('$rax'), 0)
+        session.console('set $rax = 4711')
+        session.console('up')
+        session.console('tbreak *$pc')
+        self.go(session)
+        self.assertEqual(session.value('$rax'), 4711)
 
     def test_all_in_turn(self):
         """`catch syscall`: what each thread calls returns before it calls again, but for rt_sigreturn; a call that a signal
