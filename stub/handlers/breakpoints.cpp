@@ -1,4 +1,5 @@
-// Z and z.
+// Z and z, QCatchSyscalls.
+#include <algorithm>
 #include <utility>
 #include <variant>
 
@@ -42,6 +43,11 @@ Result<rsp::BreakpointProgram> program_of(const rsp::Breakpoint& request) {
     return program;
 }
 
+// Of an attached process, and such that its system calls are seen.
+bool is_of_64_bit_process(Session& session, const Thread& thread) {
+    return session.run_control.views.process_of(thread) && !session.machine.is_32_bit(*thread.task);
+}
+
 }  // namespace
 
 Result<Reply> insert_breakpoint_of_type(Session& session, char type, std::string_view arguments) {
@@ -64,6 +70,11 @@ Result<Reply> remove_breakpoint(Session& session, const rsp::Breakpoint& request
 }
 
 Result<Reply> catch_system_calls(Session& session, const rsp::CatchSystemCalls& request) {
+    const auto& threads = session.run_control.threads().threads();
+    const bool has_some = std::ranges::any_of(
+        threads, [&](const Thread& thread) { return is_of_64_bit_process(session, thread); });
+    if (request.on && !has_some)
+        return fail(Errc::unsupported, "system calls are caught of 64-bit programs only");
     session.run_control.catch_calls(request);
     return ok();
 }

@@ -65,6 +65,14 @@ class Bits32(test_process.ProcessCase):
             self.assertIn('3.14159', session.console('print $st0'))
             self.assertRegex(session.console('bt'), r'#0 .*call \(number=162.*\n#1 .* in sleep_for ')
 
+    def test_its_system_calls_are_not_caught(self):
+        """`catch syscall` is refused: gdb disables it"""
+        with self.plain('bits32') as session:
+            session.console('catch syscall nanosleep')
+            session.console('break sleep_for')
+            self.go(session)
+            self.assertRegex(session.console('info breakpoints'), r'(?m)^1 +catchpoint +keep n ')
+
     def test_where_it_runs(self):
         """In user mode on a vCPU: its registers, written there too"""
         with self.plain('bits32') as session:
