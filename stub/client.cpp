@@ -198,11 +198,13 @@ bool Client::start_next() {
 template <class Job, class Done>
 void Client::run_job(Where where, Job job, Done done) {
     if (where == Where::here && !bound_) {
-        done(job());
+        auto job_and_reply = [&] { done(job()); };  // which may be made in pieces
+        target_thread_.alone(job_and_reply);
         return flush();
     }
     target_busy_ = true;
-    target_thread_.run(executor_, std::move(job), [self = shared_from_this(), done](const auto& result) {
+    auto alone = [this, job = std::move(job)]() mutable { return target_thread_.alone(job); };
+    target_thread_.run(executor_, std::move(alone), [self = shared_from_this(), done](const auto& result) {
         self->target_busy_ = false;
         done(result);
         self->flush();
@@ -225,7 +227,9 @@ void Client::dispatch() {
     frames_.pop_front();
     log("->", payload);
     // Without acknowledgements nobody minds one that comes late.
-    const Where where = acks_ || Session::is_slow(payload) ? Where::target_thread : Where::here;
+    // A client that has nothing attached may have to wait for another that has.
+    const bool brief = !acks_ && session_.attached && !Session::is_slow(payload);
+    const Where where = brief ? Where::here : Where::target_thread;
     const bool in_pieces = where == Where::here && !bound_;
     auto job = [this, payload = std::move(payload), in_pieces] {
         Reply reply = session_.dispatch(payload);

@@ -34,6 +34,8 @@ public:
     void start(std::function<void(bool)> ended);
     // As if the client had gone.
     void stop();
+    // Whether another client can have the guest meanwhile.
+    [[nodiscard]] bool is_platform() const { return session_.platform; }
 
 private:
     using Clock = std::chrono::steady_clock;

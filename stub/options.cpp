@@ -93,6 +93,8 @@ void add_serve(CLI::App& app, Options& options) {
                      "NAME of a program: the guest runs until one begins, and stands at its first "
                      "instruction; then as --process")
         ->check([](const std::string& name) { return name.empty() ? "no name given" : ""; });
+    serve->add_flag("--multi", options.server.session.multi,
+                    "a client has nothing at connect: it attaches a process, or the kernel");
     serve->add_flag("--once", options.server.once, "end when the first client has gone");
     serve->add_option("--log", options.log_level, "trace, debug, info, warning, error or off")
         ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error", "off"}));
@@ -113,6 +115,8 @@ std::string contradiction(const Options& options) {
     const auto& session = options.server.session;
     if (session.threads_are_vcpus && !session.process.empty())
         return "a process has no vCPUs: --process or --threads vcpus, not both";
+    if (session.multi && !(session.process.empty() && options.server.wait_for.empty()))
+        return "with --multi a client has nothing at connect: no --process and no --wait";
     const std::string& program = options.server.wait_for;
     if (program.empty()) return {};
     if (program.find('/') != std::string::npos)

@@ -28,6 +28,8 @@ bool tells_of_processes(const Session& session) {
     return has_breakpoints(session) && session.takes_library_stops() && session.client.multiprocess;
 }
 
+bool is_multi(const Session& session) { return session.options.multi; }
+
 bool has_os(const Session& session) { return session.machine.os() != nullptr; }
 
 using namespace handlers;  // NOLINT: the table is a list of them
@@ -104,7 +106,7 @@ constexpr auto table = std::to_array<Packet>({
     {.name = "Hc", .summary = "select a thread for c and s", .handle = handle_with<select_resumed_thread>},
     {.name = "qXfer:threads:read:", .feature = "qXfer:threads:read+",
      .summary = "all threads with name, CPU and state", .handle = handle_with<transfer_threads>},
-    {.name = "qXfer:osdata:read:", .slow = true, .feature = "qXfer:osdata:read+",
+    {.name = "qXfer:osdata:read:", .slow = true, .when_detached = true, .feature = "qXfer:osdata:read+",
      .summary = "`info os`: guest processes and threads, open files, modules", .handle = handle_with<transfer_osdata>},
 
     // Registers
@@ -218,6 +220,22 @@ constexpr auto table = std::to_array<Packet>({
 
     // monitor
     {.name = "qRcmd,", .while_running = true, .slow = true, .summary = "monitor commands", .handle = handle_with<monitor>},
+
+    // lldb's platform
+    {.name = "qfProcessInfo", .available = is_multi, .slow = true, .when_detached = true,
+     .summary = "processes of the guest, by name or PID", .handle = handle_with<first_process>},
+    {.name = "qsProcessInfo", .match = Match::exact, .available = is_multi, .when_detached = true,
+     .summary = "the next of them", .handle = handle_with<next_process>},
+    {.name = "qProcessInfoPID:", .available = is_multi, .slow = true, .when_detached = true,
+     .summary = "one process of the guest", .handle = handle_with<process_by_pid>},
+    {.name = "qLaunchGDBServer;", .available = is_multi, .when_detached = true,
+     .summary = "where a client can attach: here", .handle = handle_with<launch_server>},
+    {.name = "qVAttachOrWaitSupported", .match = Match::exact, .available = is_multi, .when_detached = true,
+     .summary = "whether vAttachOrWait is", .handle = handle_with<just_ok>},
+    {.name = "vAttachWait;", .available = is_multi, .slow = true, .when_detached = true,
+     .summary = "the process of a program that is yet to begin", .handle = handle_with<attach_when_it_begins>},
+    {.name = "vAttachOrWait;", .available = is_multi, .slow = true, .when_detached = true,
+     .summary = "that, or one that is there", .handle = handle_with<attach_or_wait>},
 
     // lldb
     {.name = "QThreadSuffixSupported", .match = Match::exact, .when_detached = true,

@@ -17,8 +17,8 @@ constexpr auto between_looks = 2s;
 
 std::string_view file_name(std::string_view path) { return path.substr(path.rfind('/') + 1); }
 
-tl::unexpected<Error> cannot_wait(const std::string& why) {
-    return fail(Errc::unsupported, "--wait: " + why);
+tl::unexpected<Error> cannot_wait(const std::string& name, const std::string& why) {
+    return fail(Errc::unsupported, "cannot wait for " + name + ": " + why);
 }
 
 }  // namespace
@@ -44,29 +44,44 @@ void ProgramWait::stop() noexcept {
 }
 
 Result<std::optional<std::int64_t>> ProgramWait::run() {
-    CHECK_OK(check_can_begin());
-    auto* execution = machine_.target().execution();
-    CHECK_OK(execution->attach());
-    auto found = wait();
-    if (found && *found) {
-        if (auto left = control_.leave(); !left) found = fail(std::move(left).error());
+    CHECK_OK(begin());
+    while (!stopping_) {
+        if (const auto process = TRY(poll(one_look))) return process;
     }
-    if (found && *found) return found;
-    auto detached = execution->detach();
+    CHECK_OK(cancel());
+    return std::nullopt;
+}
+
+Result<void> ProgramWait::begin() {
+    CHECK_OK(check_can_begin());
+    auto attached = attach();
+    if (!attached) static_cast<void>(cancel());
+    return attached;
+}
+
+Result<std::optional<std::int64_t>> ProgramWait::poll(std::chrono::milliseconds limit) {
+    auto found = next(limit);
+    if (!found) static_cast<void>(cancel());
+    return found;
+}
+
+Result<void> ProgramWait::cancel() {
+    auto detached = machine_.target().execution()->detach();
     control_.forget();
     machine_.forget();
-    if (found && !detached && detached.error().code != Errc::target_gone) return fail(detached.error());
-    return found;
+    if (!detached && detached.error().code == Errc::target_gone) return {};
+    return detached;
 }
 
 Result<void> ProgramWait::check_can_begin() {
     auto& target = machine_.target();
     if (target.execution() == nullptr || target.breakpoints() == nullptr)
-        return cannot_wait(target.description() + " cannot be run and stopped, so no program begins there");
+        return cannot_wait(name_,
+                           target.description() + " cannot be run and stopped, so no program begins there");
     if (TRY(target.running())) return {};
     const std::string why = target.condition();
-    return cannot_wait("the guest is paused, so no program begins there" +
-                       (why.empty() ? "; let it run first" : ": " + why));
+    return cannot_wait(name_, "the guest is paused, so no program begins there" +
+                                  (why.empty() ? "; let it run first" : ": " + why));
 }
 
 // Of the kernel that is there now, if one is.
@@ -77,7 +92,7 @@ Result<void> ProgramWait::check_kernel() {
         return {};
     }
     if (!os->symbols().find("start_thread"))
-        return cannot_wait("this kernel has no start_thread, so it is not seen when programs begin");
+        return cannot_wait(name_, "this kernel has no start_thread, so it is not seen when programs begin");
     tell_of_others();
     tell_("waiting for a program called " + name_ + " to begin; ^C ends that");
     return {};
@@ -104,46 +119,66 @@ bool ProgramWait::is_awaited(const os::Task& task) {
     return is_program(task.comm, path ? *path : std::string{}, name_);
 }
 
-Result<std::optional<std::int64_t>> ProgramWait::wait() {
+Result<void> ProgramWait::attach() {
+    CHECK_OK(machine_.target().execution()->attach());
     CHECK_OK(machine_.look());
     CHECK_OK(check_kernel());
     told_generation_ = machine_.os_generation();
-    while (!stopping_) {
-        control_.views = {};
-        control_.tell_of_kernel(true);
-        control_.await_program([this](const os::Task& task) { return is_awaited(task); });
-        CHECK_OK(control_.resume({.actions = {{}}}));
-        const auto stop = TRY(next_stop(Looks::now_and_then));
-        if (!stop) break;
-        if (stop->reason == rsp::StopReply::Reason::exec && TRY(go_to_user_mode(*stop))) return stop->process;
-        CHECK_OK(machine_.look_once());
-        if (std::exchange(told_generation_, machine_.os_generation()) != machine_.os_generation())
-            CHECK_OK(check_kernel());
+    return go_on();
+}
+
+Result<void> ProgramWait::go_on() {
+    next_look_ = Clock::now() + between_looks;
+    control_.views = {};
+    control_.tell_of_kernel(true);
+    control_.await_program([this](const os::Task& task) { return is_awaited(task); });
+    return control_.resume({.actions = {{}}});
+}
+
+// From where the kernel has it, as the process' own step.
+Result<void> ProgramWait::step_to_user_mode() {
+    using Kind = rsp::ResumeAction::Kind;
+    control_.await_program({});
+    control_.tell_of_kernel(false);
+    return control_.resume(
+        {.actions = {{.kind = Kind::step, .thread = {begun_->process, begun_->thread}}, {}}});
+}
+
+Result<std::optional<std::int64_t>> ProgramWait::next(std::chrono::milliseconds limit) {
+    const auto stop = TRY(control_.poll(limit));
+    if (stopping_) return std::nullopt;
+    if (!stop) {
+        if (!begun_) CHECK_OK(look_again());
+        return std::nullopt;
     }
+    CHECK_OK(check_stop(*stop));
+    if (const auto begun = std::exchange(begun_, std::nullopt)) {
+        // It may have been killed before.
+        if (!stop->exited && stop->process == begun->process && stop->thread == begun->thread) {
+            CHECK_OK(control_.leave());
+            return begun->process;
+        }
+    } else if (stop->reason == rsp::StopReply::Reason::exec) {
+        begun_ = stop;
+        CHECK_OK(step_to_user_mode());
+        return std::nullopt;
+    }
+    CHECK_OK(machine_.look_once());
+    if (std::exchange(told_generation_, machine_.os_generation()) != machine_.os_generation())
+        CHECK_OK(check_kernel());
+    CHECK_OK(go_on());
     return std::nullopt;
 }
 
-// Nothing once stop() was called.
-Result<std::optional<RunControl::Stop>> ProgramWait::next_stop(Looks looks) {
-    next_look_ = Clock::now() + between_looks;
-    while (!stopping_) {
-        auto stop = TRY(control_.poll(one_look));
-        if (stopping_) break;
-        if (!stop) {
-            if (looks == Looks::now_and_then) CHECK_OK(look_again());
-            continue;
-        }
-        if (stop->exited && stop->process == kernel_pid)
-            return fail(Errc::target_gone, "the guest has ended before " + name_ + " began");
-        const bool own = std::exchange(own_stop_, false);
-        if (stop->signal == rsp::Signal::interrupt && !own) {
-            const std::string why = machine_.target().condition();
-            return fail(Errc::unsupported,
-                        "the guest was paused before " + name_ + " began" + (why.empty() ? "" : ": " + why));
-        }
-        return stop;
-    }
-    return std::nullopt;
+// Whether it is one of ours.
+Result<void> ProgramWait::check_stop(const RunControl::Stop& stop) {
+    if (stop.exited && stop.process == kernel_pid)
+        return fail(Errc::target_gone, "the guest has ended before " + name_ + " began");
+    const bool own = std::exchange(own_stop_, false);
+    if (stop.signal != rsp::Signal::interrupt || own) return {};
+    const std::string why = machine_.target().condition();
+    return fail(Errc::unsupported,
+                "the guest was paused before " + name_ + " began" + (why.empty() ? "" : ": " + why));
 }
 
 // What cannot be looked at while it runs is looked at in a stop.
@@ -156,17 +191,6 @@ Result<void> ProgramWait::look_again() {
     own_stop_ = true;
     control_.interrupt();
     return {};
-}
-
-// As a step from where the kernel has it. False: it never came there.
-Result<bool> ProgramWait::go_to_user_mode(const RunControl::Stop& begun) {
-    using Kind = rsp::ResumeAction::Kind;
-    control_.await_program({});
-    control_.tell_of_kernel(false);
-    CHECK_OK(
-        control_.resume({.actions = {{.kind = Kind::step, .thread = {begun.process, begun.thread}}, {}}}));
-    const auto stop = TRY(next_stop(Looks::never));
-    return stop && !stop->exited && stop->process == begun.process && stop->thread == begun.thread;
 }
 
 }  // namespace exo::stub

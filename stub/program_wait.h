@@ -1,5 +1,6 @@
-// `serve --wait NAME`: the guest runs until a program of that name begins in it, and stands then. Before
-// anybody listens: a debugger gives up on a server that does not answer within seconds.
+// `serve --wait NAME`, and lldb's `process attach --waitfor`: the guest runs until a program of that name
+// begins in it, and stands then. The former before anybody listens: a debugger gives up on a server that does
+// not answer within seconds.
 #pragma once
 
 #include <atomic>
@@ -28,10 +29,17 @@ public:
 
     ProgramWait(Machine& machine, std::string name, Tell tell);
 
-    // The PID of the process. The guest stands then, with no breakpoint in it, and the process is before its
-    // first instruction in user mode. Nothing after stop(). Then, and after an error, the guest is as it was
-    // found. Where no OS is recognised yet, its kernel is waited for first. To be called once, where the
+    // The guest runs, and is watched. Where no OS is recognised yet, its kernel is waited for first. After an
+    // error of this or of poll() the guest is as it was found. All but stop() is to be called where the
     // target's other calls come from.
+    Result<void> begin();
+    // The PID of the process once there is one, nothing within `limit`. The guest stands then, with no
+    // breakpoint in it, and the process is before its first instruction in user mode.
+    Result<std::optional<std::int64_t>> poll(std::chrono::milliseconds limit);
+    // In place of poll(): the guest as it was found.
+    Result<void> cancel();
+
+    // All of that, until stop(): nothing then.
     Result<std::optional<std::int64_t>> run();
     // Any thread.
     void stop() noexcept;
@@ -42,19 +50,21 @@ private:
     Result<void> check_can_begin();
     Result<void> check_kernel();
     void tell_of_others();
-    Result<std::optional<std::int64_t>> wait();
-    enum class Looks : std::uint8_t { now_and_then, never };
-    Result<std::optional<RunControl::Stop>> next_stop(Looks looks);
+    Result<void> attach();
+    Result<void> go_on();
+    Result<void> step_to_user_mode();
+    Result<std::optional<std::int64_t>> next(std::chrono::milliseconds limit);
+    Result<void> check_stop(const RunControl::Stop& stop);
     Result<void> look_again();
-    Result<bool> go_to_user_mode(const RunControl::Stop& begun);
     [[nodiscard]] bool is_awaited(const os::Task& task);
 
     Machine& machine_;
     std::string name_;
     Tell tell_;
     RunControl control_;
-    std::uint64_t told_generation_ = 0;  // of the kernel that the user knows of
-    bool own_stop_ = false;              // is on its way
+    std::optional<RunControl::Stop> begun_;  // it has, and is on its way to user mode
+    std::uint64_t told_generation_ = 0;      // of the kernel that the user knows of
+    bool own_stop_ = false;                  // is on its way
     Clock::time_point next_look_{};
     std::atomic<bool> stopping_{false};
 };

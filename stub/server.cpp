@@ -55,7 +55,7 @@ private:
     void accept(Acceptor& acceptor);
     void connected(Connection connection);
     void serve_client(Connection connection);
-    void client_ended(bool guest_gone);
+    void client_ended(const Client* client, bool guest_gone);
     void stop();
 
     Machine& machine_;
@@ -69,7 +69,8 @@ private:
     std::vector<std::string> socket_paths_;
     std::optional<ProgramWait> wait_;
     std::shared_ptr<Client> client_;
-    std::optional<Connection> next_;  // connected while there is a client, which may be about to go
+    std::shared_ptr<Client> platform_;  // lldb's, beside it (handlers/platform.cpp)
+    std::optional<Connection> next_;    // connected while there is a client, which may be about to go
     asio::steady_timer patience_{context_};
     std::ofstream record_;
     bool stopping_ = false;
@@ -142,6 +143,7 @@ Result<void> Server::listen() {
         acceptor->listen(1, error);
         if (error) return cannot_listen(where, error);
         say_listening(where);
+        if (session_.port == 0) session_.port = acceptor->local_endpoint().port();
         accept(*acceptor);
     }
     for (auto& acceptor : local_) {
@@ -203,6 +205,7 @@ void Server::accept(Acceptor& acceptor) {
 // under way.
 void Server::connected(Connection connection) {
     if (stopping_) return;
+    if (client_ && client_->is_platform() && !platform_) platform_ = std::move(client_);
     if (!client_) return serve_client(std::move(connection));
     if (next_) return;
     next_.emplace(std::move(connection));
@@ -218,10 +221,11 @@ void Server::serve_client(Connection connection) {
     spdlog::info("a debugger has connected");
     client_ = std::make_shared<Client>(std::move(connection), machine_, target_thread_, session_,
                                        context_.get_executor(), record_.is_open() ? &record_ : nullptr);
-    client_->start([this](bool guest_gone) { client_ended(guest_gone); });
+    client_->start([this, client = client_.get()](bool guest_gone) { client_ended(client, guest_gone); });
 }
 
-void Server::client_ended(bool guest_gone) {
+void Server::client_ended(const Client* client, bool guest_gone) {
+    if (client == platform_.get()) return platform_.reset();
     client_.reset();
     spdlog::info("the debugger has gone");
     if (guest_gone) spdlog::warn("the guest is gone");
@@ -241,6 +245,7 @@ void Server::stop() {
     patience_.cancel();
     next_.reset();
     if (client_) client_->stop();
+    if (platform_) platform_->stop();
 }
 
 Result<void> Server::run() {

@@ -1,4 +1,5 @@
-// Listens, and serves one client at a time until told to stop.
+// Listens, and serves one client at a time until told to stop; with lldb's platform beside it, which never
+// has the guest.
 #pragma once
 
 #include <cstdint>

@@ -11,7 +11,7 @@
 
 namespace exo::stub {
 
-Result<void> Session::open() {
+Result<void> Session::attach_guest() {
     open_error.reset();
     auto opened = stop_guest();
     if (!opened) open_error = opened.error();
@@ -53,6 +53,11 @@ void Session::stop_at_first_vcpu() {
 
 Result<void> Session::close() {
     running = false;
+    if (program_wait_) {
+        auto cancelled = program_wait_->cancel();
+        program_wait_.reset();
+        return cancelled;
+    }
     if (!attached) return {};
     attached = false;
     general_thread.reset();
@@ -156,6 +161,7 @@ Reply Session::reported_stop() {
 }
 
 std::optional<Reply> Session::poll_stop(std::chrono::milliseconds limit) {
+    if (program_wait_) return poll_program(limit);
     if (non_stop.on()) return poll_non_stop(limit);
     if (held_stop) {
         running = false;

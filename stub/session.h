@@ -6,6 +6,7 @@
 // packet to dispatch, the caller lets poll_stop() have the guest run, and sends what it gives.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -22,6 +23,7 @@
 #include "stub/machine.h"
 #include "stub/non_stop.h"
 #include "stub/packet.h"
+#include "stub/program_wait.h"
 #include "stub/reply.h"
 #include "stub/run_control.h"
 #include "stub/thread_map.h"
@@ -33,6 +35,8 @@ struct SessionOptions {
     bool threads_are_vcpus = false;       // --threads vcpus
     std::size_t packet_size = 1U << 20U;  // bytes of payload, told in qSupported
     std::string process;                  // --process: the one that a client has at connect, by PID or name
+    bool multi = false;                   // --multi: a client has nothing at connect, and attaches
+    std::uint16_t port = 0;               // where a second connection can be made by TCP; 0: nowhere
 };
 
 class Session {
@@ -45,8 +49,10 @@ public:
                    {.stop = [this](const auto& stop) { return report(stop); },
                     .end_of_thread = [this](ThreadKey thread) { return end_of_thread(thread); }}) {}
 
-    // Stops the guest: a client is there. The error stays in `open_error`: the client asks for it later.
-    Result<void> open();
+    // A client is there: attaches what it is to have at connect.
+    Result<void> open() { return options.multi ? Result<void>{} : attach_guest(); }
+    // Stops the guest. The error stays in `open_error`: the client asks for it later.
+    Result<void> attach_guest();
     // The client went away, in whatever state: breakpoints out, the guest as it was found. Idempotent.
     Result<void> close();
 
@@ -61,7 +67,10 @@ public:
     // The stop reply once the guest has stopped, nothing within `limit`.
     std::optional<Reply> poll_stop(std::chrono::milliseconds limit);
     // Any thread.
-    void interrupt() noexcept { run_control.interrupt(); }
+    void interrupt() noexcept {
+        interrupted_ = true;
+        run_control.interrupt();
+    }
 
     // The thread that `id` names; the current one for "any"; an error that says which is not there.
     Result<const Thread*> thread(const std::optional<rsp::ThreadId>& id);
@@ -83,6 +92,11 @@ public:
     const RegisterLayout& layout();
     const RegisterLayout& layout_of(const Thread& thread);
     Result<void> attach_process(std::int64_t pid);
+    // With nothing attached: that process alone.
+    Result<void> attach_only(std::int64_t pid);
+    // That of a program that is yet to begin, or the one that is there: poll_stop() gives the stop reply.
+    enum class Existing : std::uint8_t { counts, does_not_count };
+    Result<void> attach_by_name(const std::string& name, Existing existing);
     Result<void> attach_kernel();
     Result<void> detach_process(std::int64_t pid);
     // All threads that the client can know, those of the current process first.
@@ -135,8 +149,10 @@ public:
     std::uint32_t file_process = 0;  // vFile:setfs; 0: the guest's first process
     // The trace frame that g, p, m and x answer from, in place of the guest; nothing: from the guest.
     std::optional<std::size_t> trace_frame;
-    std::deque<std::string> uploads;  // qTsP and qTsV give the next
-    std::string libraries_xml;        // kept while the client reads it slice by slice
+    std::deque<std::string> uploads;           // qTsP and qTsV give the next
+    std::atomic<bool> platform{false};         // a client that asks where to attach, and never does
+    std::deque<std::string> listed_processes;  // qsProcessInfo gives the next
+    std::string libraries_xml;                 // kept while the client reads it slice by slice
     // The modules that the client was last told of, by the paths of their files; nothing until it asks.
     std::optional<std::vector<std::string>> told_modules;
     // What the guest stopped for, while the client is told first that the modules changed: gdb takes a stop
@@ -166,7 +182,11 @@ private:
     [[nodiscard]] bool modules_changed();
     Reply reported_stop();
 
+    std::optional<Reply> poll_program(std::chrono::milliseconds limit);
+
     std::map<ThreadKey, Thread> seen_;  // in_process()
+    std::optional<ProgramWait> program_wait_;
+    std::atomic<bool> interrupted_{false};  // what program_wait_ has to hear
 };
 
 }  // namespace exo::stub

@@ -105,6 +105,47 @@ Result<void> Session::attach_process(std::int64_t pid) {
     return {};
 }
 
+Result<void> Session::attach_only(std::int64_t pid) {
+    auto opened = attach_guest();
+    open_error.reset();  // told here
+    CHECK_OK(std::move(opened));
+    auto attached_it = attach_process(pid);
+    if (!attached_it) static_cast<void>(close());
+    CHECK_OK(std::move(attached_it));
+    run_control.views.kernel = false;
+    return {};
+}
+
+Result<void> Session::attach_by_name(const std::string& name, Existing existing) {
+    if (existing == Existing::counts) {
+        run_control.forget_threads();
+        const auto there = find_process(name);
+        if (there) return attach_only(*there);
+        if (there.error().code != Errc::no_such_thread) return fail(there.error());
+    }
+    program_wait_.emplace(machine, name, [](std::string_view line) { spdlog::info("{}", line); });
+    interrupted_ = false;
+    auto begun = program_wait_->begin();
+    if (!begun) program_wait_.reset();
+    return begun;
+}
+
+// Its end is the reply to the packet that has begun it.
+std::optional<Reply> Session::poll_program(std::chrono::milliseconds limit) {
+    auto process = program_wait_->poll(limit);
+    if (process && !*process && !interrupted_) return std::nullopt;
+    if (interrupted_ && !(process && *process)) {
+        auto cancelled = process ? program_wait_->cancel() : Result<void>{};
+        process = fail(cancelled ? Error{Errc::timed_out, "none has begun"} : std::move(cancelled).error());
+    }
+    program_wait_.reset();
+    running = false;
+    auto attached_it = process ? attach_only(**process) : Result<void>{fail(std::move(process).error())};
+    if (attached_it) return text(handlers::stop_reply(*this));
+    return text(render_error(attached_it.error(),
+                             {.text_allowed = client.error_message, .lldb_strings = error_strings}));
+}
+
 void Session::stop_in_process(std::int64_t pid) {
     const auto& all = run_control.threads().threads();
     const auto is_own = [&](const Thread& thread) { return Views::guest_process(thread) == pid; };

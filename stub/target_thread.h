@@ -3,6 +3,7 @@
 #pragma once
 
 #include <future>
+#include <mutex>
 #include <thread>
 #include <type_traits>
 #include <utility>
@@ -36,6 +37,14 @@ public:
         });
     }
 
+    // Runs `job` here, while no other job that is run so does: of two clients, one may be answered by its own
+    // thread.
+    template <class Job>
+    std::invoke_result_t<Job&> alone(Job& job) {
+        const std::lock_guard lock{turn_};
+        return job();
+    }
+
     // The same for callers that have nothing else to do: blocks.
     template <class Job>
     std::invoke_result_t<Job&> call(Job job) {
@@ -46,6 +55,7 @@ public:
     }
 
 private:
+    std::mutex turn_;
     asio::io_context context_{1};
     asio::executor_work_guard<asio::io_context::executor_type> work_;
     std::thread thread_;

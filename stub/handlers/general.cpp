@@ -9,9 +9,6 @@
 namespace exo::stub::handlers {
 namespace {
 
-constexpr std::string_view triple = "x86_64-unknown-linux-gnu";
-constexpr std::string_view triple_of_32_bit = "i386-unknown-linux-gnu";
-
 // lldb gives up on a packet after 5 s unless told otherwise; a first look at a large guest may take longer.
 constexpr int lldb_timeout_seconds = 30;
 
@@ -138,16 +135,13 @@ Result<Reply> attach(Session& session, std::string_view arguments) {
     const auto parsed = rsp::parse_hex_number(arguments);
     if (!parsed || *parsed > INT64_MAX) return fail(Errc::bad_request, "malformed process id");
     const auto pid = static_cast<std::int64_t>(*parsed);
-    if (!session.attached) {
-        auto opened = session.open();
+    if (session.platform) return fail(Errc::busy, "this connection is lldb's platform, which has no guest");
+    if (!session.attached && pid != kernel_pid) {
+        CHECK_OK(session.attach_only(pid));
+    } else if (!session.attached) {
+        auto opened = session.attach_guest();
         session.open_error.reset();  // told here
         CHECK_OK(std::move(opened));
-        if (pid != kernel_pid) {
-            auto attached = session.attach_process(pid);
-            if (!attached) static_cast<void>(session.close());
-            CHECK_OK(std::move(attached));
-            session.run_control.views.kernel = false;
-        }
     } else if (pid != kernel_pid) {
         CHECK_OK(session.attach_process(pid));
     } else {

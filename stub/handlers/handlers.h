@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "rsp/file_io.h"
+#include "rsp/process_query.h"
 #include "rsp/requests.h"
 #include "rsp/stop_reply.h"
 #include "rsp/trace_requests.h"
@@ -13,6 +14,10 @@
 #include "stub/session.h"
 
 namespace exo::stub::handlers {
+
+// What lldb is told that guests and their processes are.
+inline constexpr std::string_view triple = "x86_64-unknown-linux-gnu";
+inline constexpr std::string_view triple_of_32_bit = "i386-unknown-linux-gnu";
 
 // general.cpp
 Result<Reply> supported(Session& session, std::string_view arguments);
@@ -56,6 +61,14 @@ Result<Reply> select_general_thread(Session& session, std::string_view arguments
 Result<Reply> select_resumed_thread(Session& session, std::string_view arguments);
 Result<Reply> transfer_threads(Session& session, const rsp::TransferRead& request);
 Result<Reply> transfer_osdata(Session& session, const rsp::TransferRead& request);
+
+// platform.cpp
+Result<Reply> first_process(Session& session, const rsp::ProcessQuery& query);
+Result<Reply> next_process(Session& session, std::string_view arguments);
+Result<Reply> process_by_pid(Session& session, std::string_view arguments);
+Result<Reply> launch_server(Session& session, std::string_view arguments);
+Result<Reply> attach_when_it_begins(Session& session, std::string_view arguments);
+Result<Reply> attach_or_wait(Session& session, std::string_view arguments);
 
 // lldb.cpp
 Result<Reply> threads_info(Session& session, std::string_view arguments);

@@ -121,6 +121,7 @@ Result<Reply> transfer_threads(Session& session, const rsp::TransferRead& reques
 // Annex "" is the list of types.
 Result<Reply> transfer_osdata(Session& session, const rsp::TransferRead& request) {
     if (request.offset == 0) {
+        if (!session.attached) session.run_control.forget_threads();
         if (request.annex.empty() || request.annex == "types") {
             session.osdata_xml = osdata_types();
         } else if (request.annex == "processes" || request.annex == "threads") {

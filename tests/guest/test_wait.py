@@ -165,7 +165,7 @@ class InAGuestThatBoots(Waiting):
         self.guest.begin_at_reset()
         ended = server.run('serve', self.guest.target, '--listen', '127.0.0.1:0', '--wait', 'process', check=False)
         self.assertEqual((ended.returncode, ended.stdout), (1, ''))
-        self.assertRegex(ended.stderr, r'^exogdb: --wait: the guest is paused, [^\n]+\n$')
+        self.assertRegex(ended.stderr, r'^exogdb: cannot wait for process: the guest is paused, [^\n]+\n$')
         self.guest.unpause()
         serving = self.waiting('process')
         self.guest.channel.wait_ready(300)

@@ -68,6 +68,7 @@ const std::vector<Player::Row>& Player::directives() {
         {"console", &Player::console},                  // the hypervisor has a command line
         {"packet-size", &Player::packet_size},          // BYTES
         {"threads", &Player::threads},                  // vcpus | tasks
+        {"multi", &Player::multi},                      // [PORT]
         // The guest, at any time; seen from the next stop on.
         {"os", &Player::os},                // appears [slide=N] | gone
         {"task", &Player::add_task},        // tid= [tgid= comm= process= state= cpu= vcpu=|none wchan=]
@@ -113,8 +114,8 @@ void Player::directive(const std::string& text) {
     const auto row = std::ranges::find(rows, name, &Row::name);
     if (row == rows.end()) throw Mistake("no directive is called " + name);
     constexpr std::array shapes{
-        "steps-past-pauses", "vcpus",         "ram",     "dump",        "no",     "debug-registers",
-        "int3-in-memory",    "aligned-watch", "console", "packet-size", "threads"};
+        "steps-past-pauses", "vcpus",         "ram",     "dump",        "no",      "debug-registers",
+        "int3-in-memory",    "aligned-watch", "console", "packet-size", "threads", "multi"};
     const bool shape = std::ranges::count(shapes, name) > 0;
     if (shape && machine_) throw Mistake("comes before the first packet");
     constexpr std::array of_the_machine{"registers", "slow",       "memory", "unmapped",

@@ -62,6 +62,11 @@ private:
     void int3(Arguments /*arguments*/) { shape_.int3_in_memory = true; }
     void past_pauses(Arguments /*arguments*/) { shape_.steps_past_pauses = true; }
     void threads(Arguments arguments) { options_.threads_are_vcpus = arguments.word(0) == "vcpus"; }
+    void multi(Arguments arguments) {
+        options_.multi = true;
+        if (!arguments.words.empty())
+            options_.port = static_cast<std::uint16_t>(std::stoul(arguments.word(0)));
+    }
     void os(Arguments arguments);
     void add_task(Arguments arguments) { put_task(arguments); }
     void drop_task(Arguments arguments);

@@ -52,6 +52,14 @@ TEST_CASE("a program is waited for by its name, and by nothing that contradicts 
         Options refused;
         CHECK(parsed(words, refused) == exit_usage);
     }
+    Options multi;
+    CHECK(parsed({"serve", "kvm:1", "--multi"}, multi) == -1);
+    CHECK(multi.server.session.multi);
+    for (const char* option : {"--wait", "--process"}) {
+        CAPTURE(std::string{option});
+        Options refused;
+        CHECK(parsed({"serve", "kvm:1", "--multi", option, "sshd"}, refused) == exit_usage);
+    }
     for (const char* name : {"/usr/sbin/sshd", ""}) {
         CAPTURE(std::string{name});
         Options refused;

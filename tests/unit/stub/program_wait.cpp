@@ -144,20 +144,20 @@ TEST_CASE("one line says why nothing can be waited for") {
     SUBCASE("a dump") {
         Fixture f{{.execution = false}};
         CHECK(f.refusal("sshd") ==
-              "--wait: fake machine cannot be run and stopped, so no program begins there");
+              "cannot wait for sshd: fake machine cannot be run and stopped, so no program begins there");
     }
     SUBCASE("a guest that is paused") {
         Fixture f;
         REQUIRE(f.fake.target->attach().has_value());
         CHECK(f.refusal("sshd") ==
-              "--wait: the guest is paused, so no program begins there; let it run first");
+              "cannot wait for sshd: the guest is paused, so no program begins there; let it run first");
         CHECK_FALSE(f.fake.target->is_running());
     }
     SUBCASE("a kernel that does not show where programs begin") {
         Fixture f;
         f.fake.kernel.symbols = {};
         CHECK(f.refusal("sshd") ==
-              "--wait: this kernel has no start_thread, so it is not seen when programs begin");
+              "cannot wait for sshd: this kernel has no start_thread, so it is not seen when programs begin");
         f.unharmed();
     }
     SUBCASE("a guest that somebody pauses") {
