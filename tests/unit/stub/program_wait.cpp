@@ -12,20 +12,21 @@ using Cause = StopEvent::Cause;
 
 namespace {
 
-constexpr std::uint64_t start_thread = FakeKernel::text + 0x500, returns_to = FakeKernel::text + 0xa00;
-constexpr std::uint64_t kernel_stack = FakeKernel::text + 0x3000, entry = 0x401100, stack = 0x7ffe0000;
+constexpr std::uint64_t start_thread_at = FakeKernel::text + 0x500, begun_at = FakeKernel::text + 0xa00;
+constexpr std::uint64_t awaited_stack = FakeKernel::text + 0x3000, program_entry = 0x401100,
+                        program_stack = 0x7ffe0000;
 
-struct Fixture {
-    explicit Fixture(FakeMachineShape shape = {}) : fake(std::move(shape)) {
+struct Awaited {
+    explicit Awaited(FakeMachineShape shape = {}) : fake(std::move(shape)) {
         fake.kernel.tasks.reserve(4);
         fake.add_task(1, "init", 0);
         task = &fake.add_task(64, "sh", 1);
-        fake.kernel.symbols.add(VirtualAddress{start_thread}, 'T', "start_thread");
+        fake.kernel.symbols.add(VirtualAddress{start_thread_at}, 'T', "start_thread");
         fake.kernel.symbols.finish();
-        std::ranges::copy(std::as_bytes(std::span{&returns_to, 1}), fake.target->ram().at(0x3000, 8).begin());
+        std::ranges::copy(std::as_bytes(std::span{&begun_at, 1}), fake.target->ram().at(0x3000, 8).begin());
         RegisterSet user{x86::layout()};
-        user.set(x86::rip, entry);
-        user.set(x86::rsp, stack);
+        user.set(x86::rip, program_entry);
+        user.set(x86::rsp, program_stack);
         fake.kernel.user.insert_or_assign(task->address, user);
     }
 
@@ -33,16 +34,16 @@ struct Fixture {
         fake.target->script({.cause = cause, .vcpu = vcpu}, [this, vcpu, rip, rsp, comm] {
             fake.target->set(vcpu, x86::rip, rip);
             fake.target->set(vcpu, x86::rsp, rsp);
-            fake.target->set(vcpu, x86::cs, rip == entry ? 0x33 : 0x10);
+            fake.target->set(vcpu, x86::cs, rip == program_entry ? 0x33 : 0x10);
             if (!comm.empty()) task->comm = task->process = comm;
         });
     }
     // A program of that name begins, as far as its first instruction.
     void begins(const std::string& comm) {
-        at(Cause::breakpoint, 1, start_thread, kernel_stack, comm);
-        at(Cause::step, 1, start_thread + 4, kernel_stack);
-        at(Cause::breakpoint, 1, returns_to, kernel_stack);
-        at(Cause::breakpoint, 1, entry, stack);
+        at(Cause::breakpoint, 1, start_thread_at, awaited_stack, comm);
+        at(Cause::step, 1, start_thread_at + 4, awaited_stack);
+        at(Cause::breakpoint, 1, begun_at, awaited_stack);
+        at(Cause::breakpoint, 1, program_entry, program_stack);
     }
     Result<std::optional<std::int64_t>> wait(const std::string& name) {
         ProgramWait waiting{*fake.machine, name, [this](std::string_view line) { told.emplace_back(line); }};
@@ -93,9 +94,9 @@ TEST_CASE("a program is called what the kernel calls it, or its file") {
 }
 
 TEST_CASE("others begin and are let go; it stands at its first instruction, with nothing left in the guest") {
-    Fixture f;
-    f.at(Cause::breakpoint, 1, start_thread, kernel_stack, "ls");
-    f.at(Cause::step, 1, start_thread + 4, kernel_stack);
+    Awaited f;
+    f.at(Cause::breakpoint, 1, start_thread_at, awaited_stack, "ls");
+    f.at(Cause::step, 1, start_thread_at + 4, awaited_stack);
     f.begins("sshd");
     const auto process = f.wait("sshd");
     REQUIRE(process.has_value());
@@ -107,7 +108,7 @@ TEST_CASE("others begin and are let go; it stands at its first instruction, with
 }
 
 TEST_CASE("what is there already is named, and does not count") {
-    Fixture f;
+    Awaited f;
     f.fake.target->in_next_wait([&] { f.in_wait->stop(); });
     const auto process = f.wait("init");
     REQUIRE(process.has_value());
@@ -117,20 +118,20 @@ TEST_CASE("what is there already is named, and does not count") {
 }
 
 TEST_CASE("the end of the waiting leaves the guest as it was found") {
-    Fixture f;
+    Awaited f;
     SUBCASE("while others begin") {
-        f.at(Cause::breakpoint, 1, start_thread, kernel_stack, "ls");
+        f.at(Cause::breakpoint, 1, start_thread_at, awaited_stack, "ls");
         f.fake.target->script({.cause = Cause::step, .vcpu = 1}, [&] {
-            f.fake.target->set(1, x86::rip, start_thread + 4);
+            f.fake.target->set(1, x86::rip, start_thread_at + 4);
             f.in_wait->stop();
         });
     }
     SUBCASE("before it is in user mode") {
-        f.at(Cause::breakpoint, 1, start_thread, kernel_stack, "sshd");
-        f.at(Cause::step, 1, start_thread + 4, kernel_stack);
-        f.at(Cause::breakpoint, 1, returns_to, kernel_stack);
+        f.at(Cause::breakpoint, 1, start_thread_at, awaited_stack, "sshd");
+        f.at(Cause::step, 1, start_thread_at + 4, awaited_stack);
+        f.at(Cause::breakpoint, 1, begun_at, awaited_stack);
         f.fake.target->script({.cause = Cause::breakpoint, .vcpu = 1}, [&] {
-            f.fake.target->set(1, x86::rip, returns_to);
+            f.fake.target->set(1, x86::rip, begun_at);
             f.in_wait->stop();
         });
     }
@@ -142,38 +143,38 @@ TEST_CASE("the end of the waiting leaves the guest as it was found") {
 
 TEST_CASE("one line says why nothing can be waited for") {
     SUBCASE("a dump") {
-        Fixture f{{.execution = false}};
+        Awaited f{{.execution = false}};
         CHECK(f.refusal("sshd") ==
               "cannot wait for sshd: fake machine cannot be run and stopped, so no program begins there");
     }
     SUBCASE("a guest that is paused") {
-        Fixture f;
+        Awaited f;
         REQUIRE(f.fake.target->attach().has_value());
         CHECK(f.refusal("sshd") ==
               "cannot wait for sshd: the guest is paused, so no program begins there; let it run first");
         CHECK_FALSE(f.fake.target->is_running());
     }
     SUBCASE("a kernel that does not show where programs begin") {
-        Fixture f;
+        Awaited f;
         f.fake.kernel.symbols = {};
         CHECK(f.refusal("sshd") ==
               "cannot wait for sshd: this kernel has no start_thread, so it is not seen when programs begin");
         f.unharmed();
     }
     SUBCASE("a guest that somebody pauses") {
-        Fixture f;
+        Awaited f;
         f.fake.target->script({.cause = Cause::interrupt});
         CHECK(f.refusal("sshd") == "the guest was paused before sshd began");
     }
     SUBCASE("a guest that ends") {
-        Fixture f;
+        Awaited f;
         f.fake.target->script({.cause = Cause::exited});
         CHECK(f.refusal("sshd") == "the guest has ended before sshd began");
     }
 }
 
 TEST_CASE("a kernel that is not there yet is waited for first") {
-    Fixture f;
+    Awaited f;
     f.fake.kernel.present = false;
     f.fake.target->in_next_wait([&] {
         CHECK(f.told ==
