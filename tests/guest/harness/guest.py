@@ -30,8 +30,9 @@ class Config:
 
     def command_line(self) -> str:
         # A guest that gets no turn on a busy machine finds that its timer does not tick, and panics. Guests of KVM do
-        # not look (kvm_guest_init(), arch/x86/kernel/kvm.c); those of TCG have to be told.
-        return ' '.join(['console=ttyS0', 'no_timer_check', f'exo.scenario={self.scenario}', *self.arguments,
+        # not look (kvm_guest_init(), arch/x86/kernel/kvm.c); those of TCG have to be told. It finds its time stamp counter
+        # late, too, and changes its own text for a clock without one (static keys: kernel/sched/clock.c).
+        return ' '.join(['console=ttyS0', 'no_timer_check', 'tsc=reliable', f'exo.scenario={self.scenario}', *self.arguments,
                          *ARGUMENTS])
 
 
