@@ -45,6 +45,8 @@ ENVIRONMENT = {
     'TSAN_OPTIONS': 'second_deadlock_stack=1',
     'PYTHONDONTWRITEBYTECODE': '1',
     'CTEST_OUTPUT_ON_FAILURE': '0',
+    # Two lanes share the machine, which may be shared itself (tests/guest/harness/patience.py).
+    'EXOGDB_PATIENCE': os.environ.get('EXOGDB_PATIENCE', '2'),
 }
 
 

@@ -29,6 +29,8 @@ CPU = 'max,-vgif'  # QEMU 7.2 lost two of five guests while KVM used the virtual
 # tsc=reliable: on a busy machine the kernel finds its time stamp counter late, and takes it for broken. Every look at the
 # clock is then one at an emulated device, and KVM sets its guests' counters back whenever a vCPU moves: they crawl.
 # With it none of 20 guests of two vCPUs was lost, beside other work on two cores; the slowest took more than 90 s to boot.
+# On a machine that has four times as much to do as cores, two of four were, with no debugger near them: a vCPU at an address
+# where nothing is, whose fault KVM lets it meet for ever. A guest that does nothing any more may be lost by the lab.
 COMMAND_LINE = 'console=ttyS0 quiet mitigations=off no_timer_check tsc=reliable panic=-1'
 MEMORY_MIB = int(os.environ.get('EXOGDB_LAB_MEMORY', '3072'))
 # What guests in there cannot show (harness.case.needs()): breakpoints in their text. The emulation does not leave the guest
