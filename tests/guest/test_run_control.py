@@ -233,7 +233,7 @@ class RunControl(RunControlCase):
 
     def other_pcs(self, session) -> dict:
         """{vCPU: where it stands} of the others."""
-        rows = re.findall(r'^ +\d+ +Thread [^\n]*on vCPU (\d+)\) +(\S+)', session.console('info threads'), re.M)
+        rows = re.findall(r'^ +\d+ +Thread [^\n]*on vCPU (\d+)[^\n)]*\) +(\S+)', session.console('info threads'), re.M)
         self.assertEqual(len(rows), self.guest.config.vcpus - 1, rows)
         return dict(rows)
 
