@@ -134,4 +134,17 @@ Result<std::string> auxv_of(Machine& machine, const os::Task& task) {
     return TRY(guest_processes(machine))->proc_file(task, "auxv");
 }
 
+std::string_view status_value(std::string_view status, std::string_view field, std::size_t index) {
+    const auto at = status.find("\n" + std::string{field} + ":\t");
+    if (at == status.npos) return {};
+    status.remove_prefix(at + field.size() + 3);
+    auto values = status.substr(0, status.find('\n'));
+    for (; index > 0; --index) {
+        const auto tab = values.find('\t');
+        if (tab == values.npos) return {};
+        values.remove_prefix(tab + 1);
+    }
+    return values.substr(0, values.find('\t'));
+}
+
 }  // namespace exo::stub

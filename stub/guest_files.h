@@ -27,5 +27,8 @@ Result<os::Task> guest_task(Machine& machine, std::uint32_t tid);
 Result<os::Processes*> guest_processes(Machine& machine);
 // The auxiliary vector of the task's process: what qXfer:auxv gives.
 Result<std::string> auxv_of(Machine& machine, const os::Task& task);
+// Of the text of a /proc/PID/status: what stands in that field ("Uid"), which of several (real, effective …);
+// empty where it is not.
+std::string_view status_value(std::string_view status, std::string_view field, std::size_t index = 0);
 
 }  // namespace exo::stub

@@ -60,14 +60,10 @@ Accounts accounts_of(os::Processes& processes, const os::Task& first) {
 // The owner of /proc/PID, as gdbserver has it (gdb/nat/linux-osdata.c, get_process_owner()): the effective
 // user.
 std::string user_of(os::Processes& processes, const os::Task& task, const Accounts& accounts) {
-    constexpr std::string_view key = "\nUid:\t";
     const auto status = processes.proc_file(task, "status");
-    const auto real = status ? status->find(key) : std::string::npos;
-    const auto effective =
-        real != std::string::npos ? status->find('\t', real + key.size()) : std::string::npos;
-    if (effective == std::string::npos) return {};
+    const auto effective = status ? status_value(*status, "Uid", 1) : std::string_view{};
     std::uint32_t number = 0;
-    if (std::from_chars(&(*status)[effective] + 1, status->data() + status->size(), number).ec != std::errc{})
+    if (std::from_chars(effective.data(), effective.data() + effective.size(), number).ec != std::errc{})
         return {};
     const auto account = accounts.find(number);
     return account != accounts.end() ? account->second : std::to_string(number);

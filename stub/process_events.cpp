@@ -90,6 +90,13 @@ Result<void> RunControl::watch_for(VirtualAddress address, Landmark landmark) {
     return {};
 }
 
+// Where the function returns to at whose first instruction `vcpu` stands.
+Result<void> RunControl::watch_return(VcpuId vcpu, Landmark landmark) {
+    const auto sp = TRY(machine_.vcpu_registers(vcpu))->get(x86::rsp).value_or(0);
+    const auto back = TRY(machine_.os()->kernel_space().read_value<std::uint64_t>(VirtualAddress{sp}));
+    return watch_for(VirtualAddress{back}, landmark);
+}
+
 Result<std::optional<RunControl::Stop>> RunControl::process_event(VcpuId vcpu, VirtualAddress pc) {
     told_at_.erase(vcpu);
     const auto landmark = landmarks_.find(pc);
@@ -135,10 +142,7 @@ Result<std::optional<RunControl::Stop>> RunControl::reached(Landmark landmark, V
         case Landmark::call_returns: return call_returns(thread);
         case Landmark::program_begins: break;
     }
-    const auto sp = TRY(machine_.vcpu_registers(vcpu))->get(x86::rsp).value_or(0);
-    const auto back = machine_.os()->kernel_space().read_value<std::uint64_t>(VirtualAddress{sp});
-    const auto watched =
-        back ? watch_for(VirtualAddress{*back}, Landmark::program_has_begun) : fail(back.error());
+    const auto watched = watch_return(vcpu, Landmark::program_has_begun);
     if (!watched)
         spdlog::warn("exec of process {} is not told: {}", thread.task->tgid, watched.error().message);
     return std::nullopt;

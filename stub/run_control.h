@@ -238,6 +238,7 @@ private:
     // process_events.cpp
     Result<void> watch_processes();
     Result<void> watch_for(VirtualAddress address, Landmark landmark);
+    Result<void> watch_return(VcpuId vcpu, Landmark landmark);
     Result<std::optional<Stop>> process_event(VcpuId vcpu, VirtualAddress pc);
     Result<std::optional<Stop>> reached(Landmark landmark, VcpuId vcpu);
     Result<std::optional<Stop>> task_ends(const Thread& thread);

@@ -45,9 +45,7 @@ void RunControl::catch_calls(const rsp::CatchSystemCalls& request) {
 }
 
 Result<std::optional<RunControl::Stop>> RunControl::call_begins(const Thread& thread) {
-    const auto sp = TRY(machine_.vcpu_registers(*thread.vcpu))->get(x86::rsp).value_or(0);
-    const auto back = machine_.os()->kernel_space().read_value<std::uint64_t>(VirtualAddress{sp});
-    const auto watched = back ? watch_for(VirtualAddress{*back}, Landmark::call_returns) : fail(back.error());
+    const auto watched = watch_return(*thread.vcpu, Landmark::call_returns);
     constexpr std::string_view lost = "returns of system calls are not told";
     if (!watched && lost_.insert(lost).second) spdlog::warn("{}: {}", lost, watched.error().message);
     in_calls_.insert(thread.tid);

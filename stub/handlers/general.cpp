@@ -86,7 +86,7 @@ Result<Reply> enable_error_strings(Session& session, std::string_view /*argument
 }
 
 Result<Reply> host_info(Session& /*session*/, std::string_view /*arguments*/) {
-    return text("triple:" + rsp::to_hex(triple) +
+    return text("triple:" + rsp::to_hex(triple()) +
                 ";ptrsize:8;endian:little;watchpoint_exceptions_received:after;default_packet_timeout:" +
                 std::to_string(lldb_timeout_seconds) + ";vm-page-size:4096;");
 }
@@ -98,8 +98,8 @@ Result<Reply> process_info(Session& session, std::string_view /*arguments*/) {
     const bool known = views.kernel || views.processes.empty();
     std::string reply = "pid:";
     rsp::append_hex_number(reply, static_cast<std::uint64_t>(known ? kernel_pid : *views.processes.begin()));
-    const bool narrow = session.layout().architecture == i386::process_layout().architecture;
-    return text(reply + ";triple:" + rsp::to_hex(narrow ? triple_of_32_bit : triple) +
+    const bool narrow = &session.layout() == &i386::process_layout();
+    return text(reply + ";triple:" + rsp::to_hex(triple(narrow)) +
                 ";ostype:linux;endian:little;ptrsize:" + (narrow ? "4;" : "8;"));
 }
 

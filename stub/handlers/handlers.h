@@ -16,8 +16,9 @@
 namespace exo::stub::handlers {
 
 // What lldb is told that guests and their processes are.
-inline constexpr std::string_view triple = "x86_64-unknown-linux-gnu";
-inline constexpr std::string_view triple_of_32_bit = "i386-unknown-linux-gnu";
+constexpr std::string_view triple(bool of_32_bit = false) {
+    return of_32_bit ? "i386-unknown-linux-gnu" : "x86_64-unknown-linux-gnu";
+}
 
 // general.cpp
 Result<Reply> supported(Session& session, std::string_view arguments);

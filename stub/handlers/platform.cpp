@@ -1,11 +1,10 @@
 // lldb's platform protocol (lldb/docs/resources/lldbplatformpackets), as far as it tells a guest's processes
 // and leads to one of them. `platform connect` is a client that never has the guest; for `process attach`
 // lldb asks it where a gdb server is, and comes there as a second client.
-#include <charconv>
-
 #include "rsp/hex.h"
 #include "stub/guest_files.h"
 #include "stub/handlers/handlers.h"
+#include "stub/handlers/monitor_commands.h"
 #include "stub/program_wait.h"
 
 namespace exo::stub::handlers {
@@ -21,21 +20,6 @@ std::string process_name(os::Processes* processes, const os::Task& task) {
     return has_name(task.comm, file) ? file : task.comm;
 }
 
-// The number that follows `key` in /proc/PID/status, and those behind it.
-std::string_view numbers_after(std::string_view status, std::string_view key) {
-    const auto at = status.find(key);
-    if (at == std::string_view::npos) return {};
-    const auto line = status.substr(at + key.size());
-    return line.substr(0, line.find('\n'));
-}
-
-std::string_view word(std::string_view line, std::size_t index) {
-    for (; index > 0 && !line.empty(); --index)
-        line.remove_prefix(
-            std::min(line.size(), line.find('\t') == line.npos ? line.size() : line.find('\t') + 1));
-    return line.substr(0, line.find('\t'));
-}
-
 void append_number(std::string& reply, std::string_view key, std::string_view number) {
     if (!number.empty()) reply.append(key).append(":").append(number).append(";");
 }
@@ -47,13 +31,12 @@ std::string process_record(Machine& machine, const os::Task& task) {
     const auto status =
         processes != nullptr ? processes->proc_file(task, "status") : fail(Errc::unsupported, "");
     if (status) {
-        const auto users = numbers_after(*status, "\nUid:\t");
-        append_number(reply, "ppid", numbers_after(*status, "\nPPid:\t"));
-        append_number(reply, "uid", word(users, 0));
-        append_number(reply, "euid", word(users, 1));
+        append_number(reply, "ppid", status_value(*status, "PPid"));
+        append_number(reply, "uid", status_value(*status, "Uid", 0));
+        append_number(reply, "euid", status_value(*status, "Uid", 1));
     }
     reply += "name:" + rsp::to_hex(process_name(processes, task));
-    return reply + ";triple:" + rsp::to_hex(machine.is_32_bit(task) ? triple_of_32_bit : triple) + ";";
+    return reply + ";triple:" + rsp::to_hex(triple(machine.is_32_bit(task))) + ";";
 }
 
 bool is_process(const os::Task& task) {
@@ -87,12 +70,10 @@ Result<Reply> next_process(Session& session, std::string_view /*arguments*/) {
 
 // qProcessInfoPID:PID, in decimal.
 Result<Reply> process_by_pid(Session& session, std::string_view arguments) {
-    std::uint32_t pid = 0;
-    const auto [end, error] = std::from_chars(arguments.data(), arguments.data() + arguments.size(), pid);
-    if (error != std::errc{} || end != arguments.data() + arguments.size())
-        return fail(Errc::bad_request, "malformed process id");
+    const auto pid = TRY(decimal(arguments, "process id"));
+    if (pid > UINT32_MAX) return fail(Errc::no_such_thread, "no process has the id " + std::to_string(pid));
     CHECK_OK(session.machine.look());
-    const os::Task task = TRY(guest_task(session.machine, pid));
+    const os::Task task = TRY(guest_task(session.machine, static_cast<std::uint32_t>(pid)));
     if (!is_process(task)) return fail(Errc::no_such_thread, std::to_string(pid) + " is no process");
     return text(process_record(session.machine, task));
 }

@@ -4,8 +4,7 @@ import subprocess
 import time
 
 import test_process
-from harness import case, gdb
-from harness.errors import HarnessError
+from harness import case
 
 NANOSLEEP = 162  # arch/x86/entry/syscalls/syscall_32.tbl
 
@@ -31,8 +30,20 @@ class Bits32(test_process.ProcessCase):
                                         " | hexdump -e '1/4 \"%u\\n\"'")
         self.assertEqual(answer, ['0'], 'it has found something changed')
 
-    def value_of_32(self, session, expression: str) -> int:
-        return session.value(f'(unsigned) ({expression})')
+    def until(self, there, advance, times: int, otherwise: str):
+        for _ in range(times):
+            if there():
+                return
+            advance()
+        self.fail(otherwise)
+
+    def interrupted(self, session):
+        session.console('continue')
+        self.stop(session)
+
+    def stepped(self, session):
+        session.console('stepi')
+        self.stopped(session)
 
     def test_registers_and_calls(self):
         """A program that sleeps: i386's registers, `$orig_eax`, FPU and SSE, the calls with their lines; memory of 32 bits"""
@@ -50,18 +61,13 @@ class Bits32(test_process.ProcessCase):
             self.assertIn('a program of 32 bits', session.console('print greeting'))
             self.assertEqual(session.value('sizeof(char*)'), 4)
             self.assertIn('AT_ENTRY', session.console('info auxv'))
-            self.assertEqual(self.value_of_32(session, 'answer'), 42)
+            self.assertEqual(session.value('answer'), 42)
 
     def test_in_a_system_call(self):
         """^C: it sleeps in a system call, whose number and result registers are told"""
         with self.plain('bits32') as session:
-            for _ in range(20):
-                if self.value_of_32(session, '$orig_eax') == NANOSLEEP:
-                    break
-                session.console('continue')
-                self.stop(session)
-            else:
-                self.fail('it is never seen asleep')
+            self.until(lambda: session.value('(unsigned) $orig_eax') == NANOSLEEP, lambda: self.interrupted(session),
+                       20, 'it is never seen asleep')
             self.assertIn('3.14159', session.console('print $st0'))
             self.assertRegex(session.console('bt'), r'#0 .*call \(number=162.*\n#1 .* in sleep_for ')
 
@@ -77,17 +83,11 @@ class Bits32(test_process.ProcessCase):
         """In user mode on a vCPU: its registers, written there too"""
         with self.plain('bits32') as session:
             session.console('set var spin = 1')
-            for _ in range(20):
-                session.console('continue')
-                self.stop(session)
-                if 'turns (' in session.console('bt 1'):
-                    break
-            else:
-                self.fail('it is never seen in its loop')
+            self.until(lambda: 'turns (' in session.console('bt 1'), lambda: self.interrupted(session),
+                       20, 'it is never seen in its loop')
             self.assertEqual((session.value('$esi'), session.value('$edi')), (0x16161616, 0x17171717))
             session.console('set var $esi = 0x26262626')
-            session.console('stepi')
-            self.stopped(session)
+            self.stepped(session)
             self.assertEqual(session.value('$esi'), 0x26262626)
             session.console('set var spin = 0')
             session.console('tbreak sleep_for')
@@ -105,14 +105,10 @@ class Bits32(test_process.ProcessCase):
             self.assertIn('= 12', session.console('print middle(5)'))
             session.console('tbreak call')
             self.go(session)
-            for _ in range(30):
-                session.console('stepi')
-                self.stopped(session)
-                if session.console('x/i $pc').find('int    $0x80') >= 0:
-                    break
+            self.until(lambda: 'int    $0x80' in session.console('x/i $pc'), lambda: self.stepped(session),
+                       30, 'it does not come to its system call')
             before = session.value('$pc')
-            session.console('stepi')
-            self.stopped(session)
+            self.stepped(session)
             self.assertEqual(session.value('$pc'), before + 2)
             self.go(session, 'finish', 'function-finished')
             session.console('watch calls')
@@ -126,13 +122,8 @@ class Bits32(test_process.ProcessCase):
             self.go(session)
             self.assertIn('<signal handler called>', session.console('bt'))
             before = session.value('signals')
-            for _ in range(40):
-                session.console('stepi')
-                self.stopped(session)
-                if 'func="call"' in session.command('-stack-info-frame'):
-                    break
-            else:
-                self.fail('it does not come back from the handler')
+            self.until(lambda: 'func="call"' in session.command('-stack-info-frame'), lambda: self.stepped(session),
+                       40, 'it does not come back from the handler')
             self.assertEqual(session.value('signals'), before + 10)
             self.assertIn('call (number=37', session.console('bt 1'))
 

@@ -78,21 +78,12 @@ class Waiting(unittest.TestCase):
         self.assertIn('exit-code="02"', self.go(session, 'exited'))
 
 
-class WaitCase(Waiting, case.AskingCase):
+class WaitCase(Waiting, case.SessionCase, case.AskingCase):
     config = {'programs': ('process',)}
 
     def begun(self, serving) -> gdb.Session:
         self.sessions.append(super().begun(serving))
         return self.sessions[-1]
-
-    def setUp(self):
-        super().setUp()
-        self.sessions = []
-
-    def tearDown(self):
-        for session in self.sessions:  # the guest runs again before it is looked at
-            session.close()
-        super().tearDown()
 
 
 class OfAStaticProgram(WaitCase):
