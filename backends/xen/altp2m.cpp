@@ -19,10 +19,18 @@ Result<void> HiddenPages::enter() {
     CHECK_OK(domain_.write_journal(journal_));
     // Another tool's views would be gone with ours.
     journal_.altp2m = !TRY(domain_.enable_views(true));
-    view_ = TRY(domain_.create_view());
-    journal_.view = view_;
+    bare_ = TRY(add_view());
+    const auto view = TRY(add_view());
+    CHECK_OK(domain_.switch_to_view(view));
+    view_ = view;
+    return {};
+}
+
+Result<ViewId> HiddenPages::add_view() {
+    const auto view = TRY(domain_.create_view());
+    journal_.views.push_back(view);
     CHECK_OK(domain_.write_journal(journal_));
-    return domain_.switch_to_view(view_);
+    return view;
 }
 
 Result<void> HiddenPages::leave() {
@@ -30,15 +38,13 @@ Result<void> HiddenPages::leave() {
     const auto keep = [&](Result<void> next) {
         if (result && !next) result = std::move(next);
     };
-    if (open()) {
-        keep(domain_.switch_to_view(host_view));
-        keep(domain_.destroy_view(view_));
-    }
+    if (!journal_.views.empty()) keep(domain_.switch_to_view(host_view));
+    for (const auto view : std::exchange(journal_.views, {})) keep(domain_.destroy_view(view));
     if (std::exchange(journal_.altp2m, false)) {
         auto disabled = domain_.enable_views(false);
         if (!disabled) keep(fail(std::move(disabled).error()));
     }
-    view_ = journal_.view = host_view;
+    view_ = bare_ = host_view;
     for (const auto frame : std::exchange(journal_.pages, {})) keep(domain_.remove_page(frame));
     if (const auto maximum = std::exchange(journal_.maximum, 0); maximum != 0)
         keep(domain_.set_maximum_memory(maximum));

@@ -21,6 +21,8 @@ public:
     [[nodiscard]] bool open() const { return view_ != host_view; }
     // The one that vCPUs are to run in.
     [[nodiscard]] ViewId view() const { return view_; }
+    // The same without the copies, for one that steps past an int3.
+    [[nodiscard]] ViewId bare_view() const { return bare_; }
 
     // All vCPUs run in a view of their own from now on. Idempotent.
     Result<void> enter();
@@ -47,10 +49,11 @@ private:
     Result<std::uint64_t> add_copy();
     Result<void> drop(std::uint64_t frame, const Page& page);
     Result<void> fill(const Page& page);
+    Result<ViewId> add_view();
 
     EventDomain& domain_;
     MonitorJournal& journal_;
-    ViewId view_ = host_view;
+    ViewId view_ = host_view, bare_ = host_view;
     std::map<std::uint64_t, Page> pages_;  // by frame
     std::vector<std::uint64_t> spare_;     // copies of which there is no more need
 };

@@ -26,7 +26,7 @@ struct EventAbilities {
 enum class EventKind : std::uint8_t { int3, debug_exception, step };
 
 // What a guest may still do with a page without an event.
-enum class PageAccess : std::uint8_t { all, read_execute, execute };
+enum class PageAccess : std::uint8_t { all, read_execute, execute, read_write };
 
 using ViewId = std::uint16_t;           // of altp2m
 inline constexpr ViewId host_view = 0;  // the domain's memory as it is
@@ -60,8 +60,9 @@ public:
     virtual Result<void> deliver(EventKind kind, bool wanted) = 0;
     virtual Result<std::optional<VmEvent>> next_event() = 0;
     virtual Result<void> answer(const VmEvent& response) = 0;
-    // Until there may be an event, `wake` (a file descriptor, -1 for none) is readable, or `limit` is over.
-    virtual Result<void> wait(int wake, std::chrono::milliseconds limit) = 0;
+    // Until there may be an event, `wake` (a file descriptor, -1 for none) is readable, or `limit` is over:
+    // false.
+    virtual Result<bool> wait(int wake, std::chrono::milliseconds limit) = 0;
     // Of an owner that has died: vCPUs wait for responses that nobody will give. Events are open, and nothing
     // was asked yet.
     virtual Result<void> release_vcpus() = 0;

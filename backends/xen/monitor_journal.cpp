@@ -60,7 +60,7 @@ std::string to_text(const MonitorJournal& journal) {
                                                {"control", row.values.control}});
     return json::serialize(json::object{{"events", journal.events},
                                         {"altp2m", journal.altp2m},
-                                        {"view", journal.view},
+                                        {"views", json::value_from(journal.views)},
                                         {"maximum", journal.maximum},
                                         {"pages", json::value_from(journal.pages)},
                                         {"patches", std::move(patches)},
@@ -76,8 +76,8 @@ Result<MonitorJournal> parse_monitor_journal(const std::string& text) {
     MonitorJournal journal;
     journal.events = flag(object, "events");
     journal.altp2m = flag(object, "altp2m");
-    take_number(object, "view", journal.view);
     take_number(object, "maximum", journal.maximum);
+    journal.views = numbers<std::uint16_t>(object, "views");
     journal.pages = numbers<std::uint64_t>(object, "pages");
     journal.trap_flags = numbers<std::uint32_t>(object, "trap_flags");
     for_each_object(object, "patches", [&](const json::object& row) {

@@ -32,7 +32,7 @@ struct MonitorJournal {
     };
     bool events = false;               // the domain's vm_event ring is ours
     bool altp2m = false;               // alternate views of its memory were switched on by us
-    std::uint16_t view = 0;            // the one that we made, 0 while there is none
+    std::vector<std::uint16_t> views;  // that we made
     std::uint64_t maximum = 0;         // the domain's limit of memory before pages were added, in KiB
     std::vector<std::uint64_t> pages;  // frame numbers of what was added
     std::vector<Patch> patches;
@@ -40,7 +40,7 @@ struct MonitorJournal {
     std::vector<std::uint32_t> trap_flags;  // of vCPUs that step by EFLAGS.TF
 
     [[nodiscard]] bool empty() const {
-        return !events && !altp2m && view == 0 && maximum == 0 && pages.empty() && patches.empty() &&
+        return !events && !altp2m && views.empty() && maximum == 0 && pages.empty() && patches.empty() &&
                debug_registers.empty() && trap_flags.empty();
     }
 };

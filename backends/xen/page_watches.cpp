@@ -5,10 +5,6 @@
 namespace exo::xen {
 namespace {
 
-// The longest operand of an instruction that is not repeated: a cache line's (AVX-512; FXSAVE and XSAVE are
-// longer, and write what they have in many accesses).
-constexpr std::uint64_t longest_access = 64;
-
 StopEvent::Cause cause_of(BreakpointKind kind) {
     switch (kind) {
         case BreakpointKind::write_watch: return StopEvent::Cause::write_watch;
@@ -68,14 +64,13 @@ std::vector<PageWatches::Candidate> PageWatches::candidates(const VmEvent& event
     if ((access.flags & MEM_ACCESS_FAULT_IN_GPT) != 0) return hits;
     const std::uint64_t begin = access.gfn * frame_size + access.offset % frame_size;
     for (const auto& watch : watches_) {
-        if ((access.flags & wanted_flags(watch.kind)) == 0) continue;
+        const bool wanted = (access.flags & wanted_flags(watch.kind)) != 0;
         for (const auto& piece : watch.pieces) {
             const auto start = raw(piece.place);
             const Candidate candidate{cause_of(watch.kind), watch.address, std::nullopt};
-            if (begin >= start && begin - start < piece.length) {
+            if (begin >= start && begin - start < piece.length && wanted) {
                 hits.push_back(candidate);
-            } else if (begin < start && start - begin < longest_access &&
-                       (access.flags & MEM_ACCESS_W) != 0 && watch.kind != BreakpointKind::read_watch) {
+            } else if (watch.kind != BreakpointKind::read_watch) {
                 perhaps.push_back(candidate);
                 perhaps.back().if_changed = piece;
             }
