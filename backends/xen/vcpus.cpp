@@ -17,6 +17,12 @@ Result<bool> Vcpus::halted(VcpuId vcpu) {
     return info.online == 0 || info.blocked != 0;
 }
 
+Result<void> Vcpus::change(VcpuId vcpu, const std::function<void(vcpu_guest_context_t&)>& change) const {
+    auto now = TRY(context(vcpu));
+    change(now.c);
+    return set_context(vcpu, now);
+}
+
 Result<vcpu_guest_context_any_t> Vcpus::context(VcpuId vcpu) const {
     vcpu_guest_context_any_t context{};
     if (xc_vcpu_getcontext(xen_.control(), domain_, vcpu, &context) == 0) return context;

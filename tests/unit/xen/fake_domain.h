@@ -216,10 +216,18 @@ public:
         return static_cast<std::uint32_t>(xen_.vcpus.size());
     }
     [[nodiscard]] PhysicalMemory& memory() override { return xen_.memory; }
-    Result<bool> alive() override { return xen_.alive && !dead; }
+    Result<xen::DomainLife> life() override {
+        return xen_.alive && !dead ? xen::DomainLife::runs : xen::DomainLife::gone;
+    }
+    Result<void> begin() override { return {}; }
+    void end() override {
+        if (!dead) xen_.journal = xen::to_text(xen::MonitorJournal{});
+    }
+    Result<void> stands() override { return {}; }
+    void runs() override {}
+
     Result<void> pause() override { return ++xen_.pauses, Result<void>{}; }
     Result<void> unpause() override { return --xen_.pauses, Result<void>{}; }
-    Result<xen::EventAbilities> abilities() override { return given_abilities; }
     Result<void> open_events() override {
         if (xen_.enabled) return fail(Errc::busy, "another tool has the monitor of domain 7 (fake)");
         xen_.enabled = true;
@@ -328,6 +336,9 @@ public:
     Result<void> add_page(std::uint64_t frame) override {
         xen_.pages.insert(frame);
         return {};
+    }
+    Result<void> write_page(std::uint64_t frame, ConstBytes content) override {
+        return xen_.memory.write(PhysicalAddress{frame * xen::frame_size}, content);
     }
     Result<void> remove_page(std::uint64_t frame) override {
         xen_.pages.erase(frame);
