@@ -8,6 +8,7 @@
 #define XC_WANT_COMPAT_DEVICEMODEL_API  // xc_hvm_inject_trap()
 extern "C" {
 #include <xenctrl.h>
+#include <xenevtchn.h>
 #include <xenforeignmemory.h>
 #include <xenstore.h>
 #include <xentoollog.h>

@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <xenevtchn.h>
 
 #include <algorithm>
 #include <array>

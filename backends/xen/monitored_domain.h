@@ -12,8 +12,6 @@
 #include "backends/xen/vcpus.h"
 #include "backends/xen/vm_event_ring.h"
 
-struct xenevtchn_handle;
-
 namespace exo::xen {
 
 // Nothing where the hypervisor, the processor or the domain's kind has no monitor.

@@ -45,12 +45,6 @@ Result<bool> Vcpus::halted(VcpuId vcpu) {
     return info.online == 0 || info.blocked != 0;
 }
 
-Result<void> Vcpus::change(VcpuId vcpu, const std::function<void(vcpu_guest_context_t&)>& change) const {
-    auto now = TRY(context(vcpu));
-    change(now.c);
-    return set_context(vcpu, now);
-}
-
 Result<vcpu_guest_context_any_t> Vcpus::context(VcpuId vcpu) const {
     vcpu_guest_context_any_t context{};
     if (xc_vcpu_getcontext(xen_.control(), domain_, vcpu, &context) == 0) return context;
@@ -128,6 +122,15 @@ Result<void> Vcpus::fill_fpu(VcpuId vcpu, RegisterSet& registers) const {
     const bool used = (now.c.flags & VGCF_i387_valid) != 0;
     x86::fill_from_xsave(registers, as_xsave_area(&now.c.fpu_ctxt, used), false);
     return {};
+}
+
+Result<void> Vcpus::change(VcpuId vcpu, const std::function<void(vcpu_guest_context_t&)>& change) const {
+    auto now = TRY(context(vcpu));
+    const auto saved = TRY(extended(vcpu));
+    change(now.c);
+    CHECK_OK(set_context(vcpu, now));
+    const bool used = (now.c.flags & VGCF_i387_valid) != 0;
+    return used && saved ? set_extended(vcpu, *saved) : Result<void>{};
 }
 
 // xc_vcpu_setcontext() leaves of the FPU what FXSAVE has (xen/arch/x86/domain.c, arch_set_info_guest()): the
