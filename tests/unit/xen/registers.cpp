@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -154,12 +155,12 @@ TEST_CASE("xen: an FPU that was not used has its initial values") {
     RegisterSet registers{x86::layout()};
     std::array<std::byte, x86::fxsave_size> fxsave{};
     fxsave.fill(std::byte{0x55});
-    fill_from_xsave(registers, as_xsave_area(fxsave.data(), false), false);
+    x86::fill_from_xsave(registers, as_xsave_area(fxsave.data(), false), false);
     CHECK(registers.get(x86::fctrl) == 0x37f);
     CHECK(registers.get(x86::mxcsr) == 0x1f80);
     CHECK(registers.get(x86::ftag) == 0xffff);
     CHECK(registers.get(x86::xmm0) == 0);
-    fill_from_xsave(registers, as_xsave_area(fxsave.data(), true), false);
+    x86::fill_from_xsave(registers, as_xsave_area(fxsave.data(), true), false);
     CHECK(registers.get(x86::xmm0) == 0x5555555555555555);
     CHECK_FALSE(registers.available(x86::ymm0h));
 }
