@@ -17,9 +17,6 @@ using namespace std::chrono_literals;
 
 // Xen tells nobody that a domain was paused, and of its end only whoever has the one VIRQ_DOM_EXC: xenstored.
 constexpr auto look_interval = 20ms;
-// `xl destroy` pauses a domain for the time that it takes to take its devices away (tools/libs/light,
-// libxl__destroy_domid()): that is told as its end.
-constexpr auto pause_that_lasts = 5s;
 
 }  // namespace
 
@@ -78,7 +75,7 @@ Result<void> XenExecution::hold() {
     CHECK_OK(write_journal(journal_));
     CHECK_OK(domain_.pause());
     running_ = false;
-    paused_since_.reset();
+    by_others_.forget();
     memory_.stands(TRY(domain_.info()).nr_pages);
     return {};
 }
@@ -121,20 +118,13 @@ Result<void> XenExecution::resume(std::span<const VcpuAction> actions) {
 Result<std::optional<StopEvent>> XenExecution::look() {
     const auto info = domain_.info();
     if (!info && info.error().code != Errc::target_gone) return fail(info.error());
-    const auto condition = info ? condition_of(*info) : Condition::gone;
-    if (condition == Condition::gone) {
+    if (!info || condition_of(*info) == Condition::gone) {
         running_ = attached_ = false;
         memory_.forget();  // what is mapped keeps a domain that has been destroyed
         remove_journal(journal_);
         return StopEvent{.cause = StopEvent::Cause::exited};
     }
-    const bool paused = info->paused != 0 && condition == Condition::none;
-    if (!paused)
-        paused_since_.reset();
-    else if (!paused_since_)
-        paused_since_ = Clock::now();
-    const bool lasts = paused && Clock::now() - *paused_since_ > pause_that_lasts;
-    if (!lasts && condition != Condition::crashed) return std::optional<StopEvent>{};
+    if (!by_others_.lasts(*info, Clock::now())) return std::optional<StopEvent>{};
     explain(*info);
     CHECK_OK(hold());
     return StopEvent{.cause = StopEvent::Cause::interrupt};

@@ -48,7 +48,7 @@ private:
     bool attached_ = false;
     bool running_ = false;
     std::string why_;
-    std::optional<Clock::time_point> paused_since_;  // by somebody else, as far as was seen
+    StandsByOthers by_others_;
 };
 
 }  // namespace exo::xen

@@ -48,6 +48,40 @@ TEST_CASE("xen: uuids as the toolstack writes them") {
     CHECK(to_text(handle) == "00112233-4455-6677-8899-aabbccddeeff");
 }
 
+TEST_CASE("xen: a pause by others is one when it lasts") {
+    StandsByOthers pause;
+    StandsByOthers::Clock::time_point now{};
+    xc_dominfo_t info{};
+    CHECK_FALSE(pause.lasts(info, now));
+    info.paused = 1;
+    CHECK_FALSE(pause.lasts(info, now));
+    now += StandsByOthers::lasting / 2;
+    CHECK_FALSE(pause.lasts(info, now));
+    SUBCASE("it does") {
+        now += StandsByOthers::lasting / 2;
+        CHECK(pause.lasts(info, now));
+    }
+    SUBCASE("it went on meanwhile") {
+        info.paused = 0;
+        CHECK_FALSE(pause.lasts(info, now));
+        info.paused = 1;
+        now += StandsByOthers::lasting;
+        CHECK_FALSE(pause.lasts(info, now));
+    }
+    SUBCASE("it has crashed, and is kept") {
+        now += StandsByOthers::lasting;
+        info.paused = 0;
+        info.shutdown = 1;
+        info.shutdown_reason = SHUTDOWN_crash;
+        CHECK(pause.lasts(info, now));
+    }
+    SUBCASE("it is the end") {
+        now += StandsByOthers::lasting;
+        info.dying = 1;
+        CHECK_FALSE(pause.lasts(info, now));
+    }
+}
+
 TEST_CASE("xen: what a domain's state means") {
     xc_dominfo_t info{};
     info.hvm = 1;
