@@ -48,7 +48,7 @@ TEST_CASE("xen: uuids as the toolstack writes them") {
     CHECK(to_text(handle) == "00112233-4455-6677-8899-aabbccddeeff");
 }
 
-TEST_CASE("xen: a pause by others is one when it lasts") {
+TEST_CASE("xen: that a domain stands by others is told when it lasts") {
     StandsByOthers pause;
     StandsByOthers::Clock::time_point now{};
     xc_dominfo_t info{};
@@ -58,7 +58,7 @@ TEST_CASE("xen: a pause by others is one when it lasts") {
     now += StandsByOthers::lasting / 2;
     CHECK_FALSE(pause.lasts(info, now));
     SUBCASE("it does") {
-        now += StandsByOthers::lasting / 2;
+        now += StandsByOthers::lasting;
         CHECK(pause.lasts(info, now));
     }
     SUBCASE("it went on meanwhile") {
