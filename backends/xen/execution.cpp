@@ -17,6 +17,9 @@ using namespace std::chrono_literals;
 
 // Xen tells nobody that a domain was paused, and of its end only whoever has the one VIRQ_DOM_EXC: xenstored.
 constexpr auto look_interval = 20ms;
+// `xl destroy` pauses a domain for the time that it takes to take its devices away (tools/libs/light,
+// libxl__destroy_domid()): that is told as its end.
+constexpr auto pause_that_lasts = 5s;
 
 }  // namespace
 
@@ -75,6 +78,7 @@ Result<void> XenExecution::hold() {
     CHECK_OK(write_journal(journal_));
     CHECK_OK(domain_.pause());
     running_ = false;
+    paused_since_.reset();
     memory_.stands(TRY(domain_.info()).nr_pages);
     return {};
 }
@@ -120,12 +124,17 @@ Result<std::optional<StopEvent>> XenExecution::look() {
     const auto condition = info ? condition_of(*info) : Condition::gone;
     if (condition == Condition::gone) {
         running_ = attached_ = false;
+        memory_.forget();  // what is mapped keeps a domain that has been destroyed
         remove_journal(journal_);
         return StopEvent{.cause = StopEvent::Cause::exited};
     }
-    // Somebody has paused it, or it has crashed and is kept.
-    const bool stands = info->paused != 0 || condition == Condition::crashed;
-    if (!stands) return std::optional<StopEvent>{};
+    const bool paused = info->paused != 0 && condition == Condition::none;
+    if (!paused)
+        paused_since_.reset();
+    else if (!paused_since_)
+        paused_since_ = Clock::now();
+    const bool lasts = paused && Clock::now() - *paused_since_ > pause_that_lasts;
+    if (!lasts && condition != Condition::crashed) return std::optional<StopEvent>{};
     explain(*info);
     CHECK_OK(hold());
     return StopEvent{.cause = StopEvent::Cause::interrupt};

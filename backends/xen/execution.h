@@ -48,6 +48,7 @@ private:
     bool attached_ = false;
     bool running_ = false;
     std::string why_;
+    std::optional<Clock::time_point> paused_since_;  // by somebody else, as far as was seen
 };
 
 }  // namespace exo::xen

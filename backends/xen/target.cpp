@@ -92,7 +92,7 @@ public:
           parts_(std::move(parts)),
           version_(domain_.xen().version()),
           memory_(*parts_.frames, parts_.pv ? &parts_.pv->p2m : nullptr, std::move(parts_.regions),
-                  parts_.small),
+                  {.small = parts_.small}),
           vcpus_(parts_.info.hvm != 0 ? hvm_vcpus(domain_.xen(), domain_.id())
                                       : pv_vcpus(domain_.xen(), domain_.id(), memory_)),
           execution_(domain_, memory_, std::move(journal)) {}
