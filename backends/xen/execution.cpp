@@ -16,7 +16,7 @@ namespace {
 using namespace std::chrono_literals;
 
 // Xen tells nobody that a domain was paused, and of its end only whoever has the one VIRQ_DOM_EXC: xenstored.
-constexpr auto look_interval = 20ms;
+constexpr auto look_interval = 100ms;
 
 }  // namespace
 
