@@ -89,6 +89,7 @@ private:
 
     Parts parts_;
     std::optional<JournalEntry> journal_;
+    StandsByOthers by_others_;
     std::string why_;
     void* page_ = nullptr;  // the ring's
     std::optional<VmEventRing> ring_;
