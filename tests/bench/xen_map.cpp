@@ -1,9 +1,10 @@
-// What a tool pays that maps a Xen domain's memory for each of its reads, as LibVMI without its cache and gdbsx do.
+// What a tool pays that maps a Xen domain's memory for each of its reads, as LibVMI without its cache and
+// gdbsx do.
 //
 //     xen_map DOMID ADDRESS BYTES TIMES
 //
-// So many times: maps the pages that hold BYTES at the kernel address ADDRESS (as vCPU 0 translates it, once, before),
-// copies them out and unmaps them. Prints "map NANOSECONDS OPERATIONS CRC", CRC as rsp_bench has it.
+// So many times: maps the pages that hold BYTES at the kernel address ADDRESS (as vCPU 0 translates it, once,
+// before), copies them out and unmaps them. Prints "map NANOSECONDS OPERATIONS CRC", CRC as rsp_bench has it.
 #include <sys/mman.h>
 
 extern "C" {
@@ -87,6 +88,7 @@ int main(int count, char** arguments) {
     const auto time = Clock::now() - begin;
     xenforeignmemory_close(memory);
     std::printf("map %lld %llu %08x\n", static_cast<long long>(time.count()),
-                static_cast<unsigned long long>(times), exo::rsp::crc32(0xffffffff, {into.data(), into.size()}));
+                static_cast<unsigned long long>(times),
+                exo::rsp::crc32(0xffffffff, {into.data(), into.size()}));
     return 0;
 }

@@ -44,6 +44,13 @@ class XenMemory:
         _, nanoseconds, operations, crc = told.stdout.split()
         return measure.Raw(int(nanoseconds) / 1e9, int(operations), crc)
 
+    def backend(self) -> list:
+        """The backend's own reads of the guest's physical memory, without packets (xen_memory.cpp)."""
+        told = subprocess.run([measure.tool('xen_memory'), DOMAIN], capture_output=True, text=True, timeout=300, check=False)
+        if told.returncode:
+            raise HarnessError(told.stderr.strip())
+        return ['```', *told.stdout.splitlines(), '```']
+
     def gdbsx(self) -> str:
         """What Xen's own server says to this domain."""
         try:
