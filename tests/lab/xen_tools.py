@@ -1,47 +1,49 @@
-"""Stock Debian's Xen: the hypervisor and dom0's programs, unpacked in the cache."""
+"""Debian's own Xen, hypervisor and toolstack, as packages of its archive hold them."""
 import gzip
 import pathlib
 import re
+import shutil
 import subprocess
+import sys
 
-import unpacked
-from harness import apt
-from harness.errors import HarnessError, MissingPrerequisite
+from harness import cache
+from harness.apt import Suite
 
-VERSION = '4.17'  # interfaces of the hypervisor and of libxenctrl change with it
+SUITE, VERSION = 'bookworm', '4.17'
 PACKAGES = (f'xen-hypervisor-{VERSION}-amd64', f'xen-utils-{VERSION}', 'xen-utils-common', 'xenstore-utils')
-FOLDER = f'usr/lib/xen-{VERSION}/bin'
-PROGRAMS = ('xl', 'xenstored', 'xenconsoled', 'xen-init-dom0', 'xen-access', 'xen-hvmctx')
-LIBRARIES = ('lib/x86_64-linux-gnu', 'usr/lib/x86_64-linux-gnu')
+# What of their dependencies a Debian has only where it has Xen, too.
+OWN = re.compile('xen|libxen|libyajl')
 
 
-def root() -> pathlib.Path:
-    """The folder that stands for /."""
-    if apt.own_codename() != 'bookworm':
-        raise MissingPrerequisite(f"Debian 12: exogdb's libxenctrl must be of the hypervisor's version, {VERSION}")
-    return unpacked.fetch('xen', 'bookworm', PACKAGES, 'xen')
+def fetch() -> pathlib.Path:
+    """The folder with their files, to be laid over the / of a Debian of that suite; fetched once. 30 MB."""
+    folder = cache.root() / f'xen-{VERSION}-{SUITE}'
+    with cache.lock(folder.name):
+        if (folder / 'complete').exists():
+            return folder / 'root'
+        print('xen: fetching its packages, once', file=sys.stderr, flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        source = Suite(SUITE)
+        names = [name for name in source.with_dependencies(PACKAGES) if OWN.match(name)]
+        for archive in source.download_all(names):
+            subprocess.run(['dpkg-deb', '-x', archive, folder / 'root'], check=True, stdin=subprocess.DEVNULL)
+            archive.unlink()
+        _merge_usr(folder / 'root')
+        packed = folder / 'root/boot' / f'xen-{VERSION}-amd64.gz'
+        # QEMU's -kernel takes multiboot images as they are; the package has it packed for GRUB.
+        (folder / 'root/boot/xen').write_bytes(gzip.decompress(packed.read_bytes()))
+        (folder / 'complete').touch()
+        return folder / 'root'
 
 
-def hypervisor() -> bytes:
-    """The ELF file."""
-    return gzip.decompress((root() / f'boot/xen-{VERSION}-amd64.gz').read_bytes())
+def hypervisor() -> pathlib.Path:
+    return fetch() / 'boot/xen'
 
 
-def dom0_files() -> dict:
-    """{name below the root: content} of the programs and of their libraries."""
-    folder = root()
-    programs = [folder / FOLDER / name for name in PROGRAMS] + [folder / 'usr/bin/xenstore']
-    done = {str(path.relative_to(folder)): path.read_bytes() for path in programs}
-    search = ':'.join(str(folder / name) for name in LIBRARIES)
-    loader = folder / 'lib64/ld-linux-x86-64.so.2'
-    for path in programs:
-        listing = subprocess.run([loader, '--library-path', search, '--list', path], capture_output=True, text=True, check=False)
-        if listing.returncode or 'not found' in listing.stdout:
-            raise HarnessError(f'{path}: {(listing.stdout + listing.stderr).strip()[-300:]}')
-        for found in re.findall(r'=> (/\S+) \(0x', listing.stdout):
-            found = pathlib.Path(found)
-            done[str(found.relative_to(folder))] = found.read_bytes()
-    done['lib64/ld-linux-x86-64.so.2'] = loader.read_bytes()
-    # The C library loads it when a thread ends by pthread_cancel, as xl's do.
-    done['lib/x86_64-linux-gnu/libgcc_s.so.1'] = (folder / 'lib/x86_64-linux-gnu/libgcc_s.so.1').read_bytes()
-    return done
+def _merge_usr(root: pathlib.Path):
+    """A folder /lib of theirs would hide the symbolic link that a Debian has there."""
+    for name in ('bin', 'sbin', 'lib', 'lib64'):
+        if (root / name).is_dir():
+            shutil.copytree(root / name, root / 'usr' / name, symlinks=True, dirs_exist_ok=True)
+            shutil.rmtree(root / name)

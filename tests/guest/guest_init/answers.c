@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/klog.h>
 #include <sys/reboot.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -18,6 +19,7 @@
 #include "guest.h"
 
 static FILE *channel, *commands_in;
+enum { CONSOLE_LEVEL = 8 };  // SYSLOG_ACTION_CONSOLE_LEVEL, include/linux/syslog.h
 
 void say(const char* format, ...) {
     va_list arguments;
@@ -222,7 +224,10 @@ static const char* answer(char* line) {
 }
 
 int open_channel(void) {
-    int fd = open("/dev/ttyS1", O_RDWR | O_NOCTTY | O_CLOEXEC);
+    char name[32] = "ttyS1", path[48];
+    argument("exo.channel", name, sizeof name);
+    snprintf(path, sizeof path, "/dev/%s", name);
+    int fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
     struct termios settings;
     if (fd < 0 || tcgetattr(fd, &settings)) return 0;
     cfmakeraw(&settings);
@@ -230,6 +235,8 @@ int open_channel(void) {
     tcsetattr(fd, TCSANOW, &settings);
     commands_in = fdopen(fd, "r");
     channel = fdopen(fcntl(fd, F_DUPFD_CLOEXEC, 0), "w");
+    // Where it is the kernel's console, too, the kernel is to write there no more but why it dies.
+    if (strcmp(name, "ttyS1")) klogctl(CONSOLE_LEVEL, NULL, 1);
     return commands_in && channel;
 }
 

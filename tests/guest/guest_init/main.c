@@ -11,7 +11,8 @@
 //   process  two processes of one program for a debugger to attach to (process.c)
 //   threads  one process with N threads, and processes in odd states with odd names
 //
-// Command channel, ttyS1: one command a line; the answer is any number of lines, then a line that is
+// Command channel, ttyS1 or what exo.channel= names: one command a line; the answer is any number of lines,
+// then a line that is
 // ".ok" or ".error WHY". Everything that the host wants to compare with is printed from /proc, so that
 // it is the guest's own view and not a guess.
 #define _GNU_SOURCE
@@ -78,8 +79,9 @@ int main(int count, char** arguments) {
     if (!strcmp(scenario, "writers")) scenario_writers();
     if (!strcmp(scenario, "mappings")) scenario_mappings();
 
-    int connected = open_channel();
     printf("exo-guest-ready %s\n", scenario);
+    fflush(stdout);
+    int connected = open_channel();
     if (!connected) printf("exo-guest: no second serial port, no command channel\n");
     fflush(stdout);
     if (connected) answer_commands();

@@ -10,12 +10,13 @@ from .errors import MissingPrerequisite
 from .guest import Config
 from .small_vmm import SmallVmm
 from .vm import KvmVm, Vm
+from .xen_domain import XenPv, XenPvh
 
 SKIPPED = 77  # ctest's SKIP_RETURN_CODE
 
 
 # What EXOGDB_GUEST may say; without it a libvirt domain.
-GUEST_TYPES = {'qemu': Vm, 'kvm': KvmVm, 'small_vmm': SmallVmm}
+GUEST_TYPES = {'qemu': Vm, 'kvm': KvmVm, 'small_vmm': SmallVmm, 'xen-pvh': XenPvh, 'xen-pv': XenPv}
 
 
 def needs(capability: str):

@@ -28,11 +28,11 @@ class Config:
     dynamic: bool = False  # those are PIEs, with the shared libraries of this machine
     modules: tuple = ()  # of the kernel's package, as /NAME.ko in the guest; guest_init's `load` loads one
 
-    def command_line(self) -> str:
+    def command_line(self, console: str = 'ttyS0') -> str:
         # A guest that gets no turn on a busy machine finds that its timer does not tick, and panics. Guests of KVM do
         # not look (kvm_guest_init(), arch/x86/kernel/kvm.c); those of TCG have to be told. It finds its time stamp counter
         # late, too, and changes its own text for a clock without one (static keys: kernel/sched/clock.c).
-        return ' '.join(['console=ttyS0', 'no_timer_check', 'tsc=reliable', f'exo.scenario={self.scenario}', *self.arguments,
+        return ' '.join([f'console={console}', 'no_timer_check', 'tsc=reliable', f'exo.scenario={self.scenario}', *self.arguments,
                          *ARGUMENTS])
 
 
