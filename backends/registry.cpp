@@ -7,6 +7,7 @@
 #include "backends/kvm/target.h"
 #include "backends/qemu/discovery.h"
 #include "backends/qemu_or_kvm.h"
+#include "backends/xen/discovery.h"
 
 namespace exo {
 namespace {
@@ -29,6 +30,13 @@ Result<std::vector<GuestSummary>> list_libvirt(const OpenOptions& options) {
 std::vector<Check> diagnose_kvm(const TargetUri& uri, const OpenOptions&) { return kvm::diagnose(uri.rest); }
 Result<std::vector<GuestSummary>> list_kvm(const OpenOptions&) { return kvm::list(); }
 
+Result<std::unique_ptr<Target>> open_xen(const TargetUri& uri, const OpenOptions&) {
+    return xen::open(uri.rest);
+}
+Result<RecoverReport> recover_xen(const TargetUri& uri, const OpenOptions&) { return xen::recover(uri.rest); }
+std::vector<Check> diagnose_xen(const TargetUri& uri, const OpenOptions&) { return xen::diagnose(uri.rest); }
+Result<std::vector<GuestSummary>> list_xen(const OpenOptions&) { return xen::list(); }
+
 // The order is that of messages and lists.
 const Backend table[] = {
     {{"libvirt", "libvirt:NAME", EXOGDB_WITH_LIBVIRT != 0},
@@ -49,12 +57,28 @@ const Backend table[] = {
      qemu_or_kvm::recover_process,
      diagnose_kvm,
      list_kvm},
+    {{"xen", "xen:DOMID|NAME", xen::is_built()},
+     BackendWish::automatic,
+     open_xen,
+     recover_xen,
+     diagnose_xen,
+     list_xen},
 };
 
 const Backend* find(std::string_view scheme) {
     const auto row =
         std::ranges::find_if(table, [&](const Backend& backend) { return backend.info.scheme == scheme; });
     return row == std::end(table) ? nullptr : &*row;
+}
+
+// libvirt's domains come first; the same name in both would be that of a Xen domain which libvirt manages.
+TargetUri resolve(const TargetUri& uri, const OpenOptions& options) {
+    if (!uri.bare || !xen::is_built() || !xen::has_domain(uri.rest)) return uri;
+    const auto names = EXOGDB_WITH_LIBVIRT != 0 ? list_libvirt(options) : std::vector<GuestSummary>{};
+    const bool in_libvirt = names && std::ranges::any_of(*names, [&](const GuestSummary& guest) {
+                                return guest.name == uri.rest;
+                            });
+    return in_libvirt ? uri : TargetUri{"xen", uri.rest};
 }
 
 Result<const Backend*> backend_of(const TargetUri& uri, const OpenOptions& options) {
@@ -75,12 +99,13 @@ Result<const Backend*> backend_of(const TargetUri& uri, const OpenOptions& optio
 
 Result<TargetUri> TargetUri::parse(std::string_view text) {
     const auto colon = text.find(':');
-    TargetUri uri{"libvirt", std::string{text}};
+    TargetUri uri{"libvirt", std::string{text}, true};
     if (colon != std::string_view::npos)
-        uri = {std::string{text.substr(0, colon)}, std::string{text.substr(colon + 1)}};
+        uri = {std::string{text.substr(0, colon)}, std::string{text.substr(colon + 1)}, false};
     if (find(uri.scheme) != nullptr && !uri.rest.empty()) return uri;
     std::string message{"\""};
-    message.append(text).append("\" names no target: give the name of a libvirt domain, or one of");
+    message.append(text).append(
+        "\" names no target: give the name of a libvirt domain or of a Xen domain, or one of");
     for (const auto& backend : table) message.append(" ").append(backend.info.form);
     return fail(Errc::bad_request, std::move(message));
 }
@@ -92,16 +117,19 @@ std::vector<BackendInfo> backends() {
 }
 
 Result<std::unique_ptr<Target>> open_target(const TargetUri& uri, const OpenOptions& options) {
-    return TRY(backend_of(uri, options))->open(uri, options);
+    const auto meant = resolve(uri, options);
+    return TRY(backend_of(meant, options))->open(meant, options);
 }
 
 Result<RecoverReport> recover_target(const TargetUri& uri, const OpenOptions& options) {
-    return TRY(backend_of(uri, options))->recover(uri, options);
+    const auto meant = resolve(uri, options);
+    return TRY(backend_of(meant, options))->recover(meant, options);
 }
 
 std::vector<Check> diagnose_target(const TargetUri& uri, const OpenOptions& options) {
-    const auto backend = backend_of(uri, options);
-    if (backend) return (*backend)->diagnose(uri, options);
+    const auto meant = resolve(uri, options);
+    const auto backend = backend_of(meant, options);
+    if (backend) return (*backend)->diagnose(meant, options);
     return {{"backend", false, backend.error().message, "give another target, or build with the library"}};
 }
 

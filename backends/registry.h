@@ -18,8 +18,10 @@ struct TargetUri {
     std::string scheme;
     std::string rest;
 
-    // A word without a known scheme's "NAME:" is a libvirt domain. bad_request, with the list of schemes, for
-    // "word:rest" of an unknown scheme, and for an empty rest.
+    bool bare = false;  // a word alone, which may be of another scheme, too: open_target() looks
+
+    // A word without a known scheme's "NAME:" is a libvirt domain, or a Xen domain's name. bad_request, with
+    // the list of schemes, for "word:rest" of an unknown scheme, and for an empty rest.
     static Result<TargetUri> parse(std::string_view text);
     [[nodiscard]] std::string text() const { return scheme + ":" + rest; }
 };

@@ -24,6 +24,10 @@ public:
     Result<std::size_t> read_some(PhysicalAddress address, MutableBytes out) override;
     Result<std::size_t> write_some(PhysicalAddress address, ConstBytes in) override;
     [[nodiscard]] std::span<const MemoryRegion> regions() const override { return memory_->regions(); }
+    [[nodiscard]] bool has_machine_addresses() const override { return memory_->has_machine_addresses(); }
+    Result<PhysicalAddress> from_machine(PhysicalAddress address) override {
+        return memory_->from_machine(address);
+    }
 
     void invalidate();  // at each stop, and before reading a guest that runs
 

@@ -17,6 +17,10 @@ public:
     void read_scattered(std::span<Fragment> fragments) override;
     Result<std::size_t> write_some(PhysicalAddress address, ConstBytes in) override;
     [[nodiscard]] std::span<const MemoryRegion> regions() const override { return below_.regions(); }
+    [[nodiscard]] bool has_machine_addresses() const override { return below_.has_machine_addresses(); }
+    Result<PhysicalAddress> from_machine(PhysicalAddress address) override {
+        return below_.from_machine(address);
+    }
 
     // From now on a breakpoint at `address` reads as `original`. Writes there change what is hidden, not the
     // breakpoint.

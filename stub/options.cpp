@@ -32,7 +32,7 @@ std::string target_help() {
     for (const BackendInfo& backend : backends()) {
         if (backend.built) text.append(backend.form).append(", ");
     }
-    return text + "or just a libvirt domain's NAME";
+    return text + "or just the NAME of a libvirt domain or a Xen domain";
 }
 
 // An option that takes one of a few words. (CLI11's own transformers name the values that they stand for,

@@ -67,6 +67,12 @@ public:
     // As read_some. Not journalled: callers that must undo keep the old bytes themselves.
     virtual Result<std::size_t> write_some(PhysicalAddress address, ConstBytes in) = 0;
 
+    // Whether page tables hold other addresses than this memory has: those of a paravirtualised guest of Xen
+    // hold the machine's, while its kernel counts its own memory from 0.
+    [[nodiscard]] virtual bool has_machine_addresses() const { return false; }
+    // Where here lies what an entry of a page table points at; bad_address if it is not the guest's.
+    virtual Result<PhysicalAddress> from_machine(PhysicalAddress address) { return address; }
+
     // Sorted by start, disjoint. What lies in none of them is a hole.
     [[nodiscard]] virtual std::span<const MemoryRegion> regions() const = 0;
 

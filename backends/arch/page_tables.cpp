@@ -97,7 +97,11 @@ std::uint64_t leaf_base(const Format& format, const Level& level, std::uint64_t 
 
 PageTables::PageTables(PhysicalMemory& memory, PhysicalAddress root, PagingMode mode,
                        std::uint64_t encryption_mask)
-    : memory_(&memory), root_(root), mode_(mode), encryption_mask_(encryption_mask) {
+    : memory_(&memory),
+      root_(root),
+      mode_(mode),
+      encryption_mask_(encryption_mask),
+      machine_addresses_(memory.has_machine_addresses()) {
     set_root(root, mode);
 }
 
@@ -150,10 +154,19 @@ Result<Translation> PageTables::translate(VirtualAddress address) {
     return found;
 }
 
-Result<void> PageTables::read_entry(PhysicalAddress at, std::size_t bytes, std::uint64_t& entry) const {
-    CHECK_OK(memory_->read(at, std::as_writable_bytes(std::span{&entry, 1}).first(bytes)));
+// Where the addresses are the machine's there are no large pages (Xen's pv/mm.c), so that all of it is one
+// frame; an entry that is not present keeps what the guest has put there.
+Result<std::uint64_t> PageTables::as_here(std::uint64_t entry) const {
     entry &= ~encryption_mask_;
-    return {};
+    if (!machine_addresses_ || (entry & entry_present) == 0) return entry;
+    const auto here = TRY(memory_->from_machine(PhysicalAddress{entry & address_bits_52}));
+    return (entry & ~address_bits_52) | raw(here);
+}
+
+Result<std::uint64_t> PageTables::read_entry(PhysicalAddress at, std::size_t bytes) const {
+    std::uint64_t entry = 0;
+    CHECK_OK(memory_->read(at, std::as_writable_bytes(std::span{&entry, 1}).first(bytes)));
+    return as_here(entry);
 }
 
 Result<Translation> PageTables::walk(VirtualAddress address) {
@@ -172,11 +185,12 @@ Result<Translation> PageTables::walk(VirtualAddress address) {
         if (level.shift == 12 && format.entry_bytes == 8) cached = {region, table, rights};
         const std::uint64_t index = raw(address) >> level.shift & low_bits(level.bits);
         const PhysicalAddress at{table + index * format.entry_bytes};
-        std::uint64_t entry = 0;
-        if (const auto read = read_entry(at, format.entry_bytes, entry); !read) {
+        const auto read = read_entry(at, format.entry_bytes);
+        if (!read) {
             return fail(Errc::bad_address, std::string{level.name} + " entry of " + hex(address) +
                                                " is not in RAM: " + read.error().message);
         }
+        const std::uint64_t entry = *read;
         if ((entry & entry_present) == 0) {
             return fail(Errc::bad_address, hex(address) + " is not mapped: " + level.name + " entry at " +
                                                hex(at) + " is not present");
@@ -199,9 +213,8 @@ Result<PageTables::LastEntry> PageTables::last_entry(VirtualAddress address) {
     std::uint64_t table = raw(root_);
     for (const Level& level : format->levels) {
         const std::uint64_t index = raw(address) >> level.shift & low_bits(level.bits);
-        std::uint64_t entry = 0;
-        CHECK_OK(
-            read_entry(PhysicalAddress{table + index * format->entry_bytes}, format->entry_bytes, entry));
+        const std::uint64_t entry =
+            TRY(read_entry(PhysicalAddress{table + index * format->entry_bytes}, format->entry_bytes));
         if ((entry & entry_present) == 0 || is_leaf(level, entry)) {
             return LastEntry{entry, std::uint64_t{1} << level.shift};
         }
@@ -243,8 +256,9 @@ struct PageTables::Visit {
             if (start + low_bits(level.shift) < first) continue;
             std::uint64_t entry = 0;
             std::memcpy(&entry, content.data() + i * format.entry_bytes, format.entry_bytes);
-            entry &= ~tables.encryption_mask_;
-            if ((entry & entry_present) == 0) continue;
+            const auto here = tables.as_here(entry);
+            if (!here || (*here & entry_present) == 0) continue;
+            entry = *here;
             Rights below = rights;
             restrict(below, entry, level.has_permissions, format.entry_bytes == 8);
             if (is_leaf(level, entry)) {

@@ -13,9 +13,10 @@ namespace exo::x86 {
 
 class PageTables final : public AddressSpace {
 public:
-    // `root` is CR3 as the CPU has it or the physical address of the top table; PCID and flag bits are
-    // ignored. `encryption_mask` is the bit of an entry that marks encrypted memory (AMD SME), 0 if none.
-    // Mode `none` maps each address to itself below 4 GiB, as a CPU without paging does.
+    // `root` is CR3 as the registers have it or the physical address of the top table; PCID and flag bits are
+    // ignored. Entries are taken as PhysicalMemory::from_machine() tells. `encryption_mask` is the bit of an
+    // entry that marks encrypted memory (AMD SME), 0 if none. Mode `none` maps each address to itself below 4
+    // GiB, as a CPU without paging does.
     PageTables(PhysicalMemory& memory, PhysicalAddress root, PagingMode mode,
                std::uint64_t encryption_mask = 0);
 
@@ -90,13 +91,15 @@ private:
 
     static void restrict(Rights& rights, std::uint64_t entry, bool has_permissions, bool has_no_execute);
     Result<Translation> walk(VirtualAddress address);
-    // Without the mark of encrypted memory; untouched where it cannot be read.
-    Result<void> read_entry(PhysicalAddress at, std::size_t bytes, std::uint64_t& entry) const;
+    // Without the mark of encrypted memory, and with the address that this memory has.
+    [[nodiscard]] Result<std::uint64_t> as_here(std::uint64_t entry) const;
+    Result<std::uint64_t> read_entry(PhysicalAddress at, std::size_t bytes) const;
 
     PhysicalMemory* memory_;
     PhysicalAddress root_;
     PagingMode mode_;
     std::uint64_t encryption_mask_;
+    bool machine_addresses_;
     std::array<CachedPage, 256> pages_{};        // of 4 KiB
     std::array<CachedPage, 512> large_pages_{};  // by 2 MiB, of which larger ones have several
     std::array<CachedTable, 64> tables_{};

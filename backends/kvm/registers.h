@@ -6,10 +6,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
-#include <vector>
 
 #include "backends/api/registers.h"
+#include "backends/arch/xsave_area.h"
 
 namespace exo::kvm {
 
@@ -34,15 +33,13 @@ inline constexpr std::uint32_t msr_kernel_gs_base = 0xc0000102;
 void fill_from_regs(RegisterSet& registers, const kvm_regs& regs);
 void fill_from_sregs(RegisterSet& registers, const kvm_sregs& sregs);
 // What KVM_GET_XSAVE (4096 bytes) or KVM_GET_XSAVE2 (more) gives.
-using XsaveArea = std::vector<std::byte>;
-inline constexpr std::size_t least_xsave_size = 4096;
-// The XSAVE area in its standard form (Intel SDM vol. 1, 13.4): 512 bytes as of FXSAVE, the header, and where
-// the CPU has AVX the upper halves of the ymm registers at 576. Without it those stay unavailable.
-void fill_from_xsave(RegisterSet& registers, const XsaveArea& xsave, bool has_avx);
+using x86::fill_from_xsave;
+using x86::least_xsave_size;
+using x86::put_into_xsave;
+using x86::XsaveArea;
 
 // Puts register `number` of `values` where it is held. False for one that is not held there.
 bool put_into_regs(kvm_regs& regs, const RegisterSet& values, RegisterNumber number);
 bool put_into_sregs(kvm_sregs& sregs, const RegisterSet& values, RegisterNumber number);
-bool put_into_xsave(XsaveArea& xsave, const RegisterSet& values, RegisterNumber number);
 
 }  // namespace exo::kvm

@@ -12,7 +12,7 @@ MAY_INCLUDE = {
     'backends/host': ('backends/api', 'backends/host'),
     'backends/qemu': ('backends/api', 'backends/arch', 'backends/host', 'backends/qemu', 'rsp'),
     'backends/kvm': ('backends/api', 'backends/arch', 'backends/host', 'backends/kvm'),
-    'backends/xen': ('backends/api', 'backends/arch', 'backends/xen'),
+    'backends/xen': ('backends/api', 'backends/arch', 'backends/host', 'backends/xen'),
     'backends/dump': ('backends/api', 'backends/arch', 'backends/dump'),
     'backends/gdbserver': ('backends/api', 'backends/arch', 'backends/gdbserver', 'rsp'),
     'backends': ('backends',),  # the registry, which names every backend
