@@ -49,21 +49,24 @@ debug: action=ignore
 BOOT_MENU = f'default lab\nprompt 0\nlabel lab\n kernel /vmlinuz\n append initrd=/initrd {COMMAND_LINE}\n'
 
 
-def libraries_of(path: pathlib.Path) -> list:
-    """What the loader would load for a program or library, by ldd(1); nothing for other files."""
-    listing = subprocess.run(['ldd', path], capture_output=True, text=True, check=False)
+def libraries_of(path: pathlib.Path, search: str = '') -> list:
+    """What the loader would load for a program or library, by ldd(1); nothing for other files. `search` are folders to look
+    into first, as in LD_LIBRARY_PATH."""
+    listing = subprocess.run(['ldd', path], capture_output=True, text=True, check=False,
+                             env={**os.environ, 'LD_LIBRARY_PATH': search} if search else None)
     missing = re.search(r'^\s*(\S+) => not found', listing.stdout, re.M)
     if missing:
         raise MissingPrerequisite(f'{missing.group(1)}, which {path} wants')
     return [pathlib.Path(found) for found in re.findall(r'(?:=> |^\s*)(/\S+) \(0x', listing.stdout, re.M)]
 
 
-def gather(paths) -> dict:
-    """{name below the root: content} of files, of what is in folders, and of the libraries that all these need."""
+def gather(paths, root: pathlib.Path = None, search: str = '') -> dict:
+    """{name below the root: content} of files, of what is in folders, and of the libraries that all these need. What is below
+    `root` gets the name that it has there."""
     wanted, done = [pathlib.Path(path).absolute() for path in paths], {}
     while wanted:
         path = wanted.pop()
-        name = str(path).lstrip('/')
+        name = str(path.relative_to(root) if root and path.is_relative_to(root) else path).lstrip('/')
         if name in done:
             continue
         if path.is_dir():
@@ -74,7 +77,7 @@ def gather(paths) -> dict:
         except OSError as error:
             raise HarnessError(f'{path}: {error.strerror}') from None
         if done[name][:4] == b'\x7fELF':
-            wanted += libraries_of(path)
+            wanted += libraries_of(path, search)
     return done
 
 
