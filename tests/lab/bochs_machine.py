@@ -34,7 +34,7 @@ CONFIGURATION = '''cpu: model=corei7_skylake_x, count=1, ips=100000000, reset_on
 memory: guest={memory}, host={memory}
 romimage: file={tools}/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file={tools}/usr/share/bochs/VGABIOS-lgpl-latest
-{ports}ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
+{devices}ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata0-master: type=cdrom, path={folder}/disk.iso, status=inserted
 boot: cdrom
 com1: enabled=1, mode=file, dev={folder}/serial.log
@@ -120,13 +120,14 @@ def make_disk(folder: pathlib.Path, tools: pathlib.Path, menu: str, programs=('l
         raise HarnessError(f'xorriso: {output.strip()[-300:]}')
 
 
-def start(folder: pathlib.Path, tools: pathlib.Path, memory: int, ports: str = ''):
-    """The emulator. `ports` are lines of its configuration, for serial ports besides the first."""
-    (folder / 'bochsrc').write_text(CONFIGURATION.format(folder=folder, tools=tools, memory=memory, ports=ports))
+def start(folder: pathlib.Path, tools: pathlib.Path, memory: int, devices: str = '', by=()):
+    """The emulator. `devices` are lines of its configuration, for others than the disk and the first serial port; `by` are the
+    words of a command that starts it."""
+    (folder / 'bochsrc').write_text(CONFIGURATION.format(folder=folder, tools=tools, memory=memory, devices=devices))
     (folder / 'commands').write_text('c\n')  # Debian's build starts in its own debugger
     # A network namespace of its own: its display listens at a port.
     own_network = ['unshare', '--net'] if os.getuid() == 0 else ['unshare', '--net', '--map-root-user']
-    words = [*own_network, *bochs_tools.program(tools, 'bochs-bin'), '-q', '-f', folder / 'bochsrc',
+    words = [*own_network, *by, *bochs_tools.program(tools, 'bochs-bin'), '-q', '-f', folder / 'bochsrc',
              '-rc', folder / 'commands']
     with open(folder / 'output', 'wb') as output:
         return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder,

@@ -3,7 +3,8 @@ watchpoints, steps by the monitor trap flag and accesses to pages, and has altp2
 
 PID 1 of dom0 (bochs_xen_init) starts Xen's daemons and runs one script; what it prints comes out of the first serial port,
 after Xen's own messages. A PVH guest's kernel, initramfs and configuration are at hand: `xl create /guest/config`. Or the
-script is an agent (bochs_xen_agent), and the second port the way to it: gdb is on this machine then, where it is not slow."""
+script is an agent (bochs_xen_agent), asked over a network card: gdb is on this machine then, where it is not slow. A serial port
+would not do: Bochs does not wait for one whose buffer is full, and dom0 does not run all the time."""
 import contextlib
 import gzip
 import lzma
@@ -15,9 +16,7 @@ import socket
 import struct
 import sys
 import tempfile
-import threading
 import time
-import tty
 
 from harness import initramfs, kernels, processes
 from harness.errors import HarnessError
@@ -30,10 +29,18 @@ HERE = pathlib.Path(__file__).parent
 GUEST_KERNEL = 'bookworm'
 GUEST_PROGRAM = 'traps'
 GUEST_NAME = 'small'
-MODULES = ('xen-privcmd', 'xen-evtchn', 'xen-gntdev', 'xen-gntalloc', 'xenfs')
+MODULES = ('xen-privcmd', 'xen-evtchn', 'xen-gntdev', 'xen-gntalloc', 'xenfs', 'e1000')
 PROGRAMS = ('xl', 'xenstored', 'xenconsoled', 'xen-init-dom0', 'xenstore-control')
 MEMORY_MIB = 1024
-LONGEST_ANSWER = 32  # bytes, of the agent's
+# A unix socket beside the emulator leads to each of these ports of dom0's.
+AGENT_PORT, LINE_PORT = 4000, 4001
+ADDRESS = '10.0.2.15'
+NETWORK = '# slirp config\nrestricted = 1\n' + ''.join(
+    f'hostfwd = tcp:127.0.0.1:{port}-{ADDRESS}:{port}\n' for port in (AGENT_PORT, LINE_PORT))
+CARD = '''pci: enabled=1, chipset=i440fx, slot1=e1000
+e1000: card=0, enabled=1, mac=52:54:00:12:34:56, ethmod=slirp, script={folder}/network
+'''
+ANSWER = 32  # bytes, the longest "@status N"
 GUEST_CONFIG = f'''name = "{GUEST_NAME}"
 type = "pvh"
 kernel = "/guest/vmlinuz"
@@ -111,103 +118,53 @@ def _make_disk(folder: pathlib.Path, tools: pathlib.Path, initrd: bytes):
 
 
 class Dom0:
-    """What bochs_xen_agent does, over the second serial port. One thing at a time."""
+    """What bochs_xen_agent does, over a network card. `line` is a unix socket that leads to LINE's port."""
 
     def __init__(self, folder: pathlib.Path):
-        self._folder = folder
-        self._master, self._slave = os.openpty()  # the slave is held: until Bochs has opened it, reading would be an error
-        tty.setraw(self._slave)
-        self.device = os.ttyname(self._slave)
-        self._told = b''
+        self._agent, self.line = str(folder / str(AGENT_PORT)), str(folder / str(LINE_PORT))
+        self._log = folder / 'serial.log'
 
-    def _read(self) -> bytes:
-        data = os.read(self._master, 4096)
-        self._told += data
-        return data
+    def console(self) -> str:
+        return self._log.read_text(errors='replace').replace('\r', '') if self._log.exists() else ''
 
-    def _read_until(self, pattern: bytes, limit: float) -> tuple:
-        """What came before the match, and the match."""
+    def wait_ready(self, process, limit: float):
         until = time.monotonic() + limit
-        searched = 0
-        while not (found := re.compile(pattern).search(self._told, searched)):
-            searched = max(0, len(self._told) - LONGEST_ANSWER)
-            if not select.select([self._master], [], [], max(0.0, until - time.monotonic()))[0]:
-                raise HarnessError(f'dom0 did not answer in {limit:.0f} s: {self._told[-500:]!r}')
-            self._read()
-        before, self._told = self._told[:found.start()], self._told[found.end():]
-        return before, found
-
-    def _status(self, limit: float) -> tuple:
-        output, found = self._read_until(rb'@status (\d+)\n@ready\n', limit)
-        return int(found[1]), output.decode(errors='replace')
-
-    def wait_ready(self, limit: float = 300):
-        self._read_until(rb'@ready\n', limit)
+        while 'lab: the agent listens' not in self.console():
+            if process.poll() is not None or time.monotonic() > until:
+                raise HarnessError(f'dom0 does not come up: {self.console()[-2000:]}')
+            time.sleep(0.2)
 
     def run(self, command: str, limit: float = 120, check: bool = True) -> str:
-        """The output of a line of busybox' sh."""
-        os.write(self._master, f'\n@run {command}\n'.encode())
-        status, output = self._status(limit)
+        """The output of a line of busybox' sh. It may leave something running that has another output."""
+        told, until = b'', time.monotonic() + limit
+        with socket.socket(socket.AF_UNIX) as agent:
+            agent.connect(self._agent)
+            agent.sendall(command.encode() + b'\n')
+            while not (found := re.search(rb'@status (\d+)\n\Z', told[-ANSWER:])):
+                if not select.select([agent], [], [], max(0.0, until - time.monotonic()))[0]:
+                    raise HarnessError(f'dom0: {command}: no end in {limit:.0f} s: {told[-500:]!r}; {self.console()[-1000:]}')
+                data = agent.recv(1 << 16)
+                if not data:
+                    raise HarnessError(f'dom0: {command}: no answer: {told[-500:]!r}; {self.console()[-1000:]}')
+                told += data
+        output, status = told[:told.rindex(b'@status ')].decode(errors='replace'), int(found[1])
         if check and status:
             raise HarnessError(f'dom0: {command}: {status}: {output[-2000:]}')
         return output
 
-    @contextlib.contextmanager
-    def talk(self, command: str, limit: float = 120):
-        """The path of a unix socket that is the command's input and output. At the end of the block the command must have
-        ended or end by itself."""
-        os.write(self._master, f'\n@talk {command}\n'.encode())
-        path = self._folder / 'line'
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(path))
-            listener.listen(1)
-            relay = threading.Thread(target=self._relay, args=(listener,), daemon=True)
-            relay.start()
-            try:
-                yield str(path)
-            finally:
-                path.unlink()
-                listener.shutdown(socket.SHUT_RDWR)
-                relay.join()
-        self._status(limit)
-
-    def _relay(self, listener):
-        """For one client."""
-        try:
-            client = listener.accept()[0]
-        except OSError:  # nobody came
-            return
-        with client:
-            while True:
-                for source in select.select([client, self._master], [], [])[0]:
-                    try:
-                        if source is client:
-                            data = client.recv(4096)
-                            os.write(self._master, data)
-                        else:
-                            data = self._read()
-                            client.sendall(data)
-                    except OSError:
-                        return
-                    if not data:
-                        return
-
-    def close(self):
-        for descriptor in (self._master, self._slave):
-            os.close(descriptor)
-
-
-def _tell_console(log: pathlib.Path) -> str:
-    return log.read_text(errors='replace').replace('\r', '') if log.exists() else ''
-
 
 @contextlib.contextmanager
-def _machine(script: str, paths=(), ports: str = ''):
+def _machine(script: str, paths=(), network: bool = False):
     tools = bochs_tools.root()
     with tempfile.TemporaryDirectory(prefix='exogdb-bochs-xen-') as name:
         folder = pathlib.Path(name)
         _make_disk(folder, tools, _initrd(script, paths))
-        process = bochs_machine.start(folder, tools, MEMORY_MIB, ports)
+        devices, by = '', ()
+        if network:
+            (folder / 'network').write_text(NETWORK)
+            devices = CARD.format(folder=folder)
+            by = (sys.executable, '-B', HERE / 'bochs_xen_relay.py', folder, f'{AGENT_PORT},{LINE_PORT}')
+        process = bochs_machine.start(folder, tools, MEMORY_MIB, devices, by)
         try:
             yield process, folder
         finally:
@@ -215,20 +172,12 @@ def _machine(script: str, paths=(), ports: str = ''):
 
 
 @contextlib.contextmanager
-def dom0(paths=()):
+def dom0(paths=(), limit: float = 400):
     """One that does what it is asked for. `paths` as for run()."""
-    with tempfile.TemporaryDirectory(prefix='exogdb-dom0-') as name:
-        running = Dom0(pathlib.Path(name))
-        try:
-            port = f'com2: enabled=1, mode=term, dev={running.device}\n'
-            with _machine((HERE / 'bochs_xen_agent').read_text(), paths, port) as (_, folder):
-                try:
-                    running.wait_ready()
-                    yield running
-                except HarnessError as error:
-                    raise HarnessError(f'{error}; its console: {_tell_console(folder / "serial.log")[-2000:]}') from None
-        finally:
-            running.close()
+    with _machine((HERE / 'bochs_xen_agent').read_text(), paths, network=True) as (process, folder):
+        running = Dom0(folder)
+        running.wait_ready(process, limit)
+        yield running
 
 
 def run(script: str, paths=(), limit: float = 600, sink=sys.stdout.buffer) -> int:
