@@ -78,7 +78,7 @@ Result<std::uint64_t> HiddenPages::add_copy() {
 Result<void> HiddenPages::fill(const Page& page) {
     auto bytes = page.original;
     for (const auto offset : page.offsets) bytes.at(offset) = int3;
-    return domain_.memory().write(frame_start(page.copy), bytes);
+    return domain_.write_page(page.copy, bytes);
 }
 
 Result<void> HiddenPages::insert(PhysicalAddress place) {

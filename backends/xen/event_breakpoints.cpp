@@ -73,7 +73,14 @@ Result<void> EventExecution::remove(BreakpointKind kind, VirtualAddress address,
     const auto frames = watches_.remove(kind, address, length);
     if (!frames) return {};
     for (const auto frame : *frames) CHECK_OK(apply_access(frame));
-    return {};
+    return journal_watches();
+}
+
+// In views they end with these.
+Result<void> EventExecution::journal_watches() {
+    if (pages_.open()) return {};
+    journal_.watched = watches_.frames();
+    return save();
 }
 
 Result<void> EventExecution::insert_software(VirtualAddress address) {
@@ -129,6 +136,7 @@ Result<void> EventExecution::insert_watch(BreakpointKind kind, VirtualAddress ad
     if (hidden()) CHECK_OK(pages_.enter());
     const auto pieces = watch.pieces;
     watches_.insert(std::move(watch));
+    CHECK_OK(journal_watches());
     for (const auto& piece : pieces) {
         auto applied = apply_access(frame_of(piece.place));
         if (applied) continue;
@@ -179,6 +187,7 @@ Result<void> EventExecution::remove_all() {
     const auto frames = watches_.frames();
     watches_.clear();
     for (const auto frame : frames) keep(apply_access(frame));
+    journal_.watched.clear();
     debug_.clear();
     keep(apply_debug_registers());
     return result;

@@ -1,5 +1,5 @@
 // What run control through vm_event asks of the hypervisor, for one domain: a seam, so that it can be tested
-// without one. MonitoredDomain (monitor.h) is the real thing.
+// without one. MonitoredDomain is the real thing.
 #pragma once
 
 #include <chrono>
@@ -34,6 +34,9 @@ inline constexpr std::uint64_t frame_size = 4096;
 
 constexpr std::uint64_t frame_of(PhysicalAddress address) { return raw(address) / frame_size; }
 
+// held: paused by others than us, or crashed and kept.
+enum class DomainLife : std::uint8_t { runs, held, gone };
+
 class EventDomain {
 public:
     EventDomain() = default;
@@ -45,14 +48,18 @@ public:
     [[nodiscard]] virtual std::string name() const = 0;
     [[nodiscard]] virtual std::uint32_t vcpu_count() const = 0;
     [[nodiscard]] virtual PhysicalMemory& memory() = 0;
-    // False: destroyed, or shut down and kept.
-    virtual Result<bool> alive() = 0;
+    virtual Result<DomainLife> life() = 0;
 
+    // Before all else, and after: what a dead owner has left is undone; busy if there is one that lives.
+    virtual Result<void> begin() = 0;
+    virtual void end() = 0;
     // Pauses nest. None of its vCPUs is in the guest afterwards.
     virtual Result<void> pause() = 0;
     virtual Result<void> unpause() = 0;
+    // Told, for what is kept of it: nothing changes in the guest from now on, or it may.
+    virtual Result<void> stands() = 0;
+    virtual void runs() = 0;
 
-    virtual Result<EventAbilities> abilities() = 0;
     // busy if another tool has the domain's ring.
     virtual Result<void> open_events() = 0;
     virtual Result<void> close_events() = 0;
@@ -96,6 +103,8 @@ public:
     // A frame number above all that the guest has, for add_page().
     virtual Result<std::uint64_t> free_frame() = 0;
     virtual Result<void> add_page(std::uint64_t frame) = 0;
+    // The whole of one that was added, which is no part of memory().
+    virtual Result<void> write_page(std::uint64_t frame, ConstBytes content) = 0;
     virtual Result<void> remove_page(std::uint64_t frame) = 0;
 
     virtual Result<void> write_journal(const MonitorJournal& journal) = 0;

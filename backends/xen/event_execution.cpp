@@ -34,19 +34,22 @@ Result<StopEvent> EventExecution::attach() {
     events_.clear();
     take_interrupt();
     ++generation_;
+    CHECK_OK(domain_.stands());
     return StopEvent{};
 }
 
 Result<void> EventExecution::take() {
+    CHECK_OK(domain_.begin());
     journal_ = {};
     journal_.events = true;
-    CHECK_OK(pause());
-    auto opened = save();
+    auto opened = pause();
+    if (opened) opened = save();
     if (opened) opened = domain_.open_events();
     if (!opened) {
         journal_.events = false;
         static_cast<void>(save());
         static_cast<void>(unpause());
+        domain_.end();
         return opened;
     }
     taken_ = true;
@@ -59,13 +62,13 @@ Result<void> EventExecution::take() {
 
 Result<void> EventExecution::detach() {
     if (!taken_) return {};
-    const auto alive = domain_.alive();
-    auto given = alive && *alive ? give_back() : Result<void>{};
-    if (!alive || !*alive) {  // there is nothing left to undo
-        journal_ = {};
-        static_cast<void>(save());
-        static_cast<void>(domain_.close_events());
-    }
+    domain_.runs();
+    const auto life = domain_.life();
+    const bool gone = !life || *life == DomainLife::gone;
+    auto given = gone ? Result<void>{} : give_back();
+    if (gone) static_cast<void>(domain_.close_events());
+    // What could not be undone stays in the journal, for `exogdb recover`.
+    if (given) domain_.end();
     software_.clear();
     debug_.clear();
     watches_.clear();

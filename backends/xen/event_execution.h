@@ -140,6 +140,7 @@ private:
     Result<void> insert_software(VirtualAddress address);
     Result<void> remove_software(VirtualAddress address);
     Result<void> insert_watch(BreakpointKind kind, VirtualAddress address, std::uint32_t length);
+    Result<void> journal_watches();
     Result<void> remove_all();
     Result<void> apply_debug_registers();
     Result<void> apply_access(std::uint64_t frame);

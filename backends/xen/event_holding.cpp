@@ -74,7 +74,8 @@ Result<bool> EventExecution::wait_for_event(VcpuId id, Clock::time_point deadlin
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
         if (left <= 0ms) return false;
         if (TRY(domain_.wait(-1, std::min<std::chrono::milliseconds>(left, longest_wait)))) continue;
-        if (!TRY(domain_.alive())) return fail(Errc::target_gone, domain_.name() + " is gone");
+        if (TRY(domain_.life()) == DomainLife::gone)
+            return fail(Errc::target_gone, domain_.name() + " is gone");
         if (TRY(domain_.idle(id))) return false;
     }
 }

@@ -8,8 +8,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// How long ^C and the domain's end may wait while no event comes.
-constexpr auto longest_wait = 200ms;
+// How long the domain's end is not seen while no event comes: Xen tells of it only whoever has the one
+// VIRQ_DOM_EXC, which is xenstored.
+constexpr auto longest_wait = 50ms;
 
 constexpr std::uint64_t resume_flag = 1U << 16U;  // EFLAGS.RF: no instruction breakpoint for one instruction
 constexpr std::uint8_t debug_vector = 1, breakpoint_vector = 3;
@@ -34,11 +35,12 @@ Result<void> EventExecution::resume(std::span<const VcpuAction> actions) {
     ++generation_;
     take_interrupt();
     running_ = true;
+    domain_.runs();
     auto started = start();
-    if (!started) {
-        static_cast<void>(stop_all());
-        running_ = false;
-    }
+    if (started) return started;
+    static_cast<void>(stop_all());
+    running_ = false;
+    static_cast<void>(domain_.stands());
     return started;
 }
 
@@ -122,6 +124,7 @@ Result<std::optional<StopEvent>> EventExecution::stopped(StopEvent event) {
         for (VcpuId id = 0; id < vcpus_.size(); ++id) CHECK_OK(set_step(id, false));
     running_ = false;
     ++generation_;
+    CHECK_OK(domain_.stands());
     return event;
 }
 
@@ -150,10 +153,12 @@ Result<std::optional<StopEvent>> EventExecution::wait(Clock::time_point deadline
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
         if (left <= 0ms) return std::optional<StopEvent>{};
         if (has_unseen()) continue;
-        if (!TRY(domain_.wait(wake_.get(), std::min<std::chrono::milliseconds>(left, longest_wait))) &&
-            !TRY(domain_.alive())) {
-            running_ = false;
-            return StopEvent{.cause = StopEvent::Cause::exited};
+        const auto slice = std::min<std::chrono::milliseconds>(left, longest_wait);
+        if (TRY(domain_.wait(wake_.get(), slice))) continue;
+        switch (TRY(domain_.life())) {
+            case DomainLife::runs: break;
+            case DomainLife::held: return stopped({.cause = StopEvent::Cause::interrupt});
+            case DomainLife::gone: return fail(Errc::target_gone, domain_.name() + " is gone");
         }
     }
 }

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "backends/api/memory.h"
@@ -15,9 +17,12 @@ using HvmContext = std::vector<std::byte>;
 // The record's content; nothing if there is none. What comes after a record that does not fit is not looked
 // at.
 std::optional<ConstBytes> find_record(ConstBytes context, std::uint16_t type, std::uint16_t instance);
-// A context of the header of `from` and one record, which Xen loads and leaves the rest as it was
-// (xen/common/hvm/save.c, hvm_load()). Nothing if `from` has no header.
-std::optional<HvmContext> with_one_record(ConstBytes from, std::uint16_t type, std::uint16_t instance,
-                                          ConstBytes content);
+// What is to be loaded in place of `from`: its header and the records of `types`, each as `change` leaves it.
+// Loading takes every vCPU down whose record CPU is not there (xen/common/hvm/save.c, hvm_load()), and leaves
+// of the FPU what that record has of it, unless CPU_XSAVE's comes behind: both are needed, of all vCPUs.
+// Nothing if `from` has no header.
+using ChangeRecord = std::function<void(std::uint16_t type, std::uint16_t instance, MutableBytes content)>;
+std::optional<HvmContext> for_loading(ConstBytes from, std::span<const std::uint16_t> types,
+                                      const ChangeRecord& change);
 
 }  // namespace exo::xen

@@ -2,6 +2,7 @@
 #include <x86intrin.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <optional>
@@ -40,10 +41,7 @@ public:
     Result<void> complete(VcpuId vcpu, RegisterSet& registers) override {
         const auto there = TRY(cpu(vcpu));
         if (!there) return {};
-        const auto saved = TRY(xsave(vcpu));
-        const bool avx = saved && (registers.get(x86::cr4).value_or(0) & x86::cr4_osxsave) != 0;
-        const bool used = (there->flags & XEN_X86_FPU_INITIALISED) != 0;
-        x86::fill_from_xsave(registers, saved ? saved->area() : as_xsave_area(there->fpu_regs, used), avx);
+        CHECK_OK(fill_fpu(vcpu, registers));
         const auto lapic = TRY(record(HVM_SAVE_CODE(LAPIC_REGS), vcpu));
         if (lapic.size() > lapic_task_priority)
             registers.set(x86::cr8, std::to_integer<unsigned>(lapic[lapic_task_priority]) >> 4U);
@@ -63,25 +61,6 @@ public:
     }
 
 private:
-    // A record CPU_XSAVE: struct hvm_hw_cpu_xsave, then as much of the area as the vCPU has used.
-    struct Xsave {
-        std::vector<std::byte> record;
-        static constexpr std::size_t head = offsetof(hvm_hw_cpu_xsave, save_area);
-
-        [[nodiscard]] x86::XsaveArea area() const {
-            x86::XsaveArea area(record.begin() + head, record.end());
-            area.resize(std::max(area.size(), x86::least_xsave_size));
-            return area;
-        }
-        void put(const x86::XsaveArea& area) {
-            const auto size = std::min(area.size(), record.size() - head);
-            std::copy_n(area.begin(), size, record.begin() + head);
-        }
-        [[nodiscard]] bool has_more_than_sse() const {
-            return (x86::xstate_bv(area()) & ~(x86::x87_state | x86::sse_state)) != 0;
-        }
-    };
-
     // Empty: Xen has none of that kind for this vCPU.
     Result<std::vector<std::byte>> record(unsigned type, VcpuId vcpu) {
         std::vector<std::byte> bytes(longest_record);
@@ -89,7 +68,7 @@ private:
             xen().control(), domain(), static_cast<std::uint16_t>(type), static_cast<std::uint16_t>(vcpu),
             bytes.data(), static_cast<std::uint32_t>(bytes.size()));
         if (rc >= 0) return bytes;
-        if (errno == ENOENT || errno == ENODATA || errno == EINVAL) return std::vector<std::byte>{};
+        if (errno == ENOENT || errno == ENODATA) return std::vector<std::byte>{};
         return fail(error("registers", vcpu, errno));
     }
 
@@ -114,105 +93,54 @@ private:
         return context;
     }
 
-    // Nothing: the machine has no XSAVE, or the vCPU has not used it.
-    Result<std::optional<Xsave>> xsave(VcpuId vcpu) {
-        const auto context = TRY(whole_context());
-        const auto found = find_record(context, CPU_XSAVE_CODE, static_cast<std::uint16_t>(vcpu));
-        if (!found || found->size() < Xsave::head + x86::fxsave_size + 64) return std::nullopt;
-        return Xsave{{found->begin(), found->end()}};
-    }
-
-    Result<void> set_record(const HvmContext& whole, unsigned type, VcpuId vcpu, ConstBytes content) {
-        auto context = with_one_record(whole, static_cast<std::uint16_t>(type),
-                                       static_cast<std::uint16_t>(vcpu), content);
-        if (!context) return fail(Errc::bad_data, "Xen gave a context without a header");
-        const int rc = xc_domain_hvm_setcontext(xen().control(), domain(),
-                                                reinterpret_cast<std::uint8_t*>(context->data()),
-                                                static_cast<std::uint32_t>(context->size()));
-        if (rc == 0) return {};
-        if (errno == EINVAL)
-            return fail(Errc::bad_request,
-                        "Xen refuses these values for the registers of vCPU " + std::to_string(vcpu));
-        return fail(error("writing registers", vcpu, errno));
-    }
-
-    Result<void> write_general(VcpuId vcpu, const RegisterSet& values,
-                               std::span<const RegisterNumber> numbers);
-    Result<void> write_system(VcpuId vcpu, const RegisterSet& values, std::span<const RegisterNumber> numbers,
-                              bool with_fpu);
-    Result<void> write_fpu(VcpuId vcpu, const RegisterSet& values, std::span<const RegisterNumber> numbers,
-                           Xsave saved);
+    Result<void> write_system(VcpuId vcpu, const RegisterSet& values,
+                              std::span<const RegisterNumber> numbers);
 };
 
-// Not by the record CPU: that holds the guest's time stamp counter too, which would go back.
-Result<void> HvmVcpus::write_general(VcpuId vcpu, const RegisterSet& values,
-                                     std::span<const RegisterNumber> numbers) {
-    const auto saved = TRY(xsave(vcpu));
-    auto now = TRY(context(vcpu));
-    for (const auto number : numbers) put_into_user_regs(now.c, values, number);
-    CHECK_OK(set_context(vcpu, now));
-    if (!saved || !saved->has_more_than_sse()) return {};
-    return set_record(TRY(whole_context()), CPU_XSAVE_CODE, vcpu, saved->record);
-}
-
-// The time stamp counter is put forward by what has passed since, so that it is late by less than a call
-// takes.
+// The records hold time stamp counters too, which are put forward by what has passed since: all vCPUs'
+// together are late by less than a call takes.
 Result<void> HvmVcpus::write_system(VcpuId vcpu, const RegisterSet& values,
-                                    std::span<const RegisterNumber> numbers, bool with_fpu) {
+                                    std::span<const RegisterNumber> numbers) {
+    constexpr auto types = std::to_array<std::uint16_t>({HVM_SAVE_CODE(CPU), CPU_XSAVE_CODE});
     const auto whole = TRY(whole_context());
     const auto then = __rdtsc();
-    const auto found = find_record(whole, HVM_SAVE_CODE(CPU), static_cast<std::uint16_t>(vcpu));
-    hvm_hw_cpu cpu{};
-    if (!found || found->size() != sizeof cpu)
+    bool found = false;
+    auto context =
+        for_loading(whole, types, [&](std::uint16_t type, std::uint16_t instance, MutableBytes record) {
+            hvm_hw_cpu cpu{};
+            if (type != types[0] || record.size() != sizeof cpu) return;
+            std::memcpy(&cpu, record.data(), sizeof cpu);
+            if (instance == vcpu) {
+                found = true;
+                for (const auto number : numbers) put_into_hvm(cpu, values, number);
+            }
+            cpu.tsc += __rdtsc() - then;
+            std::memcpy(record.data(), &cpu, sizeof cpu);
+        });
+    if (!context || !found)
         return fail(Errc::no_such_thread, "the guest has not started vCPU " + std::to_string(vcpu));
-    std::memcpy(&cpu, found->data(), sizeof cpu);
-    auto area = as_xsave_area(cpu.fpu_regs, (cpu.flags & XEN_X86_FPU_INITIALISED) != 0);
-    for (const auto number : numbers)
-        if (!put_into_hvm(cpu, values, number)) x86::put_into_xsave(area, values, number);
-    if (with_fpu) {
-        std::memcpy(cpu.fpu_regs, area.data(), sizeof cpu.fpu_regs);
-        cpu.flags |= XEN_X86_FPU_INITIALISED;
-    }
-    cpu.tsc += __rdtsc() - then;
-    return set_record(whole, HVM_SAVE_CODE(CPU), vcpu, std::as_bytes(std::span{&cpu, 1}));
+    const int rc =
+        xc_domain_hvm_setcontext(xen().control(), domain(), reinterpret_cast<std::uint8_t*>(context->data()),
+                                 static_cast<std::uint32_t>(context->size()));
+    if (rc == 0) return {};
+    if (errno != EINVAL) return fail(error("writing registers", vcpu, errno));
+    return fail(Errc::bad_request,
+                "Xen refuses these values for the registers of vCPU " + std::to_string(vcpu));
 }
 
-Result<void> HvmVcpus::write_fpu(VcpuId vcpu, const RegisterSet& values,
-                                 std::span<const RegisterNumber> numbers, Xsave saved) {
-    auto area = saved.area();
-    for (const auto number : numbers) x86::put_into_xsave(area, values, number);
-    saved.put(area);
-    return set_record(TRY(whole_context()), CPU_XSAVE_CODE, vcpu, saved.record);
-}
-
+// By the record CPU only what is nowhere else: that one has more than registers.
 Result<void> HvmVcpus::write(VcpuId vcpu, const RegisterSet& values,
                              std::span<const RegisterNumber> numbers) {
-    std::vector<RegisterNumber> general, system, fpu;
+    std::vector<RegisterNumber> system, others;
     hvm_hw_cpu trial{};
     for (const auto number : numbers) {
-        if (is_general(number))
-            general.push_back(number);
-        else if (x86::is_in_xsave(number))
-            fpu.push_back(number);
-        else if (put_into_hvm(trial, values, number))
-            system.push_back(number);
-        else
+        const bool in_context = is_general(number) || x86::is_in_xsave(number);
+        if (!in_context && !put_into_hvm(trial, values, number))
             return fail(Errc::unsupported, "Xen does not write this register");
+        (in_context ? others : system).push_back(number);
     }
-    // The record CPU_XSAVE is loaded behind what the record CPU has of the FPU, as a migration does.
-    const auto saved = fpu.empty() && system.empty() ? std::nullopt : TRY(xsave(vcpu));
-    if (!general.empty()) CHECK_OK(write_general(vcpu, values, general));
-    const bool all_by_cpu = !fpu.empty() && !saved;
-    if (all_by_cpu) {
-        const bool high =
-            std::ranges::any_of(fpu, [](RegisterNumber n) { return n >= x86::ymm0h && n <= x86::ymm15h; });
-        if (high)
-            return fail(Errc::unsupported,
-                        "this machine has no ymm registers, or the guest does not use them");
-        system.insert(system.end(), fpu.begin(), fpu.end());
-    }
-    if (!system.empty()) CHECK_OK(write_system(vcpu, values, system, all_by_cpu));
-    if (saved) CHECK_OK(write_fpu(vcpu, values, fpu, *saved));
+    if (!others.empty()) CHECK_OK(write_context(vcpu, values, others, put_into_user_regs));
+    if (!system.empty()) return write_system(vcpu, values, system);
     return {};
 }
 

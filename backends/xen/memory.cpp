@@ -7,11 +7,12 @@
 namespace exo::xen {
 
 ForeignMemory::ForeignMemory(FrameMapper& mapper, FrameNumbers* numbers, std::vector<MemoryRegion> regions,
-                             bool small)
+                             const Options& options)
     : mapper_(mapper),
       numbers_(numbers),
       regions_(std::move(regions)),
-      frames_in_window_(small ? 1 : window_frames) {}
+      frames_in_window_(options.small ? 1 : window_frames),
+      now_(options.now) {}
 
 const MemoryRegion* ForeignMemory::region_of(PhysicalAddress address) const {
     const auto it = std::ranges::find_if(regions_, [&](const MemoryRegion& region) {
@@ -28,7 +29,7 @@ Error ForeignMemory::hole(PhysicalAddress address) const {
 }
 
 void ForeignMemory::expire() {
-    if (running_ && !windows_.empty() && ran_ + (Clock::now() - since_) > trusted_run) forget();
+    if (running_ && !windows_.empty() && ran_ + (now_() - since_) > trusted_run) forget();
 }
 
 Result<const ForeignMemory::Window*> ForeignMemory::window(std::uint64_t number) {
@@ -57,7 +58,7 @@ Result<const ForeignMemory::Window*> ForeignMemory::window(std::uint64_t number)
         made.pages = Mapped{mapper_, pages, last};
         for (std::size_t i = 0; i < last; ++i) made.present.set(i, wanted[i] && errors.at(i) == 0);
     }
-    if (windows_.empty() && running_) since_ = Clock::now();
+    if (windows_.empty() && running_) since_ = now_();
     if (windows_.size() >= most_windows) {
         by_number_.erase(windows_.back().number);
         windows_.pop_back();
@@ -123,7 +124,7 @@ Result<PhysicalAddress> ForeignMemory::from_machine(PhysicalAddress address) {
 
 void ForeignMemory::stands(std::uint64_t frames) {
     const bool changed = frames_ && *frames_ != frames;
-    if (running_) ran_ += Clock::now() - since_;
+    if (running_) ran_ += now_() - since_;
     if (changed || ran_ > trusted_run) forget();
     running_ = false;
     frames_ = frames;
@@ -131,7 +132,7 @@ void ForeignMemory::stands(std::uint64_t frames) {
 
 void ForeignMemory::runs() {
     running_ = true;
-    since_ = Clock::now();
+    since_ = now_();
 }
 
 void ForeignMemory::forget() {

@@ -12,6 +12,7 @@
 #include <bitset>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <optional>
 #include <unordered_map>
@@ -40,10 +41,13 @@ public:
     static constexpr std::size_t most_windows = 128;
     static constexpr std::chrono::milliseconds trusted_run{100};
 
-    // `numbers` is null where the guest's numbers are those that are mapped. `small`: a frame at a time, for
-    // a guest whose memory comes to be when it is touched.
+    struct Options {
+        bool small = false;  // a frame at a time, for a guest whose memory comes to be when it is touched
+        std::function<Clock::time_point()> now = Clock::now;
+    };
+    // `numbers` is null where the guest's numbers are those that are mapped.
     ForeignMemory(FrameMapper& mapper, FrameNumbers* numbers, std::vector<MemoryRegion> regions,
-                  bool small = false);
+                  const Options& options);
 
     Result<std::size_t> read_some(PhysicalAddress address, MutableBytes out) override;
     // Each frame through a mapping of its own: when that ends Xen marks the frame as changed, which a
@@ -80,6 +84,7 @@ private:
     std::size_t frames_in_window_;
     std::list<Window> windows_;  // most recently used first
     std::unordered_map<std::uint64_t, std::list<Window>::iterator> by_number_;
+    std::function<Clock::time_point()> now_;
     bool running_ = true;
     std::optional<std::uint64_t> frames_;  // of the guest, when it stood last
     Clock::time_point since_{};            // it runs, or the first window is there

@@ -63,6 +63,7 @@ std::string to_text(const MonitorJournal& journal) {
                                         {"views", json::value_from(journal.views)},
                                         {"maximum", journal.maximum},
                                         {"pages", json::value_from(journal.pages)},
+                                        {"watched", json::value_from(journal.watched)},
                                         {"patches", std::move(patches)},
                                         {"debug_registers", std::move(debug_registers)},
                                         {"trap_flags", json::value_from(journal.trap_flags)}});
@@ -79,6 +80,7 @@ Result<MonitorJournal> parse_monitor_journal(const std::string& text) {
     take_number(object, "maximum", journal.maximum);
     journal.views = numbers<std::uint16_t>(object, "views");
     journal.pages = numbers<std::uint64_t>(object, "pages");
+    journal.watched = numbers<std::uint64_t>(object, "watched");
     journal.trap_flags = numbers<std::uint32_t>(object, "trap_flags");
     for_each_object(object, "patches", [&](const json::object& row) {
         std::uint64_t place = 0;

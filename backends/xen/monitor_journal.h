@@ -30,18 +30,19 @@ struct MonitorJournal {
         std::uint32_t vcpu = 0;
         DebugRegisterValues values;
     };
-    bool events = false;               // the domain's vm_event ring is ours
-    bool altp2m = false;               // alternate views of its memory were switched on by us
-    std::vector<std::uint16_t> views;  // that we made
-    std::uint64_t maximum = 0;         // the domain's limit of memory before pages were added, in KiB
-    std::vector<std::uint64_t> pages;  // frame numbers of what was added
+    bool events = false;                 // the domain's vm_event ring is ours
+    bool altp2m = false;                 // alternate views of its memory were switched on by us
+    std::vector<std::uint16_t> views;    // that we made
+    std::uint64_t maximum = 0;           // the domain's limit of memory before pages were added, in KiB
+    std::vector<std::uint64_t> pages;    // frame numbers of what was added
+    std::vector<std::uint64_t> watched;  // frame numbers of those whose permissions we took
     std::vector<Patch> patches;
     std::vector<DebugRegisters> debug_registers;
     std::vector<std::uint32_t> trap_flags;  // of vCPUs that step by EFLAGS.TF
 
     [[nodiscard]] bool empty() const {
-        return !events && !altp2m && views.empty() && maximum == 0 && pages.empty() && patches.empty() &&
-               debug_registers.empty() && trap_flags.empty();
+        return !events && !altp2m && views.empty() && maximum == 0 && pages.empty() && watched.empty() &&
+               patches.empty() && debug_registers.empty() && trap_flags.empty();
     }
 };
 

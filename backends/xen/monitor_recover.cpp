@@ -55,6 +55,9 @@ Result<void> undo(EventDomain& domain, MonitorJournal& journal, std::vector<std:
     if (views) done.emplace_back("ended the views with hidden breakpoints");
     CHECK_OK(put_registers_back(domain, journal));
     if (!journal.debug_registers.empty()) done.emplace_back("gave the guest its debug registers back");
+    // Permissions that are not known of any more Xen clears by itself, without a monitor
+    // (p2m_mem_access_check(), xen/arch/x86/mm/mem_access.c).
+    for (const auto frame : journal.watched) CHECK_OK(domain.set_access(host_view, frame, PageAccess::all));
     if (!journal.events) return {};
     // Refused where the processor has no such steps: then there are none on.
     for (VcpuId id = 0; id < domain.vcpu_count(); ++id) static_cast<void>(domain.set_single_step(id, false));
@@ -73,6 +76,7 @@ Result<std::vector<std::string>> undo_monitor(EventDomain& domain, MonitorJourna
     auto running = domain.unpause();
     CHECK_OK(std::move(undone));
     CHECK_OK(std::move(running));
+    CHECK_OK(domain.write_journal({}));
     return done;
 }
 

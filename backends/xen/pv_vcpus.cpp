@@ -1,5 +1,4 @@
 // PV: struct vcpu_guest_context, from which Xen starts such a vCPU.
-#include <cstring>
 #include <string>
 
 #include "backends/arch/x86_64.h"
@@ -29,27 +28,12 @@ public:
     }
 
     Result<void> complete(VcpuId vcpu, RegisterSet& registers) override {
-        const auto now = context(vcpu);
-        if (!now) return {};
-        const bool used = (now->c.flags & VGCF_i387_valid) != 0;
-        x86::fill_from_xsave(registers, as_xsave_area(&now->c.fpu_ctxt, used), false);
-        return {};
+        if (!registers.available(x86::rip)) return {};
+        return fill_fpu(vcpu, registers);
     }
-
     Result<void> write(VcpuId vcpu, const RegisterSet& values,
                        std::span<const RegisterNumber> numbers) override {
-        auto now = TRY(context(vcpu));
-        auto area = as_xsave_area(&now.c.fpu_ctxt, (now.c.flags & VGCF_i387_valid) != 0);
-        for (const auto number : numbers) {
-            const bool high = number >= x86::ymm0h && number <= x86::ymm15h;
-            if (!high && x86::put_into_xsave(area, values, number)) {
-                std::memcpy(&now.c.fpu_ctxt, area.data(), sizeof now.c.fpu_ctxt);
-                now.c.flags |= VGCF_i387_valid;
-            } else if (!put_into_pv(now.c, values, number)) {
-                return fail(Errc::unsupported, "Xen does not write this register of a PV guest");
-            }
-        }
-        return set_context(vcpu, now);
+        return write_context(vcpu, values, numbers, put_into_pv);
     }
 
     Result<std::uint64_t> read_msr(VcpuId vcpu, std::uint32_t number) override {

@@ -2,10 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
+#include <vector>
 
 #include "backends/api/target.h"
+#include "backends/arch/xsave_area.h"
 #include "backends/xen/hypervisor.h"
 #include "backends/xen/memory.h"
 
@@ -27,17 +31,38 @@ public:
     virtual Result<std::uint8_t> code_bits(VcpuId vcpu) = 0;
     // By HLT, by blocking in Xen, or because nobody has started it.
     Result<bool> halted(VcpuId vcpu);
+    // Reads Xen's structure of a vCPU that stands, has it changed, writes it; nothing else changes.
+    Result<void> change(VcpuId vcpu, const std::function<void(vcpu_guest_context_t&)>& change) const;
 
 protected:
     [[nodiscard]] const Hypervisor& xen() const { return xen_; }
     [[nodiscard]] DomainId domain() const { return domain_; }
     [[nodiscard]] Error error(std::string_view what, VcpuId vcpu, int number) const;
     Result<vcpu_guest_context_any_t> context(VcpuId vcpu) const;
-    // Without what is not in it: XSAVE state beyond SSE is lost (xen/arch/x86/domain.c,
-    // arch_set_info_guest()).
-    Result<void> set_context(VcpuId vcpu, vcpu_guest_context_any_t& context) const;
+
+    // Of XEN_DOMCTL_getvcpuextstate: XCR0, all bits that it ever had, and the XSAVE area.
+    struct Extended {
+        std::uint64_t mask = 0;
+        std::vector<std::byte> bytes;
+        static constexpr std::size_t head = 2 * sizeof(std::uint64_t);
+
+        [[nodiscard]] x86::XsaveArea area() const;
+        void put(const x86::XsaveArea& area);
+    };
+    // Nothing: the machine has no XSAVE, or the vCPU has not used it.
+    Result<std::optional<Extended>> extended(VcpuId vcpu) const;
+
+    Result<void> fill_fpu(VcpuId vcpu, RegisterSet& registers) const;
+    // Puts a register into the structure; false for one that is not held there.
+    using Put = bool (*)(vcpu_guest_context_t&, const RegisterSet&, RegisterNumber);
+    // Of the FPU's and those that `put` takes, all; unsupported for another. Nothing else changes.
+    Result<void> write_context(VcpuId vcpu, const RegisterSet& values,
+                               std::span<const RegisterNumber> numbers, Put put) const;
 
 private:
+    Result<void> set_context(VcpuId vcpu, vcpu_guest_context_any_t& context) const;
+    Result<void> set_extended(VcpuId vcpu, const Extended& extended) const;
+
     const Hypervisor& xen_;
     DomainId domain_;
 };

@@ -49,10 +49,22 @@ Result<std::optional<VmEvent>> VmEventRing::next() {
 
 Result<void> VmEventRing::answer(const VmEvent& response) {
     if (unanswered() == 0) return fail(Errc::bad_data, "a vm_event response that nobody waits for");
+    put(response);
+    return {};
+}
+
+void VmEventRing::release(std::uint32_t vcpu) {
+    VmEvent response{};
+    response.version = VM_EVENT_INTERFACE_VERSION;
+    response.flags = VM_EVENT_FLAG_VCPU_PAUSED;
+    response.vcpu_id = vcpu;
+    put(response);
+}
+
+void VmEventRing::put(const VmEvent& response) {
     std::memcpy(&ring_->ring[answered_ & (capacity_ - 1)].rsp, &response, sizeof response);
     ++answered_;
     store(ring_->rsp_prod, answered_);
-    return {};
 }
 
 }  // namespace exo::xen

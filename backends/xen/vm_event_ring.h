@@ -26,12 +26,18 @@ public:
     // The other side has to be told by its event channel. bad_data if that many cannot have been asked for.
     Result<void> answer(const VmEvent& response);
 
+    // A response for a vCPU whose request was lost with its ring. Only of a ring that is used for nothing
+    // else.
+    void release(std::uint32_t vcpu);
+
     // How many requests can wait for their response.
     [[nodiscard]] std::uint32_t capacity() const { return capacity_; }
     // How many have been taken out of the ring and not been answered.
     [[nodiscard]] std::uint32_t unanswered() const { return taken_ - answered_; }
 
 private:
+    void put(const VmEvent& response);
+
     vm_event_sring_t* ring_;
     std::uint32_t capacity_ = 0;  // a power of two
     // Free-running indices of ours. The page's copies of them are for the other side to read.

@@ -1,6 +1,7 @@
 """Guests of a stock Debian's Xen, a PVH and a PV domain, each with a stock kernel. exogdb is in dom0, gdb on this machine.
 
 Run by `tests/lab/run-xen --outside`. EXOGDB_LAB_KILLS and EXOGDB_LAB_SEED choose how often, and when, the server is killed."""
+import contextlib
 import os
 import random
 import re
@@ -148,22 +149,32 @@ class XenGuest:
         finally:
             self.guest.unpause()
 
-    def test_a_domain_that_is_destroyed_while_it_is_served(self):
+    @contextlib.contextmanager
+    def served_while_gone(self):
+        """Another domain, which runs, and is gone for exogdb at the end of the block."""
         with self.guest_type(Config(self.guest.config.kernel, vcpus=1, memory_mib=128)) as other:
-            serving = self.serve_other(other)
+            other.save_text()
+            serving = server.Server(other.target, '--os', 'none')
+            serving.start()
+            self.addCleanup(serving.stop)
             with packets.Client(serving.socket) as client:
                 client.greet()
                 client.send('vCont;c')
-                other.dom0.run('xl', 'destroy', other.name)
+                yield other
                 self.assertRegex(client.stop_reply(), '^[WX]')
             self.assertIn(serving.process.wait(seconds(20)), (0, 1))
             self.assertIn('the guest is gone', serving.log())
 
-    def serve_other(self, other) -> server.Server:
-        serving = server.Server(other.target, '--os', 'none')
-        serving.start()
-        self.addCleanup(serving.stop)
-        return serving
+    def test_a_domain_that_is_destroyed_while_it_is_served(self):
+        with self.served_while_gone() as other:
+            other.dom0.run('xl', 'destroy', other.name)
+
+    def test_a_domain_that_is_saved_while_it_is_served(self):
+        with self.served_while_gone() as other:
+            other.save()
+            other.restore()  # a domain of the same name is not the one that was served
+            other.alive()
+            self.assertEqual(other.text_changes(), [])
 
     # What cannot be.
 

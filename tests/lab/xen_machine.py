@@ -173,13 +173,17 @@ class Machine:
     def ended(self) -> bool:
         return self._process.poll() is not None
 
+    def kill(self):
+        self._process.kill()
+
     def _end(self):
         processes.end(self._process)
-        if self._results:
-            for source in (f'{self._folder}/share/results', f'{self._folder}/log'):
+        try:
+            for source in (f'{self._folder}/share/results', f'{self._folder}/log') if self._results else ():
                 if os.path.isdir(source):
                     shutil.copytree(source, self._results, dirs_exist_ok=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self):
         self._folder = tempfile.mkdtemp(prefix='exogdb-xen-')

@@ -45,8 +45,27 @@ class XenDomain(Guest):
         written.write_text(definition(self.name, self.kind, self.config, self.folder))
         self.domid = ''  # also when it takes so long that we give up
         self.dom0.run('xl', 'create', written, limit=seconds(60))
+        self._find()
+
+    def _find(self):
         self.domid = int(self.dom0.run('xl', 'domid', self.name).stdout)
         self._relay = self._relay_to(self.dom0, self.channel_path, terminal=self._terminal())
+
+    def save(self):
+        """Its memory and state are in a file of dom0's, and the domain is no more (xl(1))."""
+        self.dom0.run('xl', 'save', self.name, self.saved, limit=seconds(60))
+
+    def restore(self):
+        """It goes on where it was saved, as another domain of the same name."""
+        self.channel.close()
+        self._relay.close()
+        self.channel_path.unlink()
+        self.dom0.run('xl', 'restore', self.saved, limit=seconds(60))
+        self._find()
+
+    @property
+    def saved(self) -> str:
+        return f'/var/lib/xen/{self.name}.saved'
 
     def _terminal(self) -> str:
         """Where xenconsoled has the other end of the domain's console."""
@@ -89,6 +108,7 @@ class XenDomain(Guest):
             self._relay = None
         if self.domid is not None:
             self.dom0.run('xl', 'destroy', self.name, check=False)
+            self.dom0.run('rm', '-f', self.saved, check=False)
             self.domid = None
 
 

@@ -12,6 +12,12 @@ TEST_CASE("TargetUri") {
     const auto word = TargetUri::parse("debian-12");
     REQUIRE(word);
     CHECK(word->text() == "libvirt:debian-12");
+    CHECK(word->bare);
+    CHECK_FALSE(domain->bare);
+    const auto xen = TargetUri::parse("xen:7");
+    REQUIRE(xen);
+    CHECK(xen->scheme == "xen");
+    CHECK(xen->rest == "7");
     const auto socket = TargetUri::parse("qemu:/run/a:b.sock");
     REQUIRE(socket);
     CHECK(socket->rest == "/run/a:b.sock");
@@ -36,6 +42,20 @@ TEST_CASE("what cannot be opened says why in one line") {
     REQUIRE_FALSE(file);
     CHECK(file.error().code == Errc::not_found);
     const auto checks = diagnose_target({"qemu", "/nonexistent/qmp.sock"}, {});
+    REQUIRE(checks.size() == 1);
+    CHECK_FALSE(checks[0].ok);
+    CHECK_FALSE(checks[0].remedy.empty());
+}
+
+TEST_CASE("where there is no Xen, that is what is said") {
+    std::vector<Error> errors;
+    for (const auto& guest : list_targets({}, errors)) CHECK_FALSE(guest.target.starts_with("xen:"));
+    for (const auto& error : errors) CHECK(error.message.find("Xen") == std::string::npos);
+    const auto opened = open_target({"xen", "debian"}, {});
+    REQUIRE_FALSE(opened);
+    CHECK(opened.error().code == Errc::unsupported);
+    CHECK(opened.error().message.find('\n') == std::string::npos);
+    const auto checks = diagnose_target({"xen", "debian"}, {});
     REQUIRE(checks.size() == 1);
     CHECK_FALSE(checks[0].ok);
     CHECK_FALSE(checks[0].remedy.empty());
