@@ -2,7 +2,7 @@
 watchpoints, steps by the monitor trap flag and accesses to pages, and has altp2m. In QEMU's emulation of AMD's it does not.
 
 PID 1 of dom0 (bochs_xen_init) starts Xen's daemons and runs one script; what it prints comes out of the first serial port,
-after Xen's own messages. A PVH guest's kernel, initramfs and configuration are at hand: `xl create /guest/config`. Or the
+after Xen's own messages. PVH guests are at hand: `xl create /guest/hidden`, which has altp2m, and `/guest/visible`. Or the
 script is an agent (bochs_xen_agent), asked over a network card: gdb is on this machine then, where it is not slow. A serial port
 would not do: Bochs does not wait for one whose buffer is full, and dom0 does not run all the time."""
 import contextlib
@@ -12,14 +12,16 @@ import os
 import pathlib
 import re
 import select
+import shutil
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import time
 
 from harness import initramfs, kernels, processes
-from harness.errors import HarnessError
+from harness.errors import HarnessError, MissingPrerequisite
 
 import bochs_machine
 import bochs_tools
@@ -28,7 +30,6 @@ import xen_tools
 HERE = pathlib.Path(__file__).parent
 GUEST_KERNEL = 'bookworm'
 GUEST_PROGRAM = 'traps'
-GUEST_NAME = 'small'
 MODULES = ('xen-privcmd', 'xen-evtchn', 'xen-gntdev', 'xen-gntalloc', 'xenfs', 'e1000')
 PROGRAMS = ('xl', 'xenstored', 'xenconsoled', 'xen-init-dom0', 'xenstore-control')
 MEMORY_MIB = 1024
@@ -41,14 +42,16 @@ CARD = '''pci: enabled=1, chipset=i440fx, slot1=e1000
 e1000: card=0, enabled=1, mac=52:54:00:12:34:56, ethmod=slirp, script={folder}/network
 '''
 ANSWER = 32  # bytes, the longest "@status N"
-GUEST_CONFIG = f'''name = "{GUEST_NAME}"
+# Two, of which one has altp2m.
+GUESTS = ('hidden', 'visible')
+GUEST_CONFIG = '''name = "{name}"
 type = "pvh"
 kernel = "/guest/vmlinuz"
 ramdisk = "/guest/initrd"
 cmdline = "console=hvc0 mitigations=off quiet panic=-1"
 memory = 96
 vcpus = 1
-altp2m = "external"
+altp2m = "{altp2m}"
 on_crash = "preserve"
 on_reboot = "preserve"
 on_poweroff = "preserve"
@@ -67,24 +70,38 @@ label lab
 BOOT_FILES = ('ldlinux.c32', 'mboot.c32', 'libcom32.c32')
 PAYLOAD = 0x248  # setup_header.payload_offset and payload_length (Documentation/x86/boot.rst)
 SETUP_SECTORS = 0x1f1
+LZ4 = b'\x02\x21\x4c\x18'  # of its legacy frames, which the kernel's build makes
 
 
-def _unpacked_kernel(image: pathlib.Path) -> bytes:
+def unpacked_kernel(image: pathlib.Path) -> bytes:
     """The ELF file in a bzImage, which Xen takes as well: unpacking it in there takes a minute."""
     packed = image.read_bytes()
     start, length = struct.unpack_from('<II', packed, PAYLOAD)
     start += (packed[SETUP_SECTORS] + 1) * 512
+    payload = packed[start:start + length - 4]  # behind it is its size when unpacked
+    if payload.startswith(LZ4):
+        return _unpacked_lz4(payload)
     try:
-        return lzma.LZMADecompressor().decompress(packed[start:start + length])
+        return lzma.LZMADecompressor().decompress(payload)
     except lzma.LZMAError as error:
         raise HarnessError(f'{image}: {error}') from None
+
+
+def _unpacked_lz4(payload: bytes) -> bytes:
+    if not shutil.which('lz4'):
+        raise MissingPrerequisite('lz4')
+    told = subprocess.run(['lz4', '-d', '-c'], input=payload, capture_output=True, check=False)
+    if told.returncode:
+        raise HarnessError(f'lz4: {told.stderr.decode(errors="replace").strip()}')
+    return told.stdout
 
 
 def _guest_files() -> dict:
     program = initramfs.program(GUEST_PROGRAM).read_bytes()
     return {'guest/vmlinuz': kernels.fetch(GUEST_KERNEL).image.read_bytes(),
             'guest/initrd': initramfs.archive(program),
-            'guest/config': GUEST_CONFIG.encode()}
+            **{f'guest/{name}': GUEST_CONFIG.format(name=name, altp2m='external' if name == 'hidden' else 'disabled').encode()
+               for name in GUESTS}}
 
 
 def _toolstack() -> dict:
@@ -112,7 +129,7 @@ def _make_disk(folder: pathlib.Path, tools: pathlib.Path, initrd: bytes):
     tree.mkdir()
     (tree / 'xen.elf').write_bytes(xen_tools.hypervisor().read_bytes())
     kernel = kernels.fetch(GUEST_KERNEL, flavour=kernels.FULL)
-    (tree / 'vmlinux').write_bytes(_unpacked_kernel(kernel.image))
+    (tree / 'vmlinux').write_bytes(unpacked_kernel(kernel.image))
     (tree / 'dom0.cpi').write_bytes(initrd)
     bochs_machine.make_disk(folder, tools, BOOT_MENU, BOOT_FILES)
 
