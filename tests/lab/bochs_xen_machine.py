@@ -146,10 +146,18 @@ class Dom0:
 
     def wait_ready(self, process, limit: float):
         until = time.monotonic() + limit
-        while 'lab: the agent listens' not in self.console():
+        while 'lab: the agent is' not in self.console() or not self._answers():
             if process.poll() is not None or time.monotonic() > until:
                 raise HarnessError(f'dom0 does not come up: {self.console()[-2000:]}')
             time.sleep(0.2)
+
+    def _answers(self) -> bool:
+        """The emulated network takes every connection, also when nobody listens there yet."""
+        try:
+            self.run('true', limit=10)
+        except HarnessError:
+            return False
+        return True
 
     def run(self, command: str, limit: float = 120, check: bool = True) -> str:
         """The output of a line of busybox' sh. It may leave something running that has another output."""
