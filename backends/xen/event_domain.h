@@ -34,7 +34,7 @@ inline constexpr std::uint64_t frame_size = 4096;
 
 constexpr std::uint64_t frame_of(PhysicalAddress address) { return raw(address) / frame_size; }
 
-// held: paused by others than us, or crashed and kept.
+// held: it stands by others than us, or has crashed and is kept.
 enum class DomainLife : std::uint8_t { runs, held, gone };
 
 class EventDomain {

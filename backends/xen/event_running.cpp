@@ -38,6 +38,8 @@ Result<void> EventExecution::resume(std::span<const VcpuAction> actions) {
     domain_.runs();
     auto started = start();
     if (started) return started;
+    // It has ended while it stood: told as that by wait_for_stop().
+    if (started.error().code == Errc::target_gone) return {};
     static_cast<void>(stop_all());
     running_ = false;
     static_cast<void>(domain_.stands());

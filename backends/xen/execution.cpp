@@ -16,7 +16,7 @@ namespace {
 using namespace std::chrono_literals;
 
 // Xen tells nobody that a domain was paused, and of its end only whoever has the one VIRQ_DOM_EXC: xenstored.
-constexpr auto look_interval = 20ms;
+constexpr auto look_interval = 100ms;
 
 }  // namespace
 
@@ -75,6 +75,7 @@ Result<void> XenExecution::hold() {
     CHECK_OK(write_journal(journal_));
     CHECK_OK(domain_.pause());
     running_ = false;
+    by_others_.forget();
     memory_.stands(TRY(domain_.info()).nr_pages);
     return {};
 }
@@ -117,15 +118,13 @@ Result<void> XenExecution::resume(std::span<const VcpuAction> actions) {
 Result<std::optional<StopEvent>> XenExecution::look() {
     const auto info = domain_.info();
     if (!info && info.error().code != Errc::target_gone) return fail(info.error());
-    const auto condition = info ? condition_of(*info) : Condition::gone;
-    if (condition == Condition::gone) {
+    if (!info || condition_of(*info) == Condition::gone) {
         running_ = attached_ = false;
+        memory_.forget();  // what is mapped keeps a domain that has been destroyed
         remove_journal(journal_);
         return StopEvent{.cause = StopEvent::Cause::exited};
     }
-    // Somebody has paused it, or it has crashed and is kept.
-    const bool stands = info->paused != 0 || condition == Condition::crashed;
-    if (!stands) return std::optional<StopEvent>{};
+    if (!by_others_.lasts(*info, Clock::now())) return std::optional<StopEvent>{};
     explain(*info);
     CHECK_OK(hold());
     return StopEvent{.cause = StopEvent::Cause::interrupt};

@@ -48,6 +48,7 @@ private:
     bool attached_ = false;
     bool running_ = false;
     std::string why_;
+    StandsByOthers by_others_;
 };
 
 }  // namespace exo::xen

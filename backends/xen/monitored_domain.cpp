@@ -74,12 +74,14 @@ void MonitoredDomain::explain(const xc_dominfo_t& info) {
 
 Result<DomainLife> MonitoredDomain::life() {
     const auto info = parts_.domain.info();
-    if (!info && info.error().code == Errc::target_gone) return DomainLife::gone;
-    if (!info) return fail(info.error());
-    const auto condition = condition_of(*info);
-    if (condition == Condition::gone) return DomainLife::gone;
-    if (condition == Condition::none && info->paused == 0) return DomainLife::runs;
-    if (!journal_ || !journal_->holds) explain(*info);
+    if (!info && info.error().code != Errc::target_gone) return fail(info.error());
+    if (!info || condition_of(*info) == Condition::gone) {
+        parts_.memory.forget();  // what is mapped keeps a domain that has been destroyed
+        return DomainLife::gone;
+    }
+    const bool ours = journal_ && journal_->holds;
+    if (ours || !by_others_.lasts(*info, StandsByOthers::Clock::now())) return DomainLife::runs;
+    explain(*info);
     return DomainLife::held;
 }
 
@@ -106,6 +108,7 @@ void MonitoredDomain::end() {
 
 Result<void> MonitoredDomain::pause() {
     if (journal_) journal_->holds = true;
+    by_others_.forget();
     CHECK_OK(save());
     return parts_.domain.pause();
 }
@@ -121,7 +124,10 @@ Result<void> MonitoredDomain::stands() {
     return {};
 }
 
-void MonitoredDomain::runs() { parts_.memory.runs(); }
+void MonitoredDomain::runs() {
+    why_.clear();
+    parts_.memory.runs();
+}
 
 // --- events
 

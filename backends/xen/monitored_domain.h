@@ -82,12 +82,14 @@ private:
     // Of a call of libxenctrl: 0 is success.
     [[nodiscard]] Result<void> check(int rc, std::string_view what) const;
     [[nodiscard]] bool has_views() const;
+    [[nodiscard]] Result<bool> is_there(std::uint64_t frame);
     Result<void> save();
     void explain(const xc_dominfo_t& info);
     Result<void> notify();
 
     Parts parts_;
     std::optional<JournalEntry> journal_;
+    StandsByOthers by_others_;
     std::string why_;
     void* page_ = nullptr;  // the ring's
     std::optional<VmEventRing> ring_;

@@ -1,5 +1,5 @@
 // Permissions, views and pages: of MonitoredDomain.
-#include <array>
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -68,10 +68,23 @@ Result<void> MonitoredDomain::set_maximum_memory(std::uint64_t kib) {
     return check(xc_domain_setmaxmem(control(), id(), kib), "the memory limit");
 }
 
+// What a page that was removed leaves is used again: the highest number that the domain ever had stays known
+// as such.
 Result<std::uint64_t> MonitoredDomain::free_frame() {
+    constexpr std::uint64_t most_left = 256;
     xen_pfn_t highest = 0;
     CHECK_OK(check(xc_domain_maximum_gpfn(control(), id(), &highest), "the memory"));
-    return highest + 1;
+    const auto lowest = highest - std::min<std::uint64_t>(highest, most_left);
+    std::uint64_t frame = highest + 1;
+    while (frame > lowest && !TRY(is_there(frame - 1))) --frame;
+    return frame;
+}
+
+Result<bool> MonitoredDomain::is_there(std::uint64_t frame) {
+    int error = 0;
+    auto* bytes = TRY(parts_.frames.map({&frame, 1}, false, {&error, 1}));
+    const Mapped page{parts_.frames, bytes, 1};
+    return error == 0;
 }
 
 Result<void> MonitoredDomain::add_page(std::uint64_t frame) {
@@ -89,12 +102,7 @@ Result<void> MonitoredDomain::write_page(std::uint64_t frame, ConstBytes content
 }
 
 Result<void> MonitoredDomain::remove_page(std::uint64_t frame) {
-    {
-        int error = 0;
-        auto* bytes = TRY(parts_.frames.map({&frame, 1}, false, {&error, 1}));
-        const Mapped page{parts_.frames, bytes, 1};
-        if (error != 0) return {};  // it is not there (any more)
-    }
+    if (!TRY(is_there(frame))) return {};  // not any more
     xen_pfn_t number = frame;
     return check(xc_domain_decrease_reservation_exact(control(), id(), 1, 0, &number), "a page less");
 }

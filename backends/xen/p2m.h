@@ -41,7 +41,10 @@ public:
 
     Result<void> frames_of(std::uint64_t first, std::span<std::uint64_t> frames) override;
     Result<std::uint64_t> number_of(std::uint64_t frame) override;
-    void forget() override { pages_.clear(); }
+    void forget() override {
+        pages_.clear();
+        shared_.reset();
+    }
 
 private:
     // What the guest tells in its shared info page.

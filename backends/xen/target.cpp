@@ -201,7 +201,9 @@ private:
 }  // namespace
 
 Result<std::unique_ptr<Target>> open_domain(Domain domain, const std::string& words) {
-    CHECK_OK(recover_stale(domain));
+    // Another exogdb that has it is in the way of attach() alone.
+    const auto recovered = recover_stale(domain);
+    if (!recovered && recovered.error().code != Errc::busy) return fail(recovered.error());
     XenTarget::Parts parts;
     parts.info = TRY(domain.info());
     if (condition_of(parts.info) == Condition::gone)

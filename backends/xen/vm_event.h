@@ -1,14 +1,8 @@
 // Xen's vm_event interface (xen/include/public/vm_event.h) as its own header has it.
 #pragma once
 
-#ifndef __XEN_TOOLS__
-#define __XEN_TOOLS__ 1  // without it the header is empty
-#endif
-#include <stddef.h>  // offsetof, for the ring's macros
-#include <stdint.h>
-#include <xen/xen.h>
-// after xen.h
-#include <xen/hvm/save.h>
+#include "backends/xen/headers.h"
+// after what says that this is for tools
 #include <xen/vm_event.h>
 
 namespace exo::xen {

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "guest.h"
@@ -70,8 +71,16 @@ static void say_difference(const unsigned char* now, size_t from, size_t to) {
     say("\n");
 }
 
+// Where the processor has no RDRAND the random number generator is seeded minutes after boot, unless somebody
+// waits for it, and a worker then flips a static key in its text (crng_set_ready(), drivers/char/random.c).
+static void wait_for_random_numbers(void) {
+    char byte;
+    if (getrandom(&byte, 1, 0) == 1) usleep(500000);
+}
+
 const char* answer_text(char* rest) {
     if (!text_start && !find_text()) return "no _stext and _etext in kallsyms";
+    if (!strcmp(rest, "save")) wait_for_random_numbers();
     size_t size = text_end - text_start;
     void* copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (copy == MAP_FAILED) return "no memory for a copy of the text";
