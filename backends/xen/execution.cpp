@@ -94,6 +94,7 @@ Result<void> XenExecution::detach() {
     if (!given && given.error().code != Errc::target_gone) return given;
     attached_ = running_ = false;
     memory_.runs();
+    memory_.forget();
     remove_journal(journal_);
     return {};
 }
