@@ -58,9 +58,9 @@ private:
     Story& story_;
 };
 
-constexpr auto run = std::to_array({VcpuAction::run});
+constexpr auto run_all = std::to_array({VcpuAction::run});
 
-struct Guest {
+struct PausedGuest {
     Story story;
     test::FakeFrames frames;
     ForeignMemory memory{frames, nullptr, {}, {}};
@@ -70,13 +70,13 @@ struct Guest {
 }  // namespace
 
 TEST_CASE("xen run control: attach, go on, interrupt, detach") {
-    Guest guest;
+    PausedGuest guest;
     REQUIRE(guest.execution.attach());
     CHECK(guest.story.pauses == 1);
     CHECK(guest.story.holds == true);
     REQUIRE(guest.execution.attach());
     CHECK(guest.story.pauses == 1);
-    REQUIRE(guest.execution.resume(run));
+    REQUIRE(guest.execution.resume(run_all));
     CHECK(guest.story.pauses == 0);
     CHECK(guest.story.holds == false);
     CHECK(guest.execution.wait_for_stop(0ms)->has_value() == false);
@@ -96,23 +96,23 @@ TEST_CASE("xen run control: attach, go on, interrupt, detach") {
 }
 
 TEST_CASE("xen run control: an interrupt of a guest that stands is none of the next run") {
-    Guest guest;
+    PausedGuest guest;
     REQUIRE(guest.execution.attach());
     guest.execution.interrupt();
-    REQUIRE(guest.execution.resume(run));
+    REQUIRE(guest.execution.resume(run_all));
     CHECK(guest.execution.wait_for_stop(0ms)->has_value() == false);
     REQUIRE(guest.execution.detach());
     CHECK(guest.story.pauses == 0);
 }
 
 TEST_CASE("xen run control: what the toolstack has paused stays paused") {
-    Guest guest;
+    PausedGuest guest;
     guest.story.pauses = 1;
     REQUIRE(guest.execution.attach());
     CHECK(guest.story.pauses == 2);
     CHECK(guest.execution.why_it_stands().find("xl unpause guest") != std::string::npos);
     SUBCASE("at once") {}
-    SUBCASE("after a run") { REQUIRE(guest.execution.resume(run)); }
+    SUBCASE("after a run") { REQUIRE(guest.execution.resume(run_all)); }
     REQUIRE(guest.execution.detach());
     CHECK(guest.story.pauses == 1);
 }
@@ -130,10 +130,10 @@ TEST_CASE("xen run control: nothing is left when it ends without detach") {
 }
 
 TEST_CASE("xen run control: a guest that ends") {
-    Guest guest;
+    PausedGuest guest;
     REQUIRE(guest.execution.attach());
     SUBCASE("while it runs") {
-        REQUIRE(guest.execution.resume(run));
+        REQUIRE(guest.execution.resume(run_all));
         SUBCASE("destroyed") { guest.story.exists = false; }
         SUBCASE("powered off") {
             guest.story.info.shutdown = 1;
@@ -146,7 +146,7 @@ TEST_CASE("xen run control: a guest that ends") {
     }
     SUBCASE("while it stands") {
         guest.story.exists = false;
-        REQUIRE(guest.execution.resume(run));
+        REQUIRE(guest.execution.resume(run_all));
     }
     const auto stop = guest.execution.wait_for_stop(1s);
     REQUIRE((stop && *stop));
@@ -156,7 +156,7 @@ TEST_CASE("xen run control: a guest that ends") {
 }
 
 TEST_CASE("xen run control: what cannot be attached") {
-    Guest guest;
+    PausedGuest guest;
     Errc expected{};
     SUBCASE("it is being saved") {
         guest.story.info.shutdown = 1;
@@ -179,7 +179,7 @@ TEST_CASE("xen run control: what cannot be attached") {
 }
 
 TEST_CASE("xen run control: what a pause cannot do is refused, and the guest stands on") {
-    Guest guest;
+    PausedGuest guest;
     REQUIRE(guest.execution.attach());
     for (const auto action : {VcpuAction::step, VcpuAction::hold}) {
         const auto actions = std::to_array({VcpuAction::run, action});
