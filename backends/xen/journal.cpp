@@ -44,7 +44,8 @@ std::string to_text(const JournalEntry& entry) {
                                         {"uuid", entry.uuid},
                                         {"owner_pid", entry.owner_pid},
                                         {"owner_start", entry.owner_start},
-                                        {"holds", entry.holds}});
+                                        {"holds", entry.holds},
+                                        {"monitor", to_text(entry.monitor)}});
 }
 
 Result<JournalEntry> parse_journal(const std::string& text) {
@@ -61,6 +62,9 @@ Result<JournalEntry> parse_journal(const std::string& text) {
     take_count(object, "owner_start", entry.owner_start);
     const auto* holds = object.if_contains("holds");
     entry.holds = holds != nullptr && holds->is_bool() && holds->get_bool();
+    std::string monitor;
+    take_text(object, "monitor", monitor);
+    if (!monitor.empty()) entry.monitor = TRY(parse_monitor_journal(monitor));
     // The uuid is part of the file's name.
     if (entry.domain == 0 || !is_uuid(entry.uuid)) return fail(Errc::bad_data, "a journal of no domain");
     return entry;
