@@ -23,7 +23,7 @@ extern "C" {
 #include <string_view>
 #include <vector>
 
-#include "rsp/hex.h"
+#include "rsp/stop_reply.h"
 
 namespace {
 
