@@ -12,7 +12,6 @@ namespace {
 constexpr std::uint64_t trap_flag = 1U << 8U;         // EFLAGS.TF
 constexpr std::uint64_t dr6_breakpoints = 0xf;        // B0 to B3
 constexpr std::uint64_t dr6_single_step = 1U << 14U;  // BS
-constexpr std::uint8_t debug_vector = 1;
 
 }  // namespace
 

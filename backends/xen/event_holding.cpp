@@ -13,10 +13,9 @@ using namespace std::chrono_literals;
 constexpr auto park_limit = 2s;
 constexpr auto step_limit = 2s;
 // How long it takes to find out that one waits in HLT.
-constexpr auto longest_wait = 10ms;
+constexpr auto look_for_event = 10ms;
 // Pages that one instruction may touch: two operands, each at a border.
 constexpr int pages_of_instruction = 8;
-constexpr std::uint8_t breakpoint_vector = 3;
 
 }  // namespace
 
@@ -73,7 +72,7 @@ Result<bool> EventExecution::wait_for_event(VcpuId id, Clock::time_point deadlin
         if (vcpus_.at(id).event) return true;
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
         if (left <= 0ms) return false;
-        if (TRY(domain_.wait(-1, std::min<std::chrono::milliseconds>(left, longest_wait)))) continue;
+        if (TRY(domain_.wait(-1, std::min<std::chrono::milliseconds>(left, look_for_event)))) continue;
         if (TRY(domain_.life()) == DomainLife::gone)
             return fail(Errc::target_gone, domain_.name() + " is gone");
         if (TRY(domain_.idle(id))) return false;

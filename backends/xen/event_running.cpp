@@ -10,10 +10,9 @@ using namespace std::chrono_literals;
 
 // How long the domain's end is not seen while no event comes: Xen tells of it only whoever has the one
 // VIRQ_DOM_EXC, which is xenstored.
-constexpr auto longest_wait = 50ms;
+constexpr auto look_for_end = 50ms;
 
 constexpr std::uint64_t resume_flag = 1U << 16U;  // EFLAGS.RF: no instruction breakpoint for one instruction
-constexpr std::uint8_t debug_vector = 1, breakpoint_vector = 3;
 
 PhysicalAddress place_of_int3(const VmEvent& event) {
     return PhysicalAddress{event.u.software_breakpoint.gfn * frame_size +
@@ -155,7 +154,7 @@ Result<std::optional<StopEvent>> EventExecution::wait(Clock::time_point deadline
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
         if (left <= 0ms) return std::optional<StopEvent>{};
         if (has_unseen()) continue;
-        const auto slice = std::min<std::chrono::milliseconds>(left, longest_wait);
+        const auto slice = std::min<std::chrono::milliseconds>(left, look_for_end);
         if (TRY(domain_.wait(wake_.get(), slice))) continue;
         switch (TRY(domain_.life())) {
             case DomainLife::runs: break;
