@@ -26,6 +26,7 @@ FUNCTION = '__x64_sys_getppid'
 NUMBER = '((struct pt_regs *) $rdi)->di'
 NAME = '&init_uts_ns.name.nodename'
 COUNTS = re.compile(r'^traps: calls (\d+) executed (\d+) trapped (\d+) wrong (\d+) changed (\d+)\r?$', re.M)
+LOOK = 2.0  # seconds between two looks: each of them holds the guest up, which has the same processor
 REPLY = 60  # seconds that gdb waits for one: what is in Bochs is slow
 
 
@@ -92,7 +93,7 @@ class Guest:
                 return [int(number) for number in found[-1]]
             if time.monotonic() > until:
                 raise HarnessError(f'the guest does not go on: {told}; {cls.dom0.run("xl list")}')
-            time.sleep(0.5)
+            time.sleep(LOOK)
 
     def alive(self) -> list:
         """It makes calls, and what is its own it gets: each of its int3 has led to one SIGTRAP, behind the int3."""
@@ -121,7 +122,7 @@ class Guest:
             while 'listening on' not in (told := self.dom0.run(f'cat {log}', check=False)):
                 if time.monotonic() > until or self.dom0.run('kill -0 $(cat /run/serve.pid) 2>&1', check=False):
                     self.fail(f'the server does not listen: {told}')
-                time.sleep(0.5)
+                time.sleep(LOOK)
 
     def stop_server(self, signal: str = 'TERM'):
         # It is no child of any shell that could wait for it.
