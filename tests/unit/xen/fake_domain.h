@@ -137,6 +137,7 @@ private:
     void exception(std::uint32_t id, std::uint8_t vector, std::uint64_t length) {
         xen::VmEvent details{};
         details.u.software_breakpoint.gfn = vcpus[id].cpu.rip / xen::frame_size;
+        details.u.software_breakpoint.type = vector == 3 ? 6 : 3;
         details.u.software_breakpoint.insn_length = static_cast<std::uint32_t>(length);
         const auto kind = vector == 3 ? xen::EventKind::int3 : xen::EventKind::debug_exception;
         if (enabled && delivered.contains(kind)) {
@@ -199,7 +200,6 @@ private:
             default: ++cpu.rip; break;
         }
         cpu.rflags &= ~resume;
-        if ((cpu.rflags & trap) != 0) cpu.dr6 |= 1U << 14U;
         cpu.dr6 |= hits;
         if (hits != 0 || (cpu.rflags & trap) != 0) exception(id, 1, 0);
         if (!vcpu.halted) end_of_step(id);
