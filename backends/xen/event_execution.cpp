@@ -9,7 +9,6 @@
 namespace exo::xen {
 namespace {
 
-constexpr std::uint64_t trap_flag = 1U << 8U;   // EFLAGS.TF
 constexpr std::uint64_t dr6_breakpoints = 0xf;  // B0 to B3
 constexpr std::uint8_t debug_vector = 1;
 // X86_EVENTTYPE_HW_EXCEPTION of Xen's, as HVMOP_inject_trap has it; ICEBP's #DB is another.
@@ -83,6 +82,7 @@ Result<void> EventExecution::give_back() {
     const auto keep = [&](Result<void> next) {
         if (result && !next) result = std::move(next);
     };
+    keep(collect_traps());
     keep(pause());
     keep(drain());
     keep(remove_all());
@@ -149,9 +149,11 @@ Result<void> EventExecution::note(const VmEvent& event) {
         // Of nothing but the trap flag, since there are no breakpoints; DR6 is not shown (svm_save_dr() saves
         // it once the guest has used its debug registers). A guest that steps itself meanwhile is not thought
         // of.
-        const bool stepped = vcpu.stepping && event.u.debug_exception.type == hardware_exception;
-        if (stepped) vcpu.debug = StopEvent{.cause = StopEvent::Cause::step, .vcpu = id, .address = rip};
-        return {};
+        const bool ours = vcpu.stepping || vcpu.owes_trap;
+        if (!ours || event.u.debug_exception.type != hardware_exception) return {};
+        vcpu.debug = StopEvent{.cause = StopEvent::Cause::step, .vcpu = id, .address = rip};
+        if (vcpu.stepping) return hide_trap_flag(id, event);
+        return set_trap_flag(id, false);  // the one that was owed
     }
     // Which register it was, DR6 alone tells: the event's pending_dbg is 0, and its dr6 is what it was when
     // the vCPU was last switched to.
@@ -185,16 +187,7 @@ Result<void> EventExecution::set_step(VcpuId id, bool on) {
         vcpu.stepping = on;
         return {};
     }
-    if (on) {
-        journal_.trap_flags.push_back(id);
-        CHECK_OK(save());
-    }
-    CHECK_OK(domain_.change_cpu(
-        id, [&](HvmCpu& cpu) { cpu.rflags = on ? cpu.rflags | trap_flag : cpu.rflags & ~trap_flag; }));
-    vcpu.stepping = on;
-    if (on) return {};
-    std::erase(journal_.trap_flags, id);
-    return save();
+    return set_trap_flag(id, on);
 }
 
 Result<void> EventExecution::deliver(EventKind kind, bool wanted) {

@@ -330,6 +330,51 @@ TEST_CASE("steps by the trap flag where there is nothing better, and none where 
     REQUIRE(execution.resume(std::array{VcpuAction::run}));
 }
 
+TEST_CASE("a trap flag of ours is not left in what the guest has saved") {
+    Xen machine{1};
+    machine.code(text, {Xen::push_flags, Xen::pop_flags, Xen::count, Xen::jump, 0xfb});
+    machine.code(0x3000, {Xen::nop, Xen::nop, Xen::return_});
+    machine.vcpus[0].cpu.rip = text;
+    machine.vcpus[0].cpu.rsp = data + 0x100;
+    test::FakeDomain domain{machine};
+    domain.given_abilities = {.debug_exceptions = true};
+    xen::EventExecution execution{domain, domain.given_abilities};
+    REQUIRE(execution.attach());
+    REQUIRE(execution.resume(std::array{VcpuAction::step}));
+    REQUIRE(execution.wait_for_stop(1s));
+    CHECK(machine.vcpus[0].cpu.rip == text + 1);
+    std::uint64_t saved = 0;
+    std::memcpy(&saved, machine.memory.bytes(PhysicalAddress{data + 0xf8}, 8).data(), 8);
+    CHECK(saved == 2);
+    // A step that is cut short in a handler: what its return makes is not the guest's.
+    for (const bool resumed : {true, false}) {
+        const auto rip = machine.vcpus[0].cpu.rip;
+        REQUIRE(execution.resume(std::array{VcpuAction::step}));
+        machine.interrupt(0, 0x3000);
+        execution.interrupt();
+        const auto event = execution.wait_for_stop(1s);
+        REQUIRE(event);
+        REQUIRE(*event);
+        CHECK((*event)->cause == Cause::interrupt);
+        CHECK(machine.vcpus[0].interrupted->rip == rip);
+        if (resumed) {
+            REQUIRE(execution.resume(std::array{VcpuAction::run}));
+            const auto none = execution.wait_for_stop(5ms);
+            REQUIRE(none);
+            CHECK_FALSE(*none);
+            execution.interrupt();
+            REQUIRE(execution.wait_for_stop(1s));
+        } else {
+            REQUIRE(execution.detach());
+        }
+        CHECK_FALSE(machine.vcpus[0].interrupted);
+        CHECK(machine.vcpus[0].cpu.rflags == 2);
+    }
+    machine.run(50);
+    CHECK(machine.exceptions.empty());
+    CHECK(xen::parse_monitor_journal(machine.journal)->empty());
+}
+
 TEST_CASE("killed at any moment, all is undone") {
     for (const bool views : {false, true})
         for (int moment = 0; moment < 12; ++moment) {
