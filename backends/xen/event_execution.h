@@ -58,6 +58,9 @@ public:
         return kind == BreakpointKind::software || kind == BreakpointKind::hardware;
     }
 
+    // What the hypervisor executes for the guest ends no step.
+    [[nodiscard]] bool steps_past_pauses() const override { return true; }
+
     [[nodiscard]] bool attached() const { return attached_; }
     [[nodiscard]] bool running() const { return running_; }
     // Whether its registers can be asked for and changed: with all others, or while its hit is judged.
@@ -112,6 +115,7 @@ private:
 
     // event_trap_flag.cpp
     Result<void> set_trap_flag(VcpuId id, bool on);
+    Result<void> check_trap_flag(VcpuId id);
     Result<void> hide_trap_flag(VcpuId id, const VmEvent& event);
     Result<void> journal_trap_flags();
     Result<void> collect_traps();
