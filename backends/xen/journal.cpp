@@ -81,7 +81,11 @@ std::vector<JournalEntry> read_journals() {
     return entries;
 }
 
-void remove_journal(const JournalEntry& entry) { remove_runtime_file(file_of(entry)); }
+// Also what its owner was about to write when it was killed (write_runtime_file()).
+void remove_journal(const JournalEntry& entry) {
+    remove_runtime_file(file_of(entry) + "." + std::to_string(entry.owner_pid));
+    remove_runtime_file(file_of(entry));
+}
 
 Result<FileDescriptor> lock_journal(const JournalEntry& entry, std::chrono::milliseconds limit) {
     const auto is_meant = [&](const std::string& text) -> Result<bool> {
