@@ -44,6 +44,16 @@ std::string_view kind_of(const xc_dominfo_t& info) {
     return (info.arch_config.emulation_flags & ~XEN_X86_EMU_LAPIC) == 0 ? "PVH" : "HVM";
 }
 
+bool StandsByOthers::lasts(const xc_dominfo_t& info, Clock::time_point now) {
+    const auto condition = condition_of(info);
+    const bool stands = condition == Condition::crashed || (info.paused != 0 && condition == Condition::none);
+    if (!stands)
+        since_.reset();
+    else if (!since_)
+        since_ = now;
+    return stands && now - *since_ >= lasting;
+}
+
 Result<Domain> Domain::find(std::shared_ptr<const Hypervisor> xen, const std::string& words) {
     const auto number = number_in(words);
     for (const auto& info : TRY(xen->domains())) {

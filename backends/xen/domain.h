@@ -1,6 +1,7 @@
 // A domain: which one a name means, what state it is in, its pause.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -23,6 +24,22 @@ Condition condition_of(const xc_dominfo_t& info);
 std::string state_of(const xc_dominfo_t& info);
 // "PV", "PVH", "HVM"
 std::string_view kind_of(const xc_dominfo_t& info);
+
+// That a domain stands, but not by a pause of ours: others have paused it, or it has crashed and is kept.
+// Before its end it stands, too, for the time that the toolstack takes to take its devices away
+// (tools/libs/light, libxl__destroy_domid()).
+class StandsByOthers {
+public:
+    using Clock = std::chrono::steady_clock;
+    static constexpr std::chrono::seconds lasting{5};
+
+    // At each look at a domain of which none of the pauses is ours.
+    bool lasts(const xc_dominfo_t& info, Clock::time_point now);
+    void forget() { since_.reset(); }
+
+private:
+    std::optional<Clock::time_point> since_;
+};
 
 class Domain {
 public:

@@ -2,13 +2,9 @@
 
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
-
-#include "backends/host/process.h"
-#include "backends/xen/recover.h"
 
 namespace exo::xen {
 namespace {
@@ -16,18 +12,12 @@ namespace {
 using namespace std::chrono_literals;
 
 // Xen tells nobody that a domain was paused, and of its end only whoever has the one VIRQ_DOM_EXC: xenstored.
-constexpr auto look_interval = 20ms;
-// `xl destroy` pauses a domain for the time that it takes to take its devices away (tools/libs/light,
-// libxl__destroy_domid()): that is told as its end.
-constexpr auto pause_that_lasts = 5s;
+constexpr auto look_interval = 100ms;
 
 }  // namespace
 
-XenExecution::XenExecution(const Domain& domain, ForeignMemory& memory, JournalEntry journal)
-    : domain_(domain),
-      memory_(memory),
-      journal_(std::move(journal)),
-      wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+XenExecution::XenExecution(std::unique_ptr<Pausing> domain, ForeignMemory& memory)
+    : domain_(std::move(domain)), memory_(memory), wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
 // What cannot be undone now stays in the journal.
 XenExecution::~XenExecution() { static_cast<void>(detach()); }
@@ -41,22 +31,20 @@ bool XenExecution::take_interrupt() {
 
 Result<StopEvent> XenExecution::attach() {
     if (attached_) return StopEvent{};
-    CHECK_OK(recover_stale(domain_));
-    const auto info = TRY(domain_.info());
+    CHECK_OK(domain_->begin());
+    const auto info = TRY(domain_->info());
     switch (condition_of(info)) {
-        case Condition::gone: return fail(Errc::target_gone, domain_.text() + " is being destroyed");
+        case Condition::gone: return fail(Errc::target_gone, domain_->text() + " is being destroyed");
         case Condition::suspended:
             return fail(Errc::busy,
-                        domain_.text() + " is being saved or migrated; try again when that is over");
+                        domain_->text() + " is being saved or migrated; try again when that is over");
         case Condition::crashed:
         case Condition::none: break;
     }
-    journal_.owner_pid = ::getpid();
-    journal_.owner_start = start_time_of(::getpid()).value_or(0);
     explain(info);
     auto held = hold();
     if (!held) {
-        remove_journal(journal_);
+        domain_->end();
         return fail(std::move(held).error());
     }
     attached_ = true;
@@ -69,26 +57,24 @@ void XenExecution::explain(const xc_dominfo_t& info) {
     if (condition_of(info) == Condition::crashed)
         why_ = "the guest has crashed, and the toolstack keeps it as it was then; it cannot go on";
     else if (info.paused != 0)
-        why_ = "the toolstack has paused it; `xl unpause " + domain_.name() + "` lets it go on";
+        why_ = "the toolstack has paused it; `xl unpause " + domain_->name() + "` lets it go on";
 }
 
 // The journal says so before, and after let_go(): see JournalEntry::holds.
 Result<void> XenExecution::hold() {
-    journal_.holds = true;
-    CHECK_OK(write_journal(journal_));
-    CHECK_OK(domain_.pause());
+    CHECK_OK(domain_->write_down(true));
+    CHECK_OK(domain_->pause());
     running_ = false;
-    paused_since_.reset();
-    memory_.stands(TRY(domain_.info()).nr_pages);
+    by_others_.forget();
+    memory_.stands(TRY(domain_->info()).nr_pages);
     return {};
 }
 
 Result<void> XenExecution::let_go() {
     memory_.runs();
-    CHECK_OK(domain_.unpause());
+    CHECK_OK(domain_->unpause());
     running_ = true;
-    journal_.holds = false;
-    return write_journal(journal_);
+    return domain_->write_down(false);
 }
 
 Result<void> XenExecution::detach() {
@@ -97,7 +83,8 @@ Result<void> XenExecution::detach() {
     if (!given && given.error().code != Errc::target_gone) return given;
     attached_ = running_ = false;
     memory_.runs();
-    remove_journal(journal_);
+    memory_.forget();
+    domain_->end();
     return {};
 }
 
@@ -119,22 +106,15 @@ Result<void> XenExecution::resume(std::span<const VcpuAction> actions) {
 
 // Whether it has stopped, or ended, by itself.
 Result<std::optional<StopEvent>> XenExecution::look() {
-    const auto info = domain_.info();
+    const auto info = domain_->info();
     if (!info && info.error().code != Errc::target_gone) return fail(info.error());
-    const auto condition = info ? condition_of(*info) : Condition::gone;
-    if (condition == Condition::gone) {
+    if (!info || condition_of(*info) == Condition::gone) {
         running_ = attached_ = false;
         memory_.forget();  // what is mapped keeps a domain that has been destroyed
-        remove_journal(journal_);
+        domain_->end();
         return StopEvent{.cause = StopEvent::Cause::exited};
     }
-    const bool paused = info->paused != 0 && condition == Condition::none;
-    if (!paused)
-        paused_since_.reset();
-    else if (!paused_since_)
-        paused_since_ = Clock::now();
-    const bool lasts = paused && Clock::now() - *paused_since_ > pause_that_lasts;
-    if (!lasts && condition != Condition::crashed) return std::optional<StopEvent>{};
+    if (!by_others_.lasts(*info, Clock::now())) return std::optional<StopEvent>{};
     explain(*info);
     CHECK_OK(hold());
     return StopEvent{.cause = StopEvent::Cause::interrupt};

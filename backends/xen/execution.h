@@ -4,21 +4,26 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "backends/api/target.h"
 #include "backends/host/file_descriptor.h"
 #include "backends/xen/domain.h"
 #include "backends/xen/journal.h"
 #include "backends/xen/memory.h"
+#include "backends/xen/pausing.h"
 
 namespace exo::xen {
 
 class XenExecution final : public Execution {
 public:
-    XenExecution(const Domain& domain, ForeignMemory& memory, JournalEntry journal);
+    XenExecution(std::unique_ptr<Pausing> domain, ForeignMemory& memory);
+    XenExecution(const Domain& domain, ForeignMemory& memory, JournalEntry journal)
+        : XenExecution(pausing(domain, std::move(journal)), memory) {}
     ~XenExecution() override;
 
     Result<StopEvent> attach() override;
@@ -41,14 +46,13 @@ private:
     Result<std::optional<StopEvent>> look();
     bool take_interrupt();
 
-    const Domain& domain_;
+    std::unique_ptr<Pausing> domain_;
     ForeignMemory& memory_;
-    JournalEntry journal_;
     FileDescriptor wake_;
     bool attached_ = false;
     bool running_ = false;
     std::string why_;
-    std::optional<Clock::time_point> paused_since_;  // by somebody else, as far as was seen
+    StandsByOthers by_others_;
 };
 
 }  // namespace exo::xen

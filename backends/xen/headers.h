@@ -5,8 +5,10 @@
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wpedantic"
 #pragma GCC diagnostic ignored "-Wconversion"
+#define XC_WANT_COMPAT_DEVICEMODEL_API  // xc_hvm_inject_trap()
 extern "C" {
 #include <xenctrl.h>
+#include <xenevtchn.h>
 #include <xenforeignmemory.h>
 #include <xenstore.h>
 #include <xentoollog.h>

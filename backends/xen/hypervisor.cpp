@@ -51,6 +51,23 @@ std::string to_text(const xen_domain_handle_t& uuid) {
     return text;
 }
 
+Error xen_error(std::string_view what, int number, const std::string& version) {
+    std::string text{what};
+    switch (number) {
+        case ESRCH: return {Errc::target_gone, text + ": the domain is gone"};
+        case EPERM: return {Errc::denied, text + ": " + not_dom0};
+        // do_domctl() refuses so whatever is made for another version of it (xen/common/domctl.c).
+        case EACCES:
+            return {Errc::unsupported,
+                    text + ": Xen " + version +
+                        " has another version of its interface than the libxenctrl that this "
+                        "exogdb uses; install exogdb and the Xen libraries of the running Xen"};
+        case ENOSYS:
+        case EOPNOTSUPP: return {Errc::unsupported, text + ": Xen " + version + " cannot do it"};
+        default: return {Errc::backend, text + ": " + std::strerror(number)};
+    }
+}
+
 bool Hypervisor::is_here() {
     std::error_code none;
     // /proc/xen is there, and empty, in a kernel that could run under Xen (CONFIG_XENFS,
@@ -95,23 +112,6 @@ std::string Hypervisor::version() const {
     extra[sizeof extra - 1] = 0;
     return std::to_string(number >> 16) + "." + std::to_string(number & 0xffff) +
            (has_extra ? std::string{extra} : "");
-}
-
-Error Hypervisor::error(std::string_view what, int number) const {
-    std::string text{what};
-    switch (number) {
-        case ESRCH: return {Errc::target_gone, text + ": the domain is gone"};
-        case EPERM: return {Errc::denied, text + ": " + not_dom0};
-        // do_domctl() refuses so whatever is made for another version of it (xen/common/domctl.c).
-        case EACCES:
-            return {Errc::unsupported,
-                    text + ": Xen " + version() +
-                        " has another version of its interface than the libxenctrl that this "
-                        "exogdb uses; install exogdb and the Xen libraries of the running Xen"};
-        case ENOSYS:
-        case EOPNOTSUPP: return {Errc::unsupported, text + ": Xen " + version() + " cannot do it"};
-        default: return {Errc::backend, text + ": " + std::strerror(number)};
-    }
 }
 
 Result<std::vector<xc_dominfo_t>> Hypervisor::domains() const {

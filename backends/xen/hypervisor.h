@@ -18,6 +18,9 @@ inline constexpr DomainId dom0 = 0;
 // Of Xen's 16-byte handle of a domain, as `xl vm-list` writes it. Numbers are given again, this is not.
 std::string to_text(const xen_domain_handle_t& uuid);
 
+// What a failed call of libxenctrl means; `number` is its errno, `version` that of the running Xen.
+Error xen_error(std::string_view what, int number, const std::string& version);
+
 class Hypervisor {
 public:
     // denied, not_found or unsupported: why not, and what to do. One line.
@@ -46,8 +49,9 @@ public:
     // A key of /local/domain/ID.
     [[nodiscard]] std::optional<std::string> store_value(DomainId id, std::string_view key) const;
 
-    // What a failed call of libxenctrl means; `number` is its errno.
-    [[nodiscard]] Error error(std::string_view what, int number) const;
+    [[nodiscard]] Error error(std::string_view what, int number) const {
+        return xen_error(what, number, version());
+    }
 
 private:
     Hypervisor() = default;

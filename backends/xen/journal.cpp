@@ -44,7 +44,8 @@ std::string to_text(const JournalEntry& entry) {
                                         {"uuid", entry.uuid},
                                         {"owner_pid", entry.owner_pid},
                                         {"owner_start", entry.owner_start},
-                                        {"holds", entry.holds}});
+                                        {"holds", entry.holds},
+                                        {"monitor", to_text(entry.monitor)}});
 }
 
 Result<JournalEntry> parse_journal(const std::string& text) {
@@ -61,6 +62,9 @@ Result<JournalEntry> parse_journal(const std::string& text) {
     take_count(object, "owner_start", entry.owner_start);
     const auto* holds = object.if_contains("holds");
     entry.holds = holds != nullptr && holds->is_bool() && holds->get_bool();
+    std::string monitor;
+    take_text(object, "monitor", monitor);
+    if (!monitor.empty()) entry.monitor = TRY(parse_monitor_journal(monitor));
     // The uuid is part of the file's name.
     if (entry.domain == 0 || !is_uuid(entry.uuid)) return fail(Errc::bad_data, "a journal of no domain");
     return entry;
@@ -77,7 +81,11 @@ std::vector<JournalEntry> read_journals() {
     return entries;
 }
 
-void remove_journal(const JournalEntry& entry) { remove_runtime_file(file_of(entry)); }
+// Also what its owner was about to write when it was killed (write_runtime_file()).
+void remove_journal(const JournalEntry& entry) {
+    remove_runtime_file(file_of(entry) + "." + std::to_string(entry.owner_pid));
+    remove_runtime_file(file_of(entry));
+}
 
 Result<FileDescriptor> lock_journal(const JournalEntry& entry, std::chrono::milliseconds limit) {
     const auto is_meant = [&](const std::string& text) -> Result<bool> {

@@ -11,6 +11,7 @@
 
 #include "backends/api/result.h"
 #include "backends/host/file_descriptor.h"
+#include "backends/xen/monitor_journal.h"
 
 namespace exo::xen {
 
@@ -24,6 +25,7 @@ struct JournalEntry {
     // One of the pauses is ours, or is about to be, or was a moment ago: pauses nest, and Xen does not tell
     // how many there are. An unpause too many is refused where there is none (EINVAL).
     bool holds = false;
+    MonitorJournal monitor;
 
     [[nodiscard]] bool owner_alive() const;
     [[nodiscard]] bool is_of(std::uint32_t id, const std::string& of_uuid) const {

@@ -60,6 +60,7 @@ public:
     // Told by run control; until the first of these the guest is taken to run. `frames` is how many it has.
     void stands(std::uint64_t frames);
     void runs();
+    // A destroyed domain stays, without a name, for as long as somebody has mapped a frame of it.
     void forget();
 
     [[nodiscard]] const MappingCosts& costs() const { return mapper_.costs(); }

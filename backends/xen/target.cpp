@@ -6,9 +6,11 @@
 #include <utility>
 
 #include "backends/arch/x86_64.h"
+#include "backends/xen/event_execution.h"
 #include "backends/xen/execution.h"
 #include "backends/xen/foreign_frames.h"
 #include "backends/xen/layout.h"
+#include "backends/xen/monitored_domain.h"
 #include "backends/xen/p2m.h"
 #include "backends/xen/recover.h"
 #include "backends/xen/vcpus.h"
@@ -85,6 +87,7 @@ public:
         std::unique_ptr<PvFrames> pv;
         std::vector<MemoryRegion> regions;
         bool small = false;
+        EventAbilities abilities;
     };
 
     XenTarget(Domain domain, Parts parts, JournalEntry journal)
@@ -95,7 +98,12 @@ public:
                   {.small = parts_.small}),
           vcpus_(parts_.info.hvm != 0 ? hvm_vcpus(domain_.xen(), domain_.id())
                                       : pv_vcpus(domain_.xen(), domain_.id(), memory_)),
-          execution_(domain_, memory_, std::move(journal)) {}
+          monitored_({domain_, memory_, *parts_.frames, *vcpus_, vcpu_count()}, journal) {
+        if (parts_.abilities.monitor_trap || parts_.abilities.debug_exceptions)
+            events_ = std::make_unique<EventExecution>(monitored_, parts_.abilities);
+        else
+            whole_ = std::make_unique<XenExecution>(domain_, memory_, std::move(journal));
+    }
 
     [[nodiscard]] bool bound_to_thread() const override {
         return false;
@@ -112,7 +120,7 @@ public:
         const auto info = TRY(domain_.info());
         if (condition_of(info) == Condition::gone)
             return fail(Errc::target_gone, domain_.text() + ": the domain is gone");
-        return execution_.attached() ? execution_.running() : info.paused == 0 && info.shutdown == 0;
+        return attached() ? runs() : info.paused == 0 && info.shutdown == 0;
     }
 
     Result<RegisterSet> read_registers(VcpuId vcpu) override {
@@ -126,11 +134,12 @@ public:
     Result<void> write_registers(VcpuId vcpu, const RegisterSet& values,
                                  std::span<const RegisterNumber> numbers) override {
         CHECK_OK(check(vcpu));
-        if (!execution_.attached() || execution_.running())
-            return fail(Errc::busy, "registers cannot be written while the guest runs");
+        if (!stands(vcpu)) return fail(Errc::busy, "registers cannot be written while the guest runs");
         return vcpus_->write(vcpu, values, numbers);
     }
-    std::string condition() override { return execution_.why_it_stands(); }
+    std::string condition() override {
+        return events_ ? monitored_.why_it_stands() : whole_->why_it_stands();
+    }
 
     Result<VcpuState> vcpu_state(VcpuId vcpu) override {
         CHECK_OK(check(vcpu));
@@ -155,13 +164,24 @@ public:
         return fail(domain_.xen().error("NMI to " + domain_.text(), errno));
     }
 
-    [[nodiscard]] Execution* execution() override { return &execution_; }
+    [[nodiscard]] Execution* execution() override {
+        if (events_) return events_.get();
+        return whole_.get();
+    }
+    [[nodiscard]] Breakpoints* breakpoints() override {
+        return events_ && has_breakpoints(parts_.abilities) ? events_.get() : nullptr;
+    }
     [[nodiscard]] Controls* controls() override { return this; }
     [[nodiscard]] std::string console_elsewhere() const override {
         return "For Xen's own commands use xl in dom0.";
     }
 
 private:
+    [[nodiscard]] bool attached() const { return events_ ? events_->attached() : whole_->attached(); }
+    [[nodiscard]] bool runs() const { return events_ ? events_->running() : whole_->running(); }
+    [[nodiscard]] bool stands(VcpuId vcpu) const {
+        return events_ ? events_->stands(vcpu) : whole_->attached() && !whole_->running();
+    }
     [[nodiscard]] Result<void> check(VcpuId vcpu) const {
         if (vcpu < vcpu_count()) return {};
         return fail(Errc::no_such_thread, "no vCPU " + std::to_string(vcpu));
@@ -172,13 +192,18 @@ private:
     std::string version_;
     ForeignMemory memory_;
     std::unique_ptr<Vcpus> vcpus_;
-    XenExecution execution_;
+    MonitoredDomain monitored_;
+    // One of them: by the monitor, of a guest that has one, or by pausing the whole.
+    std::unique_ptr<EventExecution> events_;
+    std::unique_ptr<XenExecution> whole_;
 };
 
 }  // namespace
 
 Result<std::unique_ptr<Target>> open_domain(Domain domain, const std::string& words) {
-    CHECK_OK(recover_stale(domain));
+    // Another exogdb that has it is in the way of attach() alone.
+    const auto recovered = recover_stale(domain);
+    if (!recovered && recovered.error().code != Errc::busy) return fail(recovered.error());
     XenTarget::Parts parts;
     parts.info = TRY(domain.info());
     if (condition_of(parts.info) == Condition::gone)
@@ -189,6 +214,7 @@ Result<std::unique_ptr<Target>> open_domain(Domain domain, const std::string& wo
     if (parts.info.hvm == 0) parts.pv = TRY(pv_frames(domain, parts.info, *parts.frames));
     parts.regions = TRY(regions_of(domain, parts.info, parts.pv.get()));
     parts.small = grows_when_touched(domain, parts.info);
+    if (parts.info.hvm != 0) parts.abilities = TRY(abilities_of(domain));
     JournalEntry journal{
         .target = "xen:" + words, .name = domain.name(), .domain = domain.id(), .uuid = domain.uuid()};
     return std::make_unique<XenTarget>(std::move(domain), std::move(parts), std::move(journal));

@@ -124,6 +124,15 @@ Result<void> Vcpus::fill_fpu(VcpuId vcpu, RegisterSet& registers) const {
     return {};
 }
 
+Result<void> Vcpus::change(VcpuId vcpu, const std::function<void(vcpu_guest_context_t&)>& change) const {
+    auto now = TRY(context(vcpu));
+    const auto saved = TRY(extended(vcpu));
+    change(now.c);
+    CHECK_OK(set_context(vcpu, now));
+    const bool used = (now.c.flags & VGCF_i387_valid) != 0;
+    return used && saved ? set_extended(vcpu, *saved) : Result<void>{};
+}
+
 // xc_vcpu_setcontext() leaves of the FPU what FXSAVE has (xen/arch/x86/domain.c, arch_set_info_guest()): the
 // rest is put back behind it.
 Result<void> Vcpus::write_context(VcpuId vcpu, const RegisterSet& values,

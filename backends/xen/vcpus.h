@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -30,6 +31,8 @@ public:
     virtual Result<std::uint8_t> code_bits(VcpuId vcpu) = 0;
     // By HLT, by blocking in Xen, or because nobody has started it.
     Result<bool> halted(VcpuId vcpu);
+    // Reads Xen's structure of a vCPU that stands, has it changed, writes it; nothing else changes.
+    Result<void> change(VcpuId vcpu, const std::function<void(vcpu_guest_context_t&)>& change) const;
 
 protected:
     [[nodiscard]] const Hypervisor& xen() const { return xen_; }

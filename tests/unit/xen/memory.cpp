@@ -130,6 +130,17 @@ TEST_CASE("xen memory: mappings outlive a step, not a balloon and not a long run
     }
 }
 
+TEST_CASE("xen memory: nothing stays mapped that nobody asks for") {
+    FakeFrames frames;
+    fill(frames, 0, 16);
+    ForeignMemory memory{frames, nullptr, memory_of(16), {}};
+    CHECK(first_word(memory, 1) == 1);
+    CHECK(frames.mapped() == 1);
+    memory.forget();
+    CHECK(frames.mapped() == 0);
+    CHECK(first_word(memory, 1) == 1);
+}
+
 TEST_CASE("xen memory: writes") {
     FakeFrames frames;
     fill(frames, 0, 16);

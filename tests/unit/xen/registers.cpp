@@ -25,7 +25,7 @@ void append(HvmContext& context, unsigned type, unsigned instance, ConstBytes co
 constexpr std::array<std::byte, 3> content{std::byte{1}, std::byte{2}, std::byte{3}};
 constexpr std::array<std::byte, 2> other{std::byte{4}, std::byte{5}};
 
-HvmContext example() {
+HvmContext example_context() {
     HvmContext context;
     append(context, HVM_SAVE_CODE(HEADER), 0, other);
     append(context, HVM_SAVE_CODE(CPU), 0, other);
@@ -38,7 +38,7 @@ HvmContext example() {
 }  // namespace
 
 TEST_CASE("xen: records of a context") {
-    const auto context = example();
+    const auto context = example_context();
     const auto found = find_record(context, HVM_SAVE_CODE(CPU), 1);
     REQUIRE(found);
     CHECK(std::ranges::equal(*found, content));
