@@ -156,25 +156,26 @@ Result<void> EventExecution::apply_access(std::uint64_t frame) {
     return domain_.set_access(pages_.bare_view(), frame, watches_.access(frame));
 }
 
-// Of all vCPUs, which stand. The guest's own values are journalled before, and come back.
+// Of all vCPUs, which stand. The guest's own values are journalled before, and come back. A vCPU that has not
+// been started has no registers: it gets them at the first stop after that.
 Result<void> EventExecution::apply_debug_registers() {
     const auto wanted = debug_.values();
-    if (wanted == applied_) return {};
-    if (journal_.debug_registers.empty()) {
-        for (VcpuId id = 0; id < vcpus_.size(); ++id) {
-            // One that has not been started has no registers yet.
-            if (const auto cpu = domain_.cpu(id))
-                journal_.debug_registers.push_back({id, debug_registers_of(*cpu)});
-        }
-        CHECK_OK(save());
+    auto& own = journal_.debug_registers;
+    const bool changed = wanted != applied_;
+    if (!changed && (debug_.empty() || own.size() == vcpus_.size())) return {};
+    const auto known = own.size();
+    for (VcpuId id = 0; id < vcpus_.size(); ++id) {
+        if (std::ranges::find(own, id, &MonitorJournal::DebugRegisters::vcpu) != own.end()) continue;
+        if (const auto cpu = domain_.cpu(id)) own.push_back({id, debug_registers_of(*cpu)});
     }
-    for (const auto& own : journal_.debug_registers) {
-        const auto& values = debug_.empty() ? own.values : wanted;
-        CHECK_OK(domain_.change_cpu(own.vcpu, [&](HvmCpu& cpu) { set_debug_registers(cpu, values); }));
+    if (own.size() > known) CHECK_OK(save());
+    for (std::size_t i = changed ? 0 : known; i < own.size(); ++i) {
+        const auto& values = debug_.empty() ? own[i].values : wanted;
+        CHECK_OK(domain_.change_cpu(own[i].vcpu, [&](HvmCpu& cpu) { set_debug_registers(cpu, values); }));
     }
     applied_ = wanted;
     if (!debug_.empty()) return {};
-    journal_.debug_registers.clear();
+    own.clear();
     return save();
 }
 

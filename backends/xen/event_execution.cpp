@@ -9,9 +9,9 @@
 namespace exo::xen {
 namespace {
 
-constexpr std::uint64_t trap_flag = 1U << 8U;         // EFLAGS.TF
-constexpr std::uint64_t dr6_breakpoints = 0xf;        // B0 to B3
-constexpr std::uint64_t dr6_single_step = 1U << 14U;  // BS
+constexpr std::uint64_t dr6_breakpoints = 0xf;  // B0 to B3
+// X86_EVENTTYPE_HW_EXCEPTION of Xen's, as HVMOP_inject_trap has it; ICEBP's #DB is another.
+constexpr std::uint8_t hardware_exception = 3;
 
 }  // namespace
 
@@ -81,6 +81,7 @@ Result<void> EventExecution::give_back() {
     const auto keep = [&](Result<void> next) {
         if (result && !next) result = std::move(next);
     };
+    keep(collect_traps());
     keep(pause());
     keep(drain());
     keep(remove_all());
@@ -142,18 +143,23 @@ Result<void> EventExecution::note(const VmEvent& event) {
     vcpu.seen = vcpu.parked = false;
     vcpu.debug.reset();
     if (event.reason != VM_EVENT_REASON_DEBUG_EXCEPTION) return {};
+    const auto rip = VirtualAddress{event.data.regs.x86.rip};
+    if (!abilities_.monitor_trap) {
+        // Of nothing but the trap flag, since there are no breakpoints; DR6 is not shown (svm_save_dr() saves
+        // it once the guest has used its debug registers). A guest that steps itself meanwhile is not thought
+        // of.
+        const bool ours = vcpu.stepping || vcpu.owes_trap;
+        if (!ours || event.u.debug_exception.type != hardware_exception) return {};
+        vcpu.debug = StopEvent{.cause = StopEvent::Cause::step, .vcpu = id, .address = rip};
+        if (vcpu.stepping) return hide_trap_flag(id, event);
+        return set_trap_flag(id, false);  // the one that was owed
+    }
     // Which register it was, DR6 alone tells: the event's pending_dbg is 0, and its dr6 is what it was when
     // the vCPU was last switched to.
     const auto dr6 = TRY(domain_.cpu(id)).dr6;
     vcpu.debug = debug_.event(id, dr6);
-    const bool stepped = vcpu.stepping && !abilities_.monitor_trap && (dr6 & dr6_single_step) != 0;
-    if (stepped && !vcpu.debug) {
-        vcpu.debug = StopEvent{
-            .cause = StopEvent::Cause::step, .vcpu = id, .address = VirtualAddress{event.data.regs.x86.rip}};
-    }
     if (!vcpu.debug) return {};
-    const auto ours = dr6_breakpoints | (stepped ? dr6_single_step : 0);
-    return domain_.change_cpu(id, [&](HvmCpu& cpu) { cpu.dr6 &= ~ours; });
+    return domain_.change_cpu(id, [](HvmCpu& cpu) { cpu.dr6 &= ~dr6_breakpoints; });
 }
 
 Result<void> EventExecution::answer(VcpuId id, std::optional<ViewId> view) {
@@ -180,16 +186,7 @@ Result<void> EventExecution::set_step(VcpuId id, bool on) {
         vcpu.stepping = on;
         return {};
     }
-    if (on) {
-        journal_.trap_flags.push_back(id);
-        CHECK_OK(save());
-    }
-    CHECK_OK(domain_.change_cpu(
-        id, [&](HvmCpu& cpu) { cpu.rflags = on ? cpu.rflags | trap_flag : cpu.rflags & ~trap_flag; }));
-    vcpu.stepping = on;
-    if (on) return {};
-    std::erase(journal_.trap_flags, id);
-    return save();
+    return set_trap_flag(id, on);
 }
 
 Result<void> EventExecution::deliver(EventKind kind, bool wanted) {

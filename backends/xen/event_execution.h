@@ -58,6 +58,9 @@ public:
         return kind == BreakpointKind::software || kind == BreakpointKind::hardware;
     }
 
+    // What the hypervisor executes for the guest ends no step.
+    [[nodiscard]] bool steps_past_pauses() const override { return true; }
+
     [[nodiscard]] bool attached() const { return attached_; }
     [[nodiscard]] bool running() const { return running_; }
     // Whether its registers can be asked for and changed: with all others, or while its hit is judged.
@@ -69,10 +72,13 @@ private:
     using Clock = std::chrono::steady_clock;
 
     struct Vcpu {
-        std::optional<VmEvent> event;    // that waits for its response
-        bool seen = false;               // it was told, or there is nothing to tell
-        bool parked = false;             // it is there to hold it while another goes on
-        bool stepping = false;           // single-stepping is on
+        std::optional<VmEvent> event;  // that waits for its response
+        bool seen = false;             // it was told, or there is nothing to tell
+        bool parked = false;           // it is there to hold it while another goes on
+        bool stepping = false;         // single-stepping is on
+        // Steps by the trap flag: where it began, and that a flag of ours is where an interrupt saved it.
+        std::uint64_t step_rip = 0, step_rsp = 0;
+        bool owes_trap = false;
         std::optional<StopEvent> debug;  // what its #DB was for, as that was when it came
     };
     struct Software {
@@ -106,6 +112,14 @@ private:
     Result<void> save() { return domain_.write_journal(journal_); }
     [[nodiscard]] bool all_stand() const;
     [[nodiscard]] bool hidden() const { return abilities_.views; }
+
+    // event_trap_flag.cpp
+    Result<void> set_trap_flag(VcpuId id, bool on);
+    Result<void> check_trap_flag(VcpuId id);
+    Result<void> hide_trap_flag(VcpuId id, const VmEvent& event);
+    Result<void> journal_trap_flags();
+    Result<void> collect_traps();
+    [[nodiscard]] bool owes_traps() const;
 
     // event_running.cpp
     Result<void> start();

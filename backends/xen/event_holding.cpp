@@ -27,11 +27,11 @@ Result<void> EventExecution::park_all() {
     for (VcpuId id = 0; id < vcpus_.size(); ++id) {
         auto& vcpu = vcpus_[id];
         if (vcpu.event) continue;
+        const auto cpu = domain_.cpu(id);
+        if (!cpu) continue;  // not started
         // With single-stepping on, no interrupt comes before.
         CHECK_OK(set_step(id, true));
         if (!abilities_.monitor_trap) continue;
-        const auto cpu = domain_.cpu(id);
-        if (!cpu) continue;  // not started
         // One whose code is not mapped takes its page fault, and stands behind that.
         if (const auto place = locate(id, VirtualAddress{cpu->rip})) frames.insert(frame_of(*place));
     }

@@ -52,7 +52,7 @@ Result<void> EventExecution::start() {
     CHECK_OK(pages_.refresh_all());  // the client may have written to them
     CHECK_OK(deliver(EventKind::int3, !software_.empty()));
     CHECK_OK(deliver(EventKind::debug_exception,
-                     !debug_.empty() || traps || (!together && !abilities_.monitor_trap)));
+                     !debug_.empty() || traps || owes_traps() || (!together && !abilities_.monitor_trap)));
     CHECK_OK(apply_debug_registers());
     const auto hits = TRY(told_hits());
     const bool unseen =

@@ -26,7 +26,10 @@ FUNCTION = '__x64_sys_getppid'
 NUMBER = '((struct pt_regs *) $rdi)->di'
 NAME = '&init_uts_ns.name.nodename'
 COUNTS = re.compile(r'^traps: calls (\d+) executed (\d+) trapped (\d+) wrong (\d+) changed (\d+)\r?$', re.M)
-REPLY = 60  # seconds that gdb waits for one: what is in Bochs is slow
+LOOK = 2.0  # seconds between two looks: each of them holds the guest up, which has the same processor
+# Seconds, for the server to start, and for an answer: what is in Bochs is slow, on a busy machine most of all.
+START, ANSWER = 600, 300
+REPLY = 60  # seconds that gdb waits for one
 
 
 def symbol_file(folder: pathlib.Path) -> pathlib.Path:
@@ -79,10 +82,10 @@ class Guest:
         cls.log = f'/var/log/xen/console/guest-{cls.name}.log'
         cls.dom0.run(f'xl create /guest/{cls.name}')
         cls.addClassCleanup(cls.dom0.run, f'xl destroy {cls.name}', check=False)
-        cls.wait_for_counts(limit=seconds(200))
+        cls.wait_for_counts(limit=START)
 
     @classmethod
-    def wait_for_counts(cls, after: int = 0, limit: float = 60) -> list:
+    def wait_for_counts(cls, after: int = 0, limit: float = ANSWER) -> list:
         """[calls, executed, trapped, wrong, changed], once there are more than `after` calls."""
         until = time.monotonic() + limit
         while True:
@@ -92,7 +95,7 @@ class Guest:
                 return [int(number) for number in found[-1]]
             if time.monotonic() > until:
                 raise HarnessError(f'the guest does not go on: {told}; {cls.dom0.run("xl list")}')
-            time.sleep(0.5)
+            time.sleep(LOOK)
 
     def alive(self) -> list:
         """It makes calls, and what is its own it gets: each of its int3 has led to one SIGTRAP, behind the int3."""
@@ -117,11 +120,11 @@ class Guest:
         self.dom0.run(f'{program} serve xen:{self.name} --listen {bochs_xen_machine.ADDRESS}:{bochs_xen_machine.LINE_PORT} '
                       f'</dev/null >{log} 2>&1 & echo $! >/run/serve.pid')
         if wait:
-            until = time.monotonic() + seconds(120)
+            until = time.monotonic() + START
             while 'listening on' not in (told := self.dom0.run(f'cat {log}', check=False)):
                 if time.monotonic() > until or self.dom0.run('kill -0 $(cat /run/serve.pid) 2>&1', check=False):
                     self.fail(f'the server does not listen: {told}')
-                time.sleep(0.5)
+                time.sleep(LOOK)
 
     def stop_server(self, signal: str = 'TERM'):
         # It is no child of any shell that could wait for it.
@@ -135,7 +138,7 @@ class Guest:
 
     def session(self) -> gdb.Session:
         flags = (*gdb.QUIET, '-iex', 'set sysroot', '-iex', f'set remotetimeout {seconds(REPLY):.0f}', str(Lab.symbols))
-        return gdb.Session(self.dom0.line, limit=120, flags=flags)
+        return gdb.Session(self.dom0.line, limit=ANSWER, flags=flags)
 
     def hit(self, session):
         session.resume()
@@ -203,7 +206,7 @@ class Guest:
         self.stop_server('KILL')
         ended.set()
         if delay >= 0:
-            client.join(seconds(180))
+            client.join(ANSWER)
 
     def test_killed_at_any_moment(self):
         self.stop_server()

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -54,12 +55,14 @@ static void trap_for_ever(void) {
 }
 
 static unsigned long address_of(const char* symbol) {
-    char line[256], name[128], kind;
-    unsigned long address, found = 0;
+    char line[256];
+    unsigned long found = 0;
     FILE* symbols = fopen("/proc/kallsyms", "r");
-    while (symbols && !found && fgets(line, sizeof line, symbols))
-        if (sscanf(line, "%lx %c %127s", &address, &kind, name) == 3 && !strcmp(name, symbol))
-            found = address;
+    while (symbols && !found && fgets(line, sizeof line, symbols)) {
+        line[strcspn(line, "\t\n")] = 0;
+        const char* name = strrchr(line, ' ');
+        if (name && !strcmp(name + 1, symbol)) found = strtoul(line, NULL, 16);
+    }
     if (symbols) fclose(symbols);
     return found;
 }

@@ -299,37 +299,6 @@ TEST_CASE("another tool has the monitor") {
     CHECK(machine.enabled);
 }
 
-TEST_CASE("steps by the trap flag where there is nothing better, and none where there is nothing") {
-    Xen machine{1};
-    machine.code(text, {Xen::count, Xen::nop, Xen::nop, Xen::jump, 0xfb});
-    machine.vcpus[0].cpu.rip = text;
-    test::FakeDomain domain{machine};
-    domain.given_abilities = {.debug_exceptions = true};
-    {
-        xen::EventExecution execution{domain, domain.given_abilities};
-        CHECK_FALSE(execution.supports(BreakpointKind::software));
-        REQUIRE(execution.attach());
-        for (const auto rip : {text + 1, text + 2, text + 3, text}) {
-            REQUIRE(execution.resume(std::array{VcpuAction::step}));
-            const auto event = execution.wait_for_stop(1s);
-            REQUIRE(event);
-            REQUIRE(*event);
-            CHECK((*event)->cause == Cause::step);
-            CHECK(machine.vcpus[0].cpu.rip == rip);
-            CHECK(machine.vcpus[0].cpu.rflags == 2);  // unseen
-        }
-    }
-    CHECK_FALSE(machine.enabled);
-    CHECK(machine.exceptions.empty());
-    domain.given_abilities = {};
-    xen::EventExecution execution{domain, domain.given_abilities};
-    REQUIRE(execution.attach());
-    const auto refused = execution.resume(std::array{VcpuAction::step});
-    REQUIRE_FALSE(refused);
-    CHECK(refused.error().code == Errc::unsupported);
-    REQUIRE(execution.resume(std::array{VcpuAction::run}));
-}
-
 TEST_CASE("killed at any moment, all is undone") {
     for (const bool views : {false, true})
         for (int moment = 0; moment < 12; ++moment) {

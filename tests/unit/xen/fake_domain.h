@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <deque>
 #include <map>
 #include <optional>
@@ -24,7 +25,8 @@ namespace exo::test {
 struct FakeXenDomain {
     // Instructions. The operand of a store and a load is at rdi, a byte.
     static constexpr std::uint8_t nop = 0x90, int3 = 0xcc, halt = 0xf4, count = 0x40, jump = 0xeb,
-                                  store = 0x88, load = 0x8a;
+                                  store = 0x88, load = 0x8a, push_flags = 0x9c, pop_flags = 0x9d,
+                                  return_ = 0xcf;
     static constexpr std::uint64_t ram_frames = 64;
 
     struct Vcpu {
@@ -33,6 +35,7 @@ struct FakeXenDomain {
         bool waits = false;  // for a response
         bool stepping = false;
         bool halted = false;
+        std::optional<xen::HvmCpu> interrupted;
         std::optional<std::uint8_t> injected;
         std::uint32_t injected_length = 0;
     };
@@ -55,6 +58,14 @@ struct FakeXenDomain {
     }
     std::uint8_t byte(std::uint64_t address) {
         return std::to_integer<std::uint8_t>(memory.bytes(PhysicalAddress{address}, 1)[0]);
+    }
+
+    // An interrupt is taken.
+    void interrupt(std::uint32_t id, std::uint64_t handler) {
+        auto& vcpu = vcpus[id];
+        vcpu.interrupted = vcpu.cpu;
+        vcpu.cpu.rip = handler;
+        vcpu.cpu.rflags &= ~std::uint64_t{1U << 8U};
     }
 
     void run(int instructions) {
@@ -86,6 +97,7 @@ private:
         request.reason = reason;
         request.vcpu_id = id;
         request.data.regs.x86.rip = vcpus[id].cpu.rip;
+        request.data.regs.x86.rsp = vcpus[id].cpu.rsp;
         requests.push_back(request);
         vcpus[id].waits = true;
     }
@@ -137,6 +149,7 @@ private:
     void exception(std::uint32_t id, std::uint8_t vector, std::uint64_t length) {
         xen::VmEvent details{};
         details.u.software_breakpoint.gfn = vcpus[id].cpu.rip / xen::frame_size;
+        details.u.software_breakpoint.type = vector == 3 ? 6 : 3;
         details.u.software_breakpoint.insn_length = static_cast<std::uint32_t>(length);
         const auto kind = vector == 3 ? xen::EventKind::int3 : xen::EventKind::debug_exception;
         if (enabled && delivered.contains(kind)) {
@@ -169,6 +182,7 @@ private:
             return exception(id, 1, 0);
         }
         const auto code = std::to_integer<std::uint8_t>(at(id, cpu.rip));
+        const bool traps = (cpu.rflags & trap) != 0;
         std::uint64_t hits = 0;
         switch (code) {
             case int3: exception(id, 3, 1); return vcpu.waits ? void() : end_of_step(id);
@@ -196,12 +210,26 @@ private:
                 hits = debug_hits(cpu, cpu.rdi, 0b1000);
                 ++cpu.rip;
                 break;
+            case push_flags:
+                cpu.rsp -= 8;
+                ++cpu.rip;
+                memory.put(PhysicalAddress{cpu.rsp}, cpu.rflags);
+                break;
+            case pop_flags:
+                std::memcpy(&cpu.rflags, memory.bytes(PhysicalAddress{cpu.rsp}, 8).data(), 8);
+                cpu.rsp += 8;
+                ++cpu.rip;
+                break;
+            case return_:  // of a handler; the flag works from the next instruction on
+                cpu.rip = vcpu.interrupted->rip;
+                cpu.rflags = vcpu.interrupted->rflags;
+                vcpu.interrupted.reset();
+                return;
             default: ++cpu.rip; break;
         }
         cpu.rflags &= ~resume;
-        if ((cpu.rflags & trap) != 0) cpu.dr6 |= 1U << 14U;
         cpu.dr6 |= hits;
-        if (hits != 0 || (cpu.rflags & trap) != 0) exception(id, 1, 0);
+        if (hits != 0 || traps) exception(id, 1, 0);
         if (!vcpu.halted) end_of_step(id);
     }
 };
