@@ -15,7 +15,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::uint64_t trap_flag = 1U << 8U;
 constexpr std::byte trap_flag_in_high_byte{0x01};
 constexpr std::byte pushf_opcode{0x9c};
 // Of instructions that the hypervisor executes in the guest's place: the trap is then not the processor's, of

@@ -8,8 +8,6 @@
 namespace exo::xen {
 namespace {
 
-constexpr std::uint64_t trap_flag = 1U << 8U;  // EFLAGS.TF
-
 Result<void> put_bytes_back(EventDomain& domain, const MonitorJournal& journal) {
     for (const auto& patch : journal.patches) {
         std::byte now{};

@@ -18,4 +18,6 @@ using HvmCpu = hvm_hw_cpu;
 // Of exceptions (Intel SDM vol. 3A, table 6-1).
 inline constexpr std::uint8_t debug_vector = 1, breakpoint_vector = 3;
 
+inline constexpr std::uint64_t trap_flag = 1U << 8U;  // EFLAGS.TF
+
 }  // namespace exo::xen
