@@ -80,7 +80,7 @@ class XenGuest:
     # gdb, as a user has it.
 
     def test_a_session_from_beginning_to_end(self):
-        with gdb.Session(self.serve().socket, limit=60) as session:
+        with gdb.Session(self.serve().socket, limit=30) as session:
             threads = session.console('info threads')
             for name in ('spinner-0', 'kthreadd', 'swapper/0'):
                 self.assertIn(name, threads)

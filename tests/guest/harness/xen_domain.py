@@ -13,7 +13,8 @@ LOOK = 10.0  # seconds between two looks whether the domain is still there: the 
 
 def definition(name: str, kind: str, config: Config, folder) -> str:
     """For xl; see xl.cfg(5)."""
-    arguments = f'{config.command_line(CONSOLE)} exo.channel={CONSOLE}'
+    # The clock of a PV guest goes on while it stands, and its kernel takes that for a lock-up, of which it tells the console.
+    arguments = f'{config.command_line(CONSOLE)} exo.channel={CONSOLE} nosoftlockup'
     return ''.join(f'{key} = "{value}"\n' if isinstance(value, str) else f'{key} = {value}\n' for key, value in {
         'name': name, 'type': kind, 'kernel': f'{folder}/vmlinuz', 'ramdisk': f'{folder}/initrd.gz', 'cmdline': arguments,
         'memory': config.memory_mib, 'vcpus': config.vcpus,
