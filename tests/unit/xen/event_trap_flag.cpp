@@ -53,7 +53,7 @@ TEST_CASE("steps by the trap flag where there is nothing better, and none where 
 TEST_CASE("a trap flag of ours is not left in what the guest has saved") {
     Xen machine{1};
     machine.code(text, {Xen::push_flags, Xen::pop_flags, Xen::count, Xen::jump, 0xfb});
-    machine.code(0x3000, {Xen::nop, Xen::nop, Xen::return_});
+    machine.code(0x3000, {Xen::nop, Xen::nop, Xen::interrupt_return});
     machine.vcpus[0].cpu.rip = text;
     machine.vcpus[0].cpu.rsp = data + 0x100;
     test::FakeDomain domain{machine};

@@ -26,7 +26,7 @@ struct FakeXenDomain {
     // Instructions. The operand of a store and a load is at rdi, a byte.
     static constexpr std::uint8_t nop = 0x90, int3 = 0xcc, halt = 0xf4, count = 0x40, jump = 0xeb,
                                   store = 0x88, load = 0x8a, push_flags = 0x9c, pop_flags = 0x9d,
-                                  return_ = 0xcf;
+                                  interrupt_return = 0xcf;
     static constexpr std::uint64_t ram_frames = 64;
 
     struct Vcpu {
@@ -220,7 +220,7 @@ private:
                 cpu.rsp += 8;
                 ++cpu.rip;
                 break;
-            case return_:  // of a handler; the flag works from the next instruction on
+            case interrupt_return:  // of a handler; the flag works from the next instruction on
                 cpu.rip = vcpu.interrupted->rip;
                 cpu.rflags = vcpu.interrupted->rflags;
                 vcpu.interrupted.reset();
