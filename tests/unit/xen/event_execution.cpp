@@ -14,16 +14,13 @@ using namespace std::chrono_literals;
 using Xen = test::FakeXenDomain;
 using Cause = StopEvent::Cause;
 
-constexpr std::uint64_t text = 0x1000;  // where the vCPUs begin
-constexpr std::uint64_t data = 0x8000;
-
 // A guest with a debugger.
 struct Guest {
     explicit Guest(std::uint32_t vcpus = 1, bool views = false) : xen(vcpus), domain(xen) {
         domain.given_abilities.views = views;
         // count; nop; count; jump to the beginning
-        xen.code(text, {Xen::count, Xen::nop, Xen::nop, Xen::jump, 0xfb});
-        for (auto& vcpu : xen.vcpus) vcpu.cpu.rip = text;
+        xen.code(Xen::text, {Xen::count, Xen::nop, Xen::nop, Xen::jump, 0xfb});
+        for (auto& vcpu : xen.vcpus) vcpu.cpu.rip = Xen::text;
         execution = std::make_unique<xen::EventExecution>(domain, domain.given_abilities);
         REQUIRE(execution->attach());
     }
@@ -89,14 +86,14 @@ TEST_CASE("a software breakpoint is met once in each round, visible or hidden") 
             CAPTURE(vcpus);
             Guest guest{vcpus, views};
             const auto before = guest.ram();
-            guest.insert(BreakpointKind::software, text + 1);
-            CHECK(guest.xen.byte(text + 1) == (views ? Xen::nop : Xen::int3));
+            guest.insert(BreakpointKind::software, Xen::text + 1);
+            CHECK(guest.xen.byte(Xen::text + 1) == (views ? Xen::nop : Xen::int3));
             std::vector<std::uint64_t> hits(vcpus);
             for (int i = 0; i < 40; ++i) {
                 const auto event = guest.run();
                 REQUIRE(event.cause == Cause::breakpoint);
-                CHECK(raw(event.address) == text + 1);
-                CHECK(guest.xen.vcpus[event.vcpu].cpu.rip == text + 1);
+                CHECK(raw(event.address) == Xen::text + 1);
+                CHECK(guest.xen.vcpus[event.vcpu].cpu.rip == Xen::text + 1);
                 ++hits.at(event.vcpu);
                 // One that has come there and has not been told yet is one ahead.
                 const auto counted = guest.xen.vcpus[event.vcpu].cpu.rax;
@@ -111,16 +108,16 @@ TEST_CASE("a software breakpoint is met once in each round, visible or hidden") 
 TEST_CASE("a hidden page can be read and written by the guest, and its breakpoint stays") {
     Guest guest{1, true};
     // store to the page of code that has the breakpoint, then load from it
-    guest.xen.code(text, {Xen::count, Xen::nop, Xen::store, Xen::load, Xen::jump, 0xfa});
-    guest.xen.vcpus[0].cpu.rdi = text + 0x800;
-    guest.insert(BreakpointKind::software, text + 1);
+    guest.xen.code(Xen::text, {Xen::count, Xen::nop, Xen::store, Xen::load, Xen::jump, 0xfa});
+    guest.xen.vcpus[0].cpu.rdi = Xen::text + 0x800;
+    guest.insert(BreakpointKind::software, Xen::text + 1);
     for (std::uint64_t i = 1; i <= 5; ++i) {
         REQUIRE(guest.run().cause == Cause::breakpoint);
         CHECK(guest.xen.vcpus[0].cpu.rax == i);
         if (i > 1) CHECK(guest.xen.vcpus[0].cpu.rbx == i - 1);
     }
-    guest.xen.vcpus[0].cpu.rdi = text + 1;  // it reads its own instruction, not ours
-    guest.xen.code(text + 2, {Xen::load, Xen::nop});
+    guest.xen.vcpus[0].cpu.rdi = Xen::text + 1;  // it reads its own instruction, not ours
+    guest.xen.code(Xen::text + 2, {Xen::load, Xen::nop});
     REQUIRE(guest.run().cause == Cause::breakpoint);
     CHECK(guest.xen.vcpus[0].cpu.rbx == Xen::nop);
 }
@@ -128,21 +125,21 @@ TEST_CASE("a hidden page can be read and written by the guest, and its breakpoin
 TEST_CASE("the guest's own int3 and #DB reach the guest, and are not told") {
     for (const bool views : {false, true}) {
         Guest guest{1, views};
-        guest.xen.code(text, {Xen::count, Xen::int3, Xen::nop, Xen::jump, 0xfb});
-        guest.insert(BreakpointKind::software, text + 2);
+        guest.xen.code(Xen::text, {Xen::count, Xen::int3, Xen::nop, Xen::jump, 0xfb});
+        guest.insert(BreakpointKind::software, Xen::text + 2);
         for (int i = 1; i <= 3; ++i) {
             REQUIRE(guest.run().cause == Cause::breakpoint);
             CHECK(guest.xen.exceptions[3] == i);
         }
         // Beneath one of ours, too.
-        guest.insert(BreakpointKind::software, text + 1);
+        guest.insert(BreakpointKind::software, Xen::text + 1);
         for (int i = 0; i < 4; ++i) REQUIRE(guest.run().cause == Cause::breakpoint);
         CHECK(guest.xen.exceptions[3] == 5);
-        REQUIRE(guest.execution->remove(BreakpointKind::software, VirtualAddress{text + 1}, 1));
-        CHECK(guest.xen.byte(text + 1) == Xen::int3);
+        REQUIRE(guest.execution->remove(BreakpointKind::software, VirtualAddress{Xen::text + 1}, 1));
+        CHECK(guest.xen.byte(Xen::text + 1) == Xen::int3);
     }
     Guest guest;
-    guest.insert(BreakpointKind::hardware, text + 2);
+    guest.insert(BreakpointKind::hardware, Xen::text + 2);
     guest.xen.vcpus[0].cpu.rflags |= 1U << 8U;  // the guest steps itself
     REQUIRE(guest.run().cause == Cause::hardware_breakpoint);
     CHECK(guest.xen.exceptions[1] == 2);
@@ -152,18 +149,18 @@ TEST_CASE("each step is one instruction, with breakpoints or without") {
     for (const bool views : {false, true})
         for (const bool breakpoint : {false, true}) {
             Guest guest{2, views};
-            if (breakpoint) guest.insert(BreakpointKind::software, text + 1);
+            if (breakpoint) guest.insert(BreakpointKind::software, Xen::text + 1);
             const auto held = guest.xen.vcpus[1].cpu;
-            std::uint64_t expected = text;
+            std::uint64_t expected = Xen::text;
             for (int i = 0; i < 100; ++i) {
                 const auto event = guest.run({VcpuAction::step, VcpuAction::hold});
                 // Before the instruction that it stands at.
                 if (breakpoint && event.cause == Cause::breakpoint) {
-                    CHECK(guest.xen.vcpus[0].cpu.rip == text + 1);
+                    CHECK(guest.xen.vcpus[0].cpu.rip == Xen::text + 1);
                     continue;
                 }
                 REQUIRE(event.cause == Cause::step);
-                expected = expected == text + 3 ? text : expected + 1;
+                expected = expected == Xen::text + 3 ? Xen::text : expected + 1;
                 CHECK(guest.xen.vcpus[0].cpu.rip == expected);
                 CHECK(guest.xen.vcpus[1].cpu.rip == held.rip);
                 CHECK(guest.xen.vcpus[1].cpu.rax == held.rax);
@@ -176,53 +173,53 @@ TEST_CASE("watched bytes are told of, their neighbours are not") {
     for (const bool views : {false, true})
         for (const std::uint32_t vcpus : {1U, 2U}) {
             Guest guest{vcpus, views};
-            guest.xen.code(text, {Xen::store, Xen::load, Xen::jump, 0xfc});
-            guest.xen.vcpus[0].cpu.rdi = data + 0x10;
+            guest.xen.code(Xen::text, {Xen::store, Xen::load, Xen::jump, 0xfc});
+            guest.xen.vcpus[0].cpu.rdi = Xen::data + 0x10;
             guest.xen.vcpus[0].cpu.rax = 1;
-            if (vcpus > 1) guest.xen.vcpus[1].cpu.rdi = data + 0x900;  // another part of the page
-            guest.insert(BreakpointKind::write_watch, data + 3, 300);
+            if (vcpus > 1) guest.xen.vcpus[1].cpu.rdi = Xen::data + 0x900;  // another part of the page
+            guest.insert(BreakpointKind::write_watch, Xen::data + 3, 300);
             for (int i = 0; i < 3; ++i) {
                 const auto event = guest.run();
                 REQUIRE(event.cause == Cause::write_watch);
-                CHECK(raw(event.address) == data + 3);
+                CHECK(raw(event.address) == Xen::data + 3);
                 CHECK(event.vcpu == 0);
-                CHECK(guest.xen.byte(data + 0x10) == 1);  // the store has taken effect
-                CHECK(guest.xen.vcpus[0].cpu.rip == text + 1);
+                CHECK(guest.xen.byte(Xen::data + 0x10) == 1);  // the store has taken effect
+                CHECK(guest.xen.vcpus[0].cpu.rip == Xen::text + 1);
             }
-            REQUIRE(guest.execution->remove(BreakpointKind::write_watch, VirtualAddress{data + 3}, 300));
-            guest.insert(BreakpointKind::read_watch, data + 0x10, 1);
+            REQUIRE(guest.execution->remove(BreakpointKind::write_watch, VirtualAddress{Xen::data + 3}, 300));
+            guest.insert(BreakpointKind::read_watch, Xen::data + 0x10, 1);
             const auto read = guest.run();
             REQUIRE(read.cause == Cause::read_watch);
-            CHECK(guest.xen.vcpus[0].cpu.rip == text + 2);
+            CHECK(guest.xen.vcpus[0].cpu.rip == Xen::text + 2);
             // Out of the range, on the page: nothing is told.
-            guest.xen.vcpus[0].cpu.rdi = data + 0x11;
+            guest.xen.vcpus[0].cpu.rdi = Xen::data + 0x11;
             guest.resume();
             const auto none = guest.execution->wait_for_stop(20ms);
             REQUIRE(none);
             CHECK_FALSE(*none);
-            CHECK(guest.xen.byte(data + 0x11) == 1);
+            CHECK(guest.xen.byte(Xen::data + 0x11) == 1);
         }
 }
 
 TEST_CASE("debug registers: breakpoints and watchpoints, and the guest gets its own back") {
     Guest guest{2};
-    guest.xen.code(text, {Xen::count, Xen::store, Xen::nop, Xen::jump, 0xfb});
+    guest.xen.code(Xen::text, {Xen::count, Xen::store, Xen::nop, Xen::jump, 0xfb});
     for (auto& vcpu : guest.xen.vcpus) {
-        vcpu.cpu.rdi = data + 8;
+        vcpu.cpu.rdi = Xen::data + 8;
         vcpu.cpu.dr0 = 0x1234;
     }
-    guest.insert(BreakpointKind::hardware, text + 2);
+    guest.insert(BreakpointKind::hardware, Xen::text + 2);
     for (int i = 0; i < 6; ++i) {
         const auto event = guest.run();
         REQUIRE(event.cause == Cause::hardware_breakpoint);
-        CHECK(guest.xen.vcpus[event.vcpu].cpu.rip == text + 2);
+        CHECK(guest.xen.vcpus[event.vcpu].cpu.rip == Xen::text + 2);
     }
-    REQUIRE(guest.execution->remove(BreakpointKind::hardware, VirtualAddress{text + 2}, 1));
-    guest.insert(BreakpointKind::write_watch, data + 8, 1);
+    REQUIRE(guest.execution->remove(BreakpointKind::hardware, VirtualAddress{Xen::text + 2}, 1));
+    guest.insert(BreakpointKind::write_watch, Xen::data + 8, 1);
     for (int i = 0; i < 4; ++i) {
         const auto event = guest.run();
         REQUIRE(event.cause == Cause::write_watch);
-        CHECK(guest.xen.vcpus[event.vcpu].cpu.rip == text + 2);
+        CHECK(guest.xen.vcpus[event.vcpu].cpu.rip == Xen::text + 2);
     }
     for (const std::uint64_t at : {0U, 16U, 32U}) guest.insert(BreakpointKind::hardware, 0x3000 + at);
     CHECK(guest.execution->insert(BreakpointKind::hardware, VirtualAddress{0x3100}, 1).error().code ==
@@ -235,12 +232,12 @@ TEST_CASE("debug registers: breakpoints and watchpoints, and the guest gets its 
 TEST_CASE("a judge lets hits go on, and moves the vCPU if it wants") {
     for (const bool views : {false, true}) {
         Guest guest{2, views};
-        guest.insert(BreakpointKind::software, text + 1);
+        guest.insert(BreakpointKind::software, Xen::text + 1);
         int judged = 0;
         guest.execution->judge_hits([&](const StopEvent& event) -> Result<bool> {
             CHECK(guest.execution->stands(event.vcpu));
             // Behind the instruction, in one case of two.
-            if (++judged % 2 == 0) guest.xen.vcpus[event.vcpu].cpu.rip = text + 2;
+            if (++judged % 2 == 0) guest.xen.vcpus[event.vcpu].cpu.rip = Xen::text + 2;
             return judged < 20;
         });
         const auto event = guest.run();
@@ -264,8 +261,8 @@ TEST_CASE("a stop of a guest that runs, and its end") {
     const auto counted = guest.xen.vcpus[0].cpu.rax;
     guest.xen.run(20);
     CHECK(guest.xen.vcpus[0].cpu.rax == counted);
-    guest.xen.code(text, {Xen::halt, Xen::halt});
-    guest.xen.code(text + 2, {Xen::halt, Xen::halt, Xen::halt});
+    guest.xen.code(Xen::text, {Xen::halt, Xen::halt});
+    guest.xen.code(Xen::text + 2, {Xen::halt, Xen::halt, Xen::halt});
     guest.resume();
     guest.xen.alive = false;
     CHECK(guest.stop().cause == Cause::exited);
@@ -275,12 +272,12 @@ TEST_CASE("a stop of a guest that runs, and its end") {
 TEST_CASE("a breakpoint at HLT: the vCPU is past it when it waits there") {
     for (const bool views : {false, true}) {
         Guest guest{1, views};
-        guest.xen.code(text, {Xen::count, Xen::halt, Xen::nop, Xen::jump, 0xfb});
-        guest.insert(BreakpointKind::software, text + 1);
+        guest.xen.code(Xen::text, {Xen::count, Xen::halt, Xen::nop, Xen::jump, 0xfb});
+        guest.insert(BreakpointKind::software, Xen::text + 1);
         REQUIRE(guest.run().cause == Cause::breakpoint);
         guest.resume();
         CHECK(guest.xen.vcpus[0].halted);
-        CHECK(guest.xen.byte(text + 1) == (views ? Xen::halt : Xen::int3));
+        CHECK(guest.xen.byte(Xen::text + 1) == (views ? Xen::halt : Xen::int3));
         guest.xen.vcpus[0].halted = false;  // an interrupt
         REQUIRE(guest.stop().cause == Cause::breakpoint);
         CHECK(guest.xen.vcpus[0].cpu.rax == 2);
@@ -306,9 +303,9 @@ TEST_CASE("killed at any moment, all is undone") {
             CAPTURE(moment);
             auto guest = std::make_unique<Guest>(2, views);
             const auto before = guest->ram();
-            guest->insert(BreakpointKind::software, text + 1);
-            guest->insert(BreakpointKind::hardware, text + 2);
-            guest->insert(BreakpointKind::access_watch, data, 100);
+            guest->insert(BreakpointKind::software, Xen::text + 1);
+            guest->insert(BreakpointKind::hardware, Xen::text + 2);
+            guest->insert(BreakpointKind::access_watch, Xen::data, 100);
             for (int i = 0; i < moment; ++i)
                 guest->run({i % 3 == 0 ? VcpuAction::step : VcpuAction::run,
                             i % 2 == 0 ? VcpuAction::run : VcpuAction::hold});

@@ -14,22 +14,19 @@ using namespace std::chrono_literals;
 using Xen = test::FakeXenDomain;
 using Cause = StopEvent::Cause;
 
-constexpr std::uint64_t text = 0x1000;  // where the vCPU begins
-constexpr std::uint64_t data = 0x8000;
-
 }  // namespace
 
 TEST_CASE("steps by the trap flag where there is nothing better, and none where there is nothing") {
     Xen machine{1};
-    machine.code(text, {Xen::count, Xen::nop, Xen::nop, Xen::jump, 0xfb});
-    machine.vcpus[0].cpu.rip = text;
+    machine.code(Xen::text, {Xen::count, Xen::nop, Xen::nop, Xen::jump, 0xfb});
+    machine.vcpus[0].cpu.rip = Xen::text;
     test::FakeDomain domain{machine};
     domain.given_abilities = {.debug_exceptions = true};
     {
         xen::EventExecution execution{domain, domain.given_abilities};
         CHECK_FALSE(execution.supports(BreakpointKind::software));
         REQUIRE(execution.attach());
-        for (const auto rip : {text + 1, text + 2, text + 3, text}) {
+        for (const auto rip : {Xen::text + 1, Xen::text + 2, Xen::text + 3, Xen::text}) {
             REQUIRE(execution.resume(std::array{VcpuAction::step}));
             const auto event = execution.wait_for_stop(1s);
             REQUIRE(event);
@@ -52,19 +49,19 @@ TEST_CASE("steps by the trap flag where there is nothing better, and none where 
 
 TEST_CASE("a trap flag of ours is not left in what the guest has saved") {
     Xen machine{1};
-    machine.code(text, {Xen::push_flags, Xen::pop_flags, Xen::count, Xen::jump, 0xfb});
+    machine.code(Xen::text, {Xen::push_flags, Xen::pop_flags, Xen::count, Xen::jump, 0xfb});
     machine.code(0x3000, {Xen::nop, Xen::nop, Xen::interrupt_return});
-    machine.vcpus[0].cpu.rip = text;
-    machine.vcpus[0].cpu.rsp = data + 0x100;
+    machine.vcpus[0].cpu.rip = Xen::text;
+    machine.vcpus[0].cpu.rsp = Xen::data + 0x100;
     test::FakeDomain domain{machine};
     domain.given_abilities = {.debug_exceptions = true};
     xen::EventExecution execution{domain, domain.given_abilities};
     REQUIRE(execution.attach());
     REQUIRE(execution.resume(std::array{VcpuAction::step}));
     REQUIRE(execution.wait_for_stop(1s));
-    CHECK(machine.vcpus[0].cpu.rip == text + 1);
+    CHECK(machine.vcpus[0].cpu.rip == Xen::text + 1);
     std::uint64_t saved = 0;
-    std::memcpy(&saved, machine.memory.bytes(PhysicalAddress{data + 0xf8}, 8).data(), 8);
+    std::memcpy(&saved, machine.memory.bytes(PhysicalAddress{Xen::data + 0xf8}, 8).data(), 8);
     CHECK(saved == 2);
     // A step that is cut short in a handler: what its return makes is not the guest's.
     for (const bool resumed : {true, false}) {
@@ -103,8 +100,8 @@ TEST_CASE("what the hypervisor executes for the guest is not stepped by the trap
     for (const bool refused : {true, false})
         for (const auto& code : refused ? executed : others) {
             Xen machine{1};
-            machine.code(text, code);
-            machine.vcpus[0].cpu.rip = text;
+            machine.code(Xen::text, code);
+            machine.vcpus[0].cpu.rip = Xen::text;
             test::FakeDomain domain{machine};
             domain.given_abilities = {.debug_exceptions = true};
             xen::EventExecution execution{domain, domain.given_abilities};

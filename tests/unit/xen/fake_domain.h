@@ -28,6 +28,7 @@ struct FakeXenDomain {
                                   store = 0x88, load = 0x8a, push_flags = 0x9c, pop_flags = 0x9d,
                                   interrupt_return = 0xcf;
     static constexpr std::uint64_t ram_frames = 64;
+    static constexpr std::uint64_t text = 0x1000, data = 0x8000;  // where the tests have theirs
 
     struct Vcpu {
         xen::HvmCpu cpu{};
