@@ -26,7 +26,7 @@ KERNEL = 'bookworm'  # its -cloud flavour: no drivers are needed, and LZ4 is qui
 MODULES = ('kvm-intel',)
 # Bochs refuses to enter a guest with both an APIC in KVM and virtual interrupts.
 OPTIONS = {'kvm-intel': 'enable_apicv=0'}
-STATUS = re.compile(rb'exogdb-lab-status (\d+)\r?\n')
+STATUS = re.compile(rb'exogdb-lab-status (\d+)\r*\n')  # Xen adds a carriage return of its own
 MEMORY_MIB = 512
 COMMAND_LINE = 'console=ttyS0 mitigations=off nokaslr tsc=reliable quiet panic=-1'
 
@@ -34,7 +34,7 @@ CONFIGURATION = '''cpu: model=corei7_skylake_x, count=1, ips=100000000, reset_on
 memory: guest={memory}, host={memory}
 romimage: file={tools}/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file={tools}/usr/share/bochs/VGABIOS-lgpl-latest
-ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
+{devices}ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata0-master: type=cdrom, path={folder}/disk.iso, status=inserted
 boot: cdrom
 com1: enabled=1, mode=file, dev={folder}/serial.log
@@ -49,21 +49,24 @@ debug: action=ignore
 BOOT_MENU = f'default lab\nprompt 0\nlabel lab\n kernel /vmlinuz\n append initrd=/initrd {COMMAND_LINE}\n'
 
 
-def libraries_of(path: pathlib.Path) -> list:
-    """What the loader would load for a program or library, by ldd(1); nothing for other files."""
-    listing = subprocess.run(['ldd', path], capture_output=True, text=True, check=False)
+def libraries_of(path: pathlib.Path, search: str = '') -> list:
+    """What the loader would load for a program or library, by ldd(1); nothing for other files. `search` are folders to look
+    into first, as in LD_LIBRARY_PATH."""
+    listing = subprocess.run(['ldd', path], capture_output=True, text=True, check=False,
+                             env={**os.environ, 'LD_LIBRARY_PATH': search} if search else None)
     missing = re.search(r'^\s*(\S+) => not found', listing.stdout, re.M)
     if missing:
         raise MissingPrerequisite(f'{missing.group(1)}, which {path} wants')
     return [pathlib.Path(found) for found in re.findall(r'(?:=> |^\s*)(/\S+) \(0x', listing.stdout, re.M)]
 
 
-def gather(paths) -> dict:
-    """{name below the root: content} of files, of what is in folders, and of the libraries that all these need."""
+def gather(paths, root: pathlib.Path = None, search: str = '') -> dict:
+    """{name below the root: content} of files, of what is in folders, and of the libraries that all these need. What is below
+    `root` gets the name that it has there."""
     wanted, done = [pathlib.Path(path).absolute() for path in paths], {}
     while wanted:
         path = wanted.pop()
-        name = str(path).lstrip('/')
+        name = str(path.relative_to(root) if root and path.is_relative_to(root) else path).lstrip('/')
         if name in done:
             continue
         if path.is_dir():
@@ -74,7 +77,7 @@ def gather(paths) -> dict:
         except OSError as error:
             raise HarnessError(f'{path}: {error.strerror}') from None
         if done[name][:4] == b'\x7fELF':
-            wanted += libraries_of(path)
+            wanted += libraries_of(path, search)
     return done
 
 
@@ -101,14 +104,14 @@ def _initrd(script: str, paths) -> bytes:
     return gzip.decompress(packed)  # reading more of the disk is quicker there than unpacking
 
 
-def _make_disk(folder: pathlib.Path, tools: pathlib.Path, initrd: bytes):
+def make_disk(folder: pathlib.Path, tools: pathlib.Path, menu: str, programs=('ldlinux.c32',)):
+    """disk.iso of what is in `tree`, that starts as `menu` says. `programs` are isolinux' own."""
     tree = folder / 'tree'
-    (tree / 'isolinux').mkdir(parents=True)
-    shutil.copyfile(kernels.fetch(KERNEL).image, tree / 'vmlinuz')
-    (tree / 'initrd').write_bytes(initrd)
-    (tree / 'isolinux/isolinux.cfg').write_text(BOOT_MENU)
+    (tree / 'isolinux').mkdir()
+    (tree / 'isolinux/isolinux.cfg').write_text(menu)
     shutil.copyfile(tools / 'usr/lib/ISOLINUX/isolinux.bin', tree / 'isolinux/isolinux.bin')
-    shutil.copyfile(tools / 'usr/lib/syslinux/modules/bios/ldlinux.c32', tree / 'isolinux/ldlinux.c32')
+    for name in programs:
+        shutil.copyfile(tools / 'usr/lib/syslinux/modules/bios' / name, tree / 'isolinux' / name)
     words = [*bochs_tools.program(tools, 'xorriso'), '-as', 'mkisofs', '-quiet', '-o', folder / 'disk.iso',
              '-b', 'isolinux/isolinux.bin', '-c', 'isolinux/boot.cat', '-no-emul-boot', '-boot-load-size', '4',
              '-boot-info-table', tree]
@@ -117,19 +120,21 @@ def _make_disk(folder: pathlib.Path, tools: pathlib.Path, initrd: bytes):
         raise HarnessError(f'xorriso: {output.strip()[-300:]}')
 
 
-def _start(folder: pathlib.Path, tools: pathlib.Path):
-    (folder / 'bochsrc').write_text(CONFIGURATION.format(folder=folder, tools=tools, memory=MEMORY_MIB))
+def start(folder: pathlib.Path, tools: pathlib.Path, memory: int, devices: str = '', by=()):
+    """The emulator. `devices` are lines of its configuration, for others than the disk and the first serial port; `by` are the
+    words of a command that starts it."""
+    (folder / 'bochsrc').write_text(CONFIGURATION.format(folder=folder, tools=tools, memory=memory, devices=devices))
     (folder / 'commands').write_text('c\n')  # Debian's build starts in its own debugger
     # A network namespace of its own: its display listens at a port.
     own_network = ['unshare', '--net'] if os.getuid() == 0 else ['unshare', '--net', '--map-root-user']
-    words = [*own_network, *bochs_tools.program(tools, 'bochs-bin'), '-q', '-f', folder / 'bochsrc',
+    words = [*own_network, *by, *bochs_tools.program(tools, 'bochs-bin'), '-q', '-f', folder / 'bochsrc',
              '-rc', folder / 'commands']
     with open(folder / 'output', 'wb') as output:
         return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder,
                                 env={**os.environ, **bochs_tools.environment(tools)}, start_new_session=True)
 
 
-def _follow(machine, log: pathlib.Path, until: float, sink) -> int:
+def follow(machine, log: pathlib.Path, until: float, sink) -> int:
     """Copies the serial port's output as it comes; the command's exit status, when it is told."""
     told, shown = b'', 0
     while True:
@@ -160,9 +165,13 @@ def run(script: str, paths=(), limit: float = 600, sink=sys.stdout.buffer) -> in
     tools = bochs_tools.root()
     with tempfile.TemporaryDirectory(prefix='exogdb-bochs-') as name:
         folder = pathlib.Path(name)
-        _make_disk(folder, tools, _initrd(script, paths))
-        machine = _start(folder, tools)
+        tree = folder / 'tree'
+        tree.mkdir()
+        shutil.copyfile(kernels.fetch(KERNEL).image, tree / 'vmlinuz')
+        (tree / 'initrd').write_bytes(_initrd(script, paths))
+        make_disk(folder, tools, BOOT_MENU)
+        machine = start(folder, tools, MEMORY_MIB)
         try:
-            return _follow(machine, folder / 'serial.log', time.monotonic() + limit, sink)
+            return follow(machine, folder / 'serial.log', time.monotonic() + limit, sink)
         finally:
             processes.end(machine, 2)
