@@ -9,7 +9,10 @@ namespace {
 
 // The hypervisor's side of a ring.
 struct Ring {
-    Ring() { FRONT_RING_INIT(&front, reinterpret_cast<vm_event_sring_t*>(page.data()), page.size()); }
+    Ring() {  // FRONT_RING_INIT
+        front.sring = reinterpret_cast<vm_event_sring_t*>(page.data());
+        front.nr_ents = static_cast<unsigned>(__RING_SIZE(front.sring, static_cast<long>(page.size())));
+    }
 
     void put(std::uint32_t vcpu, std::uint32_t version = VM_EVENT_INTERFACE_VERSION) {
         xen::VmEvent event{};
