@@ -54,12 +54,13 @@ Result<std::unique_ptr<PvFrames>> pv_frames(const Domain& domain, const xc_domin
                                       info.shared_info_frame);
 }
 
-// Of memory that the guest may have, more than it has now where it gave some back.
+// Of memory that the guest may have: more than it has now where it gave some back, less where the toolstack
+// has pages of its own among what Xen counts as the guest's (console, xenstore).
 std::uint64_t frames_of(const Domain& domain, const xc_dominfo_t& info) {
     std::uint64_t kibibytes = 0;
     const auto most = domain.xen().store_value(domain.id(), "memory/static-max");
     if (most) std::from_chars(most->data(), most->data() + most->size(), kibibytes);
-    return std::max<std::uint64_t>(info.nr_pages, kibibytes / 4);
+    return kibibytes > 0 ? kibibytes / 4 : info.nr_pages;
 }
 
 Result<std::vector<MemoryRegion>> regions_of(const Domain& domain, const xc_dominfo_t& info, PvFrames* pv) {
