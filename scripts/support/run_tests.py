@@ -33,7 +33,8 @@ class Run:
 GUESTS = Run('guest', 'release', '^guest$', target='guest_programs')
 LAB = Run('lab', 'release', '^lab$', target='lab_programs')
 LAB_LINUX = Run('lab-linux', 'release', '^lab-linux$', target='lab_programs')
-LAB_XEN = Run('lab-xen', 'release', '^lab-xen$', target='exogdb')
+LAB_XEN = Run('lab-xen', 'release', '^lab-xen$', target='lab_programs')
+LAB_XEN_BOCHS = Run('lab-xen-bochs', 'release', '^lab-xen-bochs$', target='lab_programs')
 DEV = Run('dev', 'checks', '^(unit|transcript)$')
 LINT = Run('lint', 'checks', '^lint$')
 ASAN = Run('asan', 'asan', '^(unit|transcript)$')
@@ -159,7 +160,7 @@ def can_fix_layout() -> bool:
 
 def chosen_lanes(options):
     if options.only:
-        for run in (ASAN, TSAN, FUZZ, LINT, GUESTS, LAB, LAB_LINUX, LAB_XEN):
+        for run in (ASAN, TSAN, FUZZ, LINT, GUESTS, LAB, LAB_LINUX, LAB_XEN, LAB_XEN_BOCHS):
             if options.only == run.name:
                 return ((run,),)
         if (TOP / 'tests/guest' / f'test_{options.only}.py').exists() or options.only in SUITES:
@@ -181,7 +182,7 @@ def main():
     parser.add_argument('--no-guests', action='store_true', help='no guests')
     parser.add_argument('--every-kernel', action='store_true', help='every guest test on every kernel: an hour more')
     parser.add_argument('--only', metavar='LABEL',
-                        help='tests of one label (unit, transcript, gdb, lint, guest, lab, lab-linux, lab-xen, fuzz), of one guest test or suite (safety, trixie) '
+                        help='tests of one label (unit, transcript, gdb, lint, guest, lab, lab-linux, lab-xen, lab-xen-bochs, fuzz), of one guest test or suite (safety, trixie) '
                              'or of one sanitizer (asan, tsan)')
     options = parser.parse_args()
     runner = Runner()
