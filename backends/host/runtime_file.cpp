@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -19,6 +20,11 @@ namespace {
 
 constexpr std::string_view suffix = ".json";
 constexpr std::chrono::milliseconds lock_interval{10};
+
+bool runs(pid_t pid) {
+    const auto state = status_field(pid, "State");
+    return state && !state->starts_with('Z') && !state->starts_with('X');
+}
 
 // Whether `file` is still what `path` names: a journal is replaced as a whole.
 bool is_at(const FileDescriptor& file, const std::string& path) {
@@ -42,12 +48,26 @@ Result<void> write_file(const std::string& path, const std::string& text) {
     return {};
 }
 
+// What processes were about to write when they were killed.
+std::vector<std::string> drafts_of(const std::string& name, const std::string& directory) {
+    std::vector<std::string> found;
+    const auto prefix = name + ".";
+    const std::unique_ptr<DIR, int (*)(DIR*)> files{::opendir(directory.c_str()), &::closedir};
+    while (const dirent* file = files ? ::readdir(files.get()) : nullptr) {
+        const std::string_view draft = file->d_name;
+        if (!draft.starts_with(prefix)) continue;
+        pid_t writer = 0;
+        const auto digits = draft.substr(prefix.size());
+        const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), writer);
+        if (error != std::errc{} || end != digits.data() + digits.size() || runs(writer)) continue;
+        found.push_back(directory + "/" + std::string{draft});
+    }
+    return found;
+}
+
 }  // namespace
 
-bool same_process(pid_t pid, std::uint64_t start) {
-    const auto state = status_field(pid, "State");
-    return state && !state->starts_with('Z') && !state->starts_with('X') && start_time_of(pid) == start;
-}
+bool same_process(pid_t pid, std::uint64_t start) { return runs(pid) && start_time_of(pid) == start; }
 
 Result<std::string> runtime_directory() {
     std::string path;
@@ -77,7 +97,10 @@ Result<void> write_runtime_file(const std::string& name, const std::string& text
 }
 
 void remove_runtime_file(const std::string& name) {
-    if (const auto directory = runtime_directory()) ::unlink((*directory + "/" + name).c_str());
+    const auto directory = runtime_directory();
+    if (!directory) return;
+    for (const auto& draft : drafts_of(name, *directory)) ::unlink(draft.c_str());
+    ::unlink((*directory + "/" + name).c_str());
 }
 
 std::vector<RuntimeFile> read_runtime_files(std::string_view prefix) {

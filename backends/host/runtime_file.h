@@ -22,6 +22,7 @@ Result<std::string> runtime_directory();
 // All of them by their names within that directory.
 // Renamed into place: a reader sees a whole file or none.
 Result<void> write_runtime_file(const std::string& name, const std::string& text);
+// And what processes that are gone were about to write to it.
 void remove_runtime_file(const std::string& name);
 struct RuntimeFile {
     std::string path;

@@ -1,13 +1,12 @@
 #include "backends/kvm/journal.h"
 
-#include <boost/json/parse.hpp>
-#include <boost/json/serialize.hpp>
 #include <string_view>
 
-#include "backends/host/runtime_file.h"
+#include "backends/host/journal_file.h"
 
 namespace exo::kvm {
 namespace json = boost::json;
+using journal::take;
 namespace {
 
 constexpr std::string_view journal_prefix = "kvm-";
@@ -15,26 +14,6 @@ constexpr std::string_view journal_prefix = "kvm-";
 std::string journal_name(const JournalEntry& entry) {
     return std::string{journal_prefix} + std::to_string(entry.vmm_pid) + "-" + std::to_string(entry.vm_fd) +
            ".json";
-}
-
-template <class Number>
-void take_number(const json::object& object, std::string_view name, Number& to) {
-    const auto* value = object.if_contains(name);
-    boost::system::error_code error;
-    if (value == nullptr) return;
-    const auto number = value->to_number<std::int64_t>(error);
-    if (!error)
-        to = static_cast<Number>(number);
-    else if (value->is_uint64())
-        to = static_cast<Number>(value->get_uint64());
-}
-
-template <class Visit>
-void for_each_object(const json::object& object, std::string_view name, Visit visit) {
-    const auto* rows = object.if_contains(name);
-    if (rows == nullptr || !rows->is_array()) return;
-    for (const auto& row : rows->get_array())
-        if (row.is_object()) visit(row.get_object());
 }
 
 }  // namespace
@@ -62,31 +41,27 @@ std::string to_text(const JournalEntry& entry) {
 }
 
 Result<JournalEntry> parse_journal(const std::string& text) {
-    boost::system::error_code error;
-    const auto parsed = json::parse(text, error);
-    if (error || !parsed.is_object()) return fail(Errc::bad_data, "a journal that is not a JSON object");
-    const auto& object = parsed.get_object();
+    const auto object = TRY(journal::parse_object(text));
     JournalEntry entry;
-    if (const auto* target = object.if_contains("target"); target != nullptr && target->is_string())
-        entry.target = std::string{target->get_string()};
-    take_number(object, "vmm_pid", entry.vmm_pid);
-    take_number(object, "vmm_start", entry.vmm_start);
-    take_number(object, "vm_fd", entry.vm_fd);
-    take_number(object, "owner_pid", entry.owner_pid);
-    take_number(object, "owner_start", entry.owner_start);
-    take_number(object, "board_code", entry.board.code);
-    take_number(object, "board_data", entry.board.data);
-    take_number(object, "board_records", entry.board.records);
-    for_each_object(object, "runs", [&](const json::object& row) {
+    take(object, "target", entry.target);
+    take(object, "vmm_pid", entry.vmm_pid);
+    take(object, "vmm_start", entry.vmm_start);
+    take(object, "vm_fd", entry.vm_fd);
+    take(object, "owner_pid", entry.owner_pid);
+    take(object, "owner_start", entry.owner_start);
+    take(object, "board_code", entry.board.code);
+    take(object, "board_data", entry.board.data);
+    take(object, "board_records", entry.board.records);
+    journal::for_each_object(object, "runs", [&](const json::object& row) {
         auto& run = entry.runs.emplace_back();
-        take_number(row, "fd", run.fd);
-        take_number(row, "address", run.address);
-        take_number(row, "valid", run.valid);
+        take(row, "fd", run.fd);
+        take(row, "address", run.address);
+        take(row, "valid", run.valid);
     });
-    for_each_object(object, "patches", [&](const json::object& row) {
+    journal::for_each_object(object, "patches", [&](const json::object& row) {
         auto& patch = entry.patches.emplace_back();
-        take_number(row, "host", patch.host);
-        take_number(row, "original", patch.original);
+        take(row, "host", patch.host);
+        take(row, "original", patch.original);
     });
     if (entry.target.empty() || entry.vmm_pid <= 0)
         return fail(Errc::bad_data, "a journal without target or pid");
@@ -97,21 +72,12 @@ Result<void> write_journal(const JournalEntry& entry) {
     return write_runtime_file(journal_name(entry), to_text(entry));
 }
 
-std::vector<JournalEntry> read_journals() {
-    std::vector<JournalEntry> entries;
-    for (const auto& file : read_runtime_files(journal_prefix))
-        if (auto entry = parse_journal(file.text)) entries.push_back(std::move(*entry));
-    return entries;
-}
+std::vector<JournalEntry> read_journals() { return journal::read_all(journal_prefix, &parse_journal); }
 
 void remove_journal(const JournalEntry& entry) { remove_runtime_file(journal_name(entry)); }
 
 Result<FileDescriptor> lock_journal(const JournalEntry& entry, std::chrono::milliseconds limit) {
-    const auto is_meant = [&](const std::string& text) -> Result<bool> {
-        const auto now = TRY(parse_journal(text));
-        return now.owner_pid == entry.owner_pid && now.owner_start == entry.owner_start;
-    };
-    return lock_runtime_file(journal_name(entry), is_meant, limit);
+    return journal::lock(journal_name(entry), entry, &parse_journal, limit);
 }
 
 }  // namespace exo::kvm

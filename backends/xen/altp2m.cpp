@@ -6,9 +6,9 @@
 namespace exo::xen {
 namespace {
 
-constexpr PhysicalAddress frame_start(std::uint64_t frame) { return PhysicalAddress{frame * frame_size}; }
+constexpr PhysicalAddress frame_start(std::uint64_t frame) { return PhysicalAddress{frame * page_bytes}; }
 constexpr std::uint32_t offset_in_frame(PhysicalAddress place) {
-    return static_cast<std::uint32_t>(raw(place) % frame_size);
+    return static_cast<std::uint32_t>(raw(place) % page_bytes);
 }
 
 }  // namespace
@@ -66,7 +66,7 @@ Result<std::uint64_t> HiddenPages::add_copy() {
     const auto frame = TRY(domain_.free_frame());
     journal_.pages.push_back(frame);
     CHECK_OK(domain_.write_journal(journal_));
-    CHECK_OK(domain_.set_maximum_memory(limit + frame_size / 1024));
+    CHECK_OK(domain_.set_maximum_memory(limit + page_bytes / 1024));
     auto added = domain_.add_page(frame);
     if (added) return frame;
     journal_.pages.pop_back();
@@ -88,7 +88,7 @@ Result<void> HiddenPages::insert(PhysicalAddress place) {
         return fill(found->second);
     }
     CHECK_OK(enter());
-    Page page{.original = std::vector<std::byte>(frame_size), .offsets = {offset_in_frame(place)}};
+    Page page{.original = std::vector<std::byte>(page_bytes), .offsets = {offset_in_frame(place)}};
     CHECK_OK(domain_.memory().read(frame_start(frame), page.original));
     page.copy = TRY(add_copy());
     auto shown = fill(page);
@@ -133,7 +133,7 @@ bool HiddenPages::contains(PhysicalAddress place) const {
 Result<void> HiddenPages::refresh(std::uint64_t frame) {
     const auto found = pages_.find(frame);
     if (found == pages_.end()) return {};
-    std::vector<std::byte> now(frame_size);
+    std::vector<std::byte> now(page_bytes);
     CHECK_OK(domain_.memory().read(frame_start(frame), now));
     if (now == found->second.original) return {};
     found->second.original = std::move(now);

@@ -128,7 +128,7 @@ Result<void> EventExecution::insert_watch(BreakpointKind kind, VirtualAddress ad
     PageWatches::Watch watch{.kind = kind, .address = address, .length = length, .pieces = {}};
     for (std::uint64_t done = 0; done < length;) {
         const auto place = TRY(locate(address + done));
-        const auto left = std::min<std::uint64_t>(length - done, frame_size - raw(place) % frame_size);
+        const auto left = std::min<std::uint64_t>(length - done, page_bytes - raw(place) % page_bytes);
         watch.pieces.push_back({place, static_cast<std::uint32_t>(left)});
         done += left;
     }

@@ -10,6 +10,7 @@
 #include "backends/api/memory.h"
 #include "backends/api/result.h"
 #include "backends/api/target.h"
+#include "backends/xen/frames.h"
 #include "backends/xen/monitor_journal.h"
 #include "backends/xen/vm_event.h"
 
@@ -30,9 +31,8 @@ enum class PageAccess : std::uint8_t { all, read_execute, execute, read_write };
 
 using ViewId = std::uint16_t;           // of altp2m
 inline constexpr ViewId host_view = 0;  // the domain's memory as it is
-inline constexpr std::uint64_t frame_size = 4096;
 
-constexpr std::uint64_t frame_of(PhysicalAddress address) { return raw(address) / frame_size; }
+constexpr std::uint64_t frame_of(PhysicalAddress address) { return raw(address) / page_bytes; }
 
 // held: it stands by others than us, or has crashed and is kept.
 enum class DomainLife : std::uint8_t { runs, held, gone };

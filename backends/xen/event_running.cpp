@@ -15,8 +15,8 @@ constexpr auto look_for_end = 50ms;
 constexpr std::uint64_t resume_flag = 1U << 16U;  // EFLAGS.RF: no instruction breakpoint for one instruction
 
 PhysicalAddress place_of_int3(const VmEvent& event) {
-    return PhysicalAddress{event.u.software_breakpoint.gfn * frame_size +
-                           event.data.regs.x86.rip % frame_size};
+    return PhysicalAddress{event.u.software_breakpoint.gfn * page_bytes +
+                           event.data.regs.x86.rip % page_bytes};
 }
 
 }  // namespace

@@ -3,8 +3,9 @@
 #pragma once
 
 #include <array>
+#include <boost/json/object.hpp>
+#include <boost/json/value.hpp>
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "backends/api/memory.h"
@@ -46,8 +47,7 @@ struct MonitorJournal {
     }
 };
 
-// One JSON object.
-std::string to_text(const MonitorJournal& journal);
-Result<MonitorJournal> parse_monitor_journal(const std::string& text);
+boost::json::object to_json(const MonitorJournal& journal);
+Result<MonitorJournal> parse_monitor_journal(const boost::json::value& value);
 
 }  // namespace exo::xen

@@ -62,7 +62,7 @@ std::vector<PageWatches::Candidate> PageWatches::candidates(const VmEvent& event
     const auto& access = event.u.mem_access;
     // A walk of page tables that the page belongs to is the processor's own access, of no instruction.
     if ((access.flags & MEM_ACCESS_FAULT_IN_GPT) != 0) return hits;
-    const std::uint64_t begin = access.gfn * frame_size + access.offset % frame_size;
+    const std::uint64_t begin = access.gfn * page_bytes + access.offset % page_bytes;
     for (const auto& watch : watches_) {
         const bool wanted = (access.flags & wanted_flags(watch.kind)) != 0;
         for (const auto& piece : watch.pieces) {

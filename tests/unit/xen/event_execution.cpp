@@ -68,7 +68,7 @@ struct Guest {
         CHECK(journal->empty());
     }
     std::vector<std::byte> ram() {
-        const auto bytes = xen.memory.bytes(PhysicalAddress{0}, Xen::ram_frames * xen::frame_size);
+        const auto bytes = xen.memory.bytes(PhysicalAddress{0}, Xen::ram_frames * xen::page_bytes);
         return {bytes.begin(), bytes.end()};
     }
 

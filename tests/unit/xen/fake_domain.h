@@ -16,6 +16,8 @@
 
 #include <poll.h>
 
+#include <boost/json/value.hpp>
+
 #include "backends/xen/event_domain.h"
 #include "tests/support/fake_memory.h"
 
@@ -46,9 +48,9 @@ struct FakeXenDomain {
     };
 
     explicit FakeXenDomain(std::uint32_t count_of_vcpus) : vcpus(count_of_vcpus) {
-        memory.add_ram(PhysicalAddress{0}, ram_frames * xen::frame_size);
+        memory.add_ram(PhysicalAddress{0}, ram_frames * xen::page_bytes);
         // Where pages are added.
-        memory.add_ram(PhysicalAddress{0x100000}, 16 * xen::frame_size);
+        memory.add_ram(PhysicalAddress{0x100000}, 16 * xen::page_bytes);
         views[xen::host_view];
         for (auto& vcpu : vcpus) vcpu.cpu.rflags = 2;
     }
@@ -88,7 +90,7 @@ struct FakeXenDomain {
     std::deque<xen::VmEvent> requests;
     // What came to the guest's own handlers, by vector; they return at once.
     std::map<std::uint8_t, int> exceptions;
-    std::string journal;
+    boost::json::value journal;
 
 private:
     void event(std::uint32_t id, std::uint32_t reason, const xen::VmEvent& details = {}) {
@@ -106,7 +108,7 @@ private:
     // Whether it made an event.
     bool forbidden(std::uint32_t id, std::uint64_t address, std::uint32_t flags) {
         auto& view = views[vcpus[id].view];
-        const auto found = view.access.find(address / xen::frame_size);
+        const auto found = view.access.find(address / xen::page_bytes);
         if (found != view.access.end() && !enabled) {  // there is nobody to tell
             view.access.erase(found);
             return false;
@@ -118,8 +120,8 @@ private:
                              ((flags & MEM_ACCESS_W) != 0 && (access == execute || access == read_execute));
         if (!refused) return false;
         xen::VmEvent details{};
-        details.u.mem_access.gfn = address / xen::frame_size;
-        details.u.mem_access.offset = address % xen::frame_size;
+        details.u.mem_access.gfn = address / xen::page_bytes;
+        details.u.mem_access.offset = address % xen::page_bytes;
         details.u.mem_access.flags = flags;
         event(id, VM_EVENT_REASON_MEM_ACCESS, details);
         return true;
@@ -127,9 +129,9 @@ private:
 
     std::byte& at(std::uint32_t id, std::uint64_t address) {
         const auto& view = views[vcpus[id].view];
-        const auto found = view.frames.find(address / xen::frame_size);
-        const auto frame = found == view.frames.end() ? address / xen::frame_size : found->second;
-        return memory.bytes(PhysicalAddress{frame * xen::frame_size + address % xen::frame_size}, 1)[0];
+        const auto found = view.frames.find(address / xen::page_bytes);
+        const auto frame = found == view.frames.end() ? address / xen::page_bytes : found->second;
+        return memory.bytes(PhysicalAddress{frame * xen::page_bytes + address % xen::page_bytes}, 1)[0];
     }
 
     // Which of the four registers match.
@@ -149,7 +151,7 @@ private:
 
     void exception(std::uint32_t id, std::uint8_t vector, std::uint64_t length) {
         xen::VmEvent details{};
-        details.u.software_breakpoint.gfn = vcpus[id].cpu.rip / xen::frame_size;
+        details.u.software_breakpoint.gfn = vcpus[id].cpu.rip / xen::page_bytes;
         details.u.software_breakpoint.type = vector == 3 ? 6 : 3;
         details.u.software_breakpoint.insn_length = static_cast<std::uint32_t>(length);
         const auto kind = vector == 3 ? xen::EventKind::int3 : xen::EventKind::debug_exception;
@@ -250,7 +252,7 @@ public:
     }
     Result<void> begin() override { return {}; }
     void end() override {
-        if (!dead) xen_.journal = xen::to_text(xen::MonitorJournal{});
+        if (!dead) xen_.journal = xen::to_json(xen::MonitorJournal{});
     }
     Result<void> stands() override { return {}; }
     void runs() override {}
@@ -367,14 +369,14 @@ public:
         return {};
     }
     Result<void> write_page(std::uint64_t frame, ConstBytes content) override {
-        return xen_.memory.write(PhysicalAddress{frame * xen::frame_size}, content);
+        return xen_.memory.write(PhysicalAddress{frame * xen::page_bytes}, content);
     }
     Result<void> remove_page(std::uint64_t frame) override {
         xen_.pages.erase(frame);
         return {};
     }
     Result<void> write_journal(const xen::MonitorJournal& journal) override {
-        if (!dead) xen_.journal = xen::to_text(journal);
+        if (!dead) xen_.journal = xen::to_json(journal);
         return {};
     }
 
