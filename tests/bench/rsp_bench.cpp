@@ -18,7 +18,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -33,10 +32,13 @@
 #include "rsp/client.h"
 #include "rsp/hex.h"
 #include "rsp/stop_reply.h"
+#include "tests/bench/arguments.h"
 
 namespace {
 
 using namespace std::chrono_literals;
+using exo::bench::die;
+using exo::bench::number;
 using exo::rsp::Client;
 using Clock = std::chrono::steady_clock;
 
@@ -44,11 +46,6 @@ constexpr std::size_t read_size = std::size_t{1} << 20U;
 constexpr std::size_t longest_reply = std::size_t{1} << 24U;
 // Long enough that the guest's vCPUs are well in their loop when ^C comes, on an emulated machine too.
 constexpr auto run_time = 50ms;
-
-[[noreturn]] void die(const std::string& what) {
-    std::fprintf(stderr, "rsp_bench: %s\n", what.c_str());
-    std::exit(1);
-}
 
 class Link {
 public:
@@ -236,15 +233,6 @@ Result step(Link& link, std::uint64_t count) {
         last = stop_reply(link.ask(request));
     }
     return {Clock::now() - begin, count};
-}
-
-std::uint64_t number(std::string_view text) {
-    std::uint64_t value = 0;
-    const bool hex = text.starts_with("0x");
-    if (hex) text.remove_prefix(2);
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, hex ? 16 : 10);
-    if (error != std::errc{} || end != text.data() + text.size()) die("no number: " + std::string{text});
-    return value;
 }
 
 Workload parse(std::string_view text) {

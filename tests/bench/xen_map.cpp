@@ -13,7 +13,6 @@ extern "C" {
 }
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -24,26 +23,15 @@ extern "C" {
 #include <vector>
 
 #include "rsp/stop_reply.h"
+#include "tests/bench/arguments.h"
 
 namespace {
 
+using exo::bench::die;
+using exo::bench::number;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::uint64_t page_size = 4096;
-
-[[noreturn]] void die(const std::string& what) {
-    std::fprintf(stderr, "xen_map: %s\n", what.c_str());
-    std::exit(1);
-}
-
-std::uint64_t number(std::string_view text) {
-    std::uint64_t value = 0;
-    const bool hex = text.starts_with("0x");
-    if (hex) text.remove_prefix(2);
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, hex ? 16 : 10);
-    if (error != std::errc{} || end != text.data() + text.size()) die("no number: " + std::string{text});
-    return value;
-}
 
 struct Plan {
     std::uint32_t domain = 0;

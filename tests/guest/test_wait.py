@@ -2,10 +2,9 @@
 import re
 import signal
 import threading
-import time
 import unittest
 
-from harness import case, gdb, initramfs, server
+from harness import case, gdb, initramfs, patience, server
 from harness.errors import HarnessError
 from harness.guest import Config
 from harness.patience import seconds
@@ -41,10 +40,7 @@ class Waiting(unittest.TestCase):
         return serving.log().count('waiting for') if serving.folder else 0
 
     def until(self, condition, otherwise: str, limit: float = 60):
-        until = time.monotonic() + seconds(limit)
-        while self.ended is None and not condition():
-            self.assertLess(time.monotonic(), until, otherwise)
-            time.sleep(0.05)
+        patience.until(lambda: self.ended is not None or condition(), otherwise, limit, pause=0.05)
         self.assertIsNone(self.ended)
 
     def begun(self, serving) -> gdb.Session:

@@ -8,9 +8,8 @@ import pathlib
 import re
 import signal
 import socket
-import time
 
-from harness import case, packets, processes, server
+from harness import case, packets, patience, processes, server
 from harness.channel import GuestSilent
 from harness.patience import seconds
 from harness.vm import Vm
@@ -50,10 +49,7 @@ class Backends(case.GuestCase):
         return serving, client, re.findall(r': backend (\w+)', serving.log())
 
     def wait_state(self, wanted: str):
-        until = time.monotonic() + seconds(20)
-        while self.guest.state() != wanted and time.monotonic() < until:
-            time.sleep(0.1)
-        self.assertEqual(self.guest.state(), wanted)
+        patience.until(lambda: self.guest.state() == wanted, f'the guest is not {wanted}', 20)
 
     def kill(self, serving: server.Server, guardian: bool):
         if guardian:

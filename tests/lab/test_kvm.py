@@ -5,19 +5,16 @@ EXOGDB_GUEST says which VMM: kvm (QEMU, without it too) or small_vmm. The guest 
 (guest_init/witness.c), and each test ends with what that has found."""
 import contextlib
 import os
-import random
 import re
-import threading
 import time
 
-from harness import case, gdb, packets, server
+from harness import case, gdb, server
 from harness.channel import GuestSilent
-from harness.errors import HarnessError
 from harness.patience import seconds
 
+import served
+
 STEPS = int(os.environ.get('EXOGDB_LAB_STEPS', '200'))
-KILLS = int(os.environ.get('EXOGDB_LAB_KILLS', '4'))
-SEED = int(os.environ.get('EXOGDB_LAB_SEED', str(time.time_ns())))
 USER, RPL = 3, 3
 SYSCALL = b'\x0f\x05'
 FAR = 1 << 40  # further than a spinner counts
@@ -29,7 +26,7 @@ HARM = ('stray', 'backwards', 'memory', 'registers', 'trap_flag')
 DRIFT = 0.02  # of the guest's clock and this machine's, which an emulated machine has measured
 
 
-class KvmGuest(case.GuestCase):
+class KvmGuest(served.Served, case.GuestCase):
     config = {'scenario': 'witness'}
     guest_type = case.GUEST_TYPES[os.environ.get('EXOGDB_GUEST', 'kvm')]
 
@@ -78,21 +75,12 @@ class KvmGuest(case.GuestCase):
             self.assertEqual({name: of[name] for name in HARM}, dict.fromkeys(HARM, 0), now)
             self.assertIn(of['int3'] - of['traps'], (0, 1), now)  # it may be about to execute one
 
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.loop = [int(word, 16) for word in cls.guest.channel.ask('spinners')[0].split(' ')[2:4]]
-
     # Looking at it.
 
     def test_list_shows_it(self):
         found = [row for row in server.run_json('list') if row['target'] == self.guest.target]
         self.assertEqual([(row['pid'], row['accelerator'], row['vcpus']) for row in found],
                          [(self.guest.pid(), 'kvm', self.guest.config.vcpus)])
-
-    def test_doctor_finds_nothing_in_the_way(self):
-        told = server.run('doctor', self.guest.target, check=False)
-        self.assertEqual((told.returncode, re.findall('.*FAIL.*', told.stdout)), (0, []), told.stdout + told.stderr)
 
     def test_info_and_ps(self):
         info = server.run_json('info', self.guest.target)
@@ -247,11 +235,6 @@ class KvmGuest(case.GuestCase):
             session.command('-target-detach')
             self.assertGreater({cpu: count for cpu, _, count in self.guest.alive()}[1], counted + FAR)
 
-    @staticmethod
-    def number(threads: str, name: str) -> int:
-        """gdb's of the task of that name, in what `info threads` has printed."""
-        return int(re.search(rf'^[* ]*(\d+) +Thread .*"{re.escape(name)}"', threads, re.M)[1])
-
     # Its monitor holds it: what is not running is not made to run.
 
     @contextlib.contextmanager
@@ -280,56 +263,6 @@ class KvmGuest(case.GuestCase):
         with self.paused():
             names = {task['comm'] for task in server.run_json('ps', self.guest.target)['tasks']}
         self.assertIn('spinner-1', names)
-
-    # The server ends as the kernel's out-of-memory killer would have it, at whatever moment.
-
-    @staticmethod
-    def exercise(path: str, begun: threading.Event):
-        """What a debugger does, until there is no server any more."""
-        try:
-            with packets.Client(path) as client:
-                client.greet()
-                begun.set()
-                while True:
-                    client.ask('g')
-                    client.ask('mffffffff81000000,100')
-                    for _ in range(3):
-                        client.ask('vCont;s')
-                    client.send('vCont;c')
-                    time.sleep(0.05)
-                    client.interrupt()
-                    client.stop_reply()
-        except OSError:
-            pass
-
-    def kill_once(self, delay: float):
-        serving = self.serve('--os', 'none')
-        begun = threading.Event()
-        client = threading.Thread(target=self.exercise, args=(serving.socket, begun), daemon=True)
-        client.start()
-        if delay > 0:
-            self.assertTrue(begun.wait(120), 'the server did not answer')
-        time.sleep(abs(delay))
-        serving.kill()
-        client.join(30)
-
-    def test_server_killed_at_any_moment(self):
-        chance = random.Random(SEED)
-        print(f'EXOGDB_LAB_SEED={SEED}', flush=True)
-        for index in range(KILLS):
-            # Some while it attaches, the most while it works.
-            delay = chance.uniform(-1, 0) if index % 4 == 3 else chance.uniform(0, 2)
-            with self.subTest(kill=index, delay=delay):
-                self.kill_once(delay)
-                try:
-                    self.guest.alive(30)
-                except HarnessError as error:  # recover may help, but is not to be needed for that the guest runs
-                    server.run('recover', self.guest.target, check=False)
-                    self.guest.alive()
-                    self.fail(f'after the kill the guest stood: {error}')
-                server.run('recover', self.guest.target)
-                self.assert_unharmed('after recover')
-                self.assertIn('nothing', server.run('recover', self.guest.target).stdout)
 
 
 if __name__ == '__main__':

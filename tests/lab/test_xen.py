@@ -1,37 +1,30 @@
 """Guests of a stock Debian's Xen, a PVH and a PV domain, each with a stock kernel. exogdb is in dom0, gdb on this machine.
 
-Run by `tests/lab/run-xen --outside`. EXOGDB_LAB_KILLS and EXOGDB_LAB_SEED choose how often, and when, the server is killed."""
+Run by `tests/lab/run-xen --outside`."""
 import contextlib
 import os
-import random
 import re
 import subprocess
 import sys
-import threading
 import time
 
 from harness import case, gdb, packets, server
-from harness.errors import HarnessError
 from harness.guest import Config
 from harness.patience import seconds
 from harness.xen_domain import XenPv, XenPvh
 
-KILLS = int(os.environ.get('EXOGDB_LAB_KILLS', '4'))
-SEED = int(os.environ.get('EXOGDB_LAB_SEED', str(time.time_ns())))
+import served
+
 FAR = 1 << 40  # further than a spinner counts
 NOBODY = 65534
 RUN_STATES = str.maketrans('rb', '--')  # of `xl list`: whether it runs or waits at that moment
 
 
-class XenGuest:
+class XenGuest(served.Served):
     """What is the same of both kinds."""
 
     config = {'scenario': 'spin', 'vcpus': 1, 'memory_mib': 256}
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.loop = [int(word, 16) for word in cls.guest.channel.ask('spinners')[0].split(' ')[2:4]]
+    steps, run_for, longest, answers, goes_on = 0, 0.2, 3.0, seconds(20), 60.0
 
     def setUp(self):
         super().setUp()
@@ -58,10 +51,6 @@ class XenGuest:
         found = [row for row in server.run_json('list') if row['name'] == self.guest.name]
         self.assertEqual([(row['target'], row['accelerator'], row['vcpus']) for row in found],
                          [(self.guest.target, 'xen', self.guest.config.vcpus)])
-
-    def test_doctor_finds_nothing_in_the_way(self):
-        told = server.run('doctor', self.guest.target, check=False)
-        self.assertEqual((told.returncode, re.findall('.*FAIL.*', told.stdout)), (0, []), told.stdout + told.stderr)
 
     def test_info_and_ps(self):
         info = server.run_json('info', self.guest.target)
@@ -129,11 +118,6 @@ class XenGuest:
             session.wait_stop()
         self.fail(f'thread {thread} was never caught in the loop')
 
-    @staticmethod
-    def number(threads: str, name: str) -> int:
-        """gdb's of the task of that name, in what `info threads` has printed."""
-        return int(re.search(rf'^[* ]*(\d+) +Thread .*"{re.escape(name)}"', threads, re.M)[1])
-
     # What others do with it.
 
     def test_a_paused_domain_is_shown_and_stays_paused(self):
@@ -192,54 +176,6 @@ class XenGuest:
         told = subprocess.run([os.environ['EXOGDB_IN_DOM0'], 'info', 'xen:1'], stdin=subprocess.DEVNULL, capture_output=True,
                               text=True, timeout=60, check=False)
         self.assert_refused(told, 'dom0')
-
-    # The server ends as the kernel's out-of-memory killer would have it, at whatever moment.
-
-    @staticmethod
-    def exercise(path: str, begun: threading.Event):
-        """What a debugger does, until there is no server any more."""
-        try:
-            with packets.Client(path) as client:
-                client.greet()
-                begun.set()
-                while True:
-                    client.ask('g')
-                    client.ask('mffffffff81000000,100')
-                    client.send('vCont;c')
-                    time.sleep(0.2)
-                    client.interrupt()
-                    client.stop_reply()
-        except OSError:
-            pass
-
-    def kill_once(self, delay: float):
-        serving = self.serve('--os', 'none')
-        begun = threading.Event()
-        client = threading.Thread(target=self.exercise, args=(serving.socket, begun), daemon=True)
-        client.start()
-        if delay > 0:
-            self.assertTrue(begun.wait(seconds(20)), 'the server did not answer')
-        time.sleep(abs(delay))
-        serving.kill()
-        client.join(30)
-
-    def test_server_killed_at_any_moment(self):
-        chance = random.Random(SEED)
-        print(f'EXOGDB_LAB_SEED={SEED}', flush=True)
-        for index in range(KILLS):
-            # Some while it attaches, the most while it works.
-            delay = chance.uniform(-1, 0) if index % 4 == 3 else chance.uniform(0, 3)
-            with self.subTest(kill=index, delay=delay):
-                self.kill_once(delay)
-                try:
-                    self.guest.alive()
-                except HarnessError as error:  # recover may help, but is not to be needed for that the guest runs
-                    server.run('recover', self.guest.target, check=False)
-                    self.guest.alive()
-                    self.fail(f'after the kill the guest stood: {error}')
-                server.run('recover', self.guest.target)
-                self.assert_unharmed('after recover')
-                self.assertIn('nothing', server.run('recover', self.guest.target).stdout)
 
 
 class Pvh(XenGuest, case.GuestCase):

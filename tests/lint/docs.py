@@ -37,8 +37,13 @@ def exists(test: str, tests: set, suite: str = '') -> bool:
 
 def has_method(test: str, method: str) -> bool:
     level, file = test.split('.')[:2]
-    source = tree.TOP / 'tests' / level / f'test_{file}.py'
-    return source.exists() and re.search(rf'def test_{method}', source.read_text()) is not None
+    folder = tree.TOP / 'tests' / level
+    source = folder / f'test_{file}.py'
+    if not source.exists():
+        return False
+    # Also what is mixed in out of the same folder.
+    mixed_in = [folder / f'{name}.py' for name in re.findall(r'^import (\w+)$', source.read_text(), re.M)]
+    return any(re.search(rf'def test_{method}', path.read_text()) for path in (source, *mixed_in) if path.exists())
 
 
 def matrix(tests: set) -> list:
