@@ -3,6 +3,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <vector>
 
 #include "rsp/scan.h"
 
@@ -31,8 +32,6 @@ char* escape_bytes(std::string_view payload, char* out) {
     return out;
 }
 
-}  // namespace
-
 Escaped escape_portable(std::string_view payload, char* out) {
     char* const start = out;
     const char* in = payload.data();
@@ -56,8 +55,6 @@ Escaped escape_portable(std::string_view payload, char* out) {
 }
 
 #if defined(__x86_64__)
-namespace {
-
 // For each set of framing bytes among eight (bit i: byte i is one), where the bytes of what is written come
 // from: a number of a byte, or from_mark. PSHUFB takes the low bits of either, PBLENDVB the top one.
 constexpr std::uint8_t from_mark = 0x80;
@@ -153,15 +150,72 @@ constexpr SpreadTable spreads = [] {
     return escaped(payload.size(), sum, static_cast<std::size_t>(out - start));
 }
 
-}  // namespace
+// AVX-512 VBMI2 has the instruction that puts bytes where a mask has its ones.
+// Writes the low 32 of `bytes`, flipped already where `framing` says so, with their marks: 64 bytes, of which
+// those count that the next ones do not overwrite.
+[[gnu::target("avx512bw,avx512vbmi2,bmi2,popcnt")]] inline char* expand(__m512i bytes, std::uint32_t framing,
+                                                                        char* out) {
+    // Two places for each byte, the first of them for its mark: of these, those that are used, and of those
+    // again, in order, where the bytes go.
+    constexpr std::uint64_t marks = 0x5555555555555555;
+    const std::uint64_t used = ~marks | _pdep_u64(framing, marks);
+    const std::uint64_t to = _pext_u64(~marks, used);
+    _mm512_storeu_si512(out, _mm512_mask_expand_epi8(_mm512_set1_epi8(escape_mark), to, bytes));
+    return out + sizeof(__m256i) + escape_count(framing);
+}
 
-Escape escape_by_avx2() { return __builtin_cpu_supports("avx2") ? escape_avx2 : nullptr; }
+[[gnu::target("avx512bw,avx512vbmi2,bmi2,popcnt")]] inline std::uint64_t framing_mask(__m512i bytes) {
+    return _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8('#')) |
+           _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8('$')) |
+           _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8('}')) |
+           _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8('*'));
+}
+
+[[gnu::target("avx512bw,avx512vbmi2,bmi2,popcnt")]] Escaped escape_avx512(std::string_view payload,
+                                                                          char* out) {
+    constexpr std::size_t width = sizeof(__m512i);
+    char* const start = out;
+    const char* in = payload.data();
+    const char* const end = in + payload.size();
+    __m512i sums = _mm512_setzero_si512();
+    for (; static_cast<std::size_t>(end - in) >= width; in += width) {
+        const __m512i bytes = _mm512_loadu_si512(in);
+        const std::uint64_t framing = framing_mask(bytes);
+        const __m512i flipped = _mm512_mask_sub_epi8(bytes, framing, bytes, _mm512_set1_epi8(escape_flip));
+        const __m256i high = _mm512_maskz_extracti64x4_epi64(0xff, flipped, 1);
+        sums = _mm512_add_epi8(sums, bytes);
+        out = expand(flipped, static_cast<std::uint32_t>(framing), out);
+        out = expand(_mm512_castsi256_si512(high), static_cast<std::uint32_t>(framing >> 32), out);
+    }
+    std::array<char, width> lanes{};
+    _mm512_storeu_si512(lanes.data(), sums);
+    const std::string_view rest{in, end};
+    const auto sum = static_cast<std::uint8_t>(sum_bytes({lanes.data(), width}) + sum_bytes(rest));
+    out = escape_bytes(rest, out);
+    return escaped(payload.size(), sum, static_cast<std::size_t>(out - start));
+}
+
+std::vector<Escape> found_ways() {
+    std::vector<Escape> found{escape_portable};
+    if (__builtin_cpu_supports("avx2")) found.push_back(escape_avx2);
+    if (__builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("bmi2"))
+        found.push_back(escape_avx512);
+    return found;
+}
 #else
-Escape escape_by_avx2() { return nullptr; }
+std::vector<Escape> found_ways() { return {escape_portable}; }
 #endif
 
+}  // namespace
+
+std::span<const Escape> escape_ways() {
+    static const std::vector<Escape> ways = found_ways();
+    return ways;
+}
+
 Escaped escape(std::string_view payload, char* out) {
-    static const Escape best = escape_by_avx2() != nullptr ? escape_by_avx2() : escape_portable;
+    static const Escape best = escape_ways().back();
     return best(payload, out);
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 namespace exo::rsp {
@@ -21,9 +22,8 @@ struct Escaped {
 // that room.
 Escaped escape(std::string_view payload, char* out);
 
-// The ways in which it is done: for any processor, and, null on a processor that cannot, for AVX2.
+// The ways in which it is done on this processor, the slowest first: for any, with AVX2, with AVX-512 VBMI2.
 using Escape = Escaped (*)(std::string_view payload, char* out);
-Escaped escape_portable(std::string_view payload, char* out);
-Escape escape_by_avx2();
+std::span<const Escape> escape_ways();
 
 }  // namespace exo::rsp

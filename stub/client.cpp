@@ -19,8 +19,6 @@ constexpr std::size_t most_waiting = 1024;
 constexpr std::size_t most_unsent = 4U << 20U;
 // Less of a reply than this waits for its next piece.
 constexpr std::size_t worth_sending = 4096;
-// The reader's processor has what was lent last in its cache: there, escaping in many small writes is slow.
-constexpr std::size_t hot_bytes = 1U << 13U;
 // What PacketWriter asks for beyond what it needs.
 constexpr std::size_t lent_slack = 1U << 16U;
 // How long the next packet is looked for before the thread sleeps, and after how many of them somebody else
@@ -343,20 +341,12 @@ bool Client::lend_packet(const Reply& reply) {
     Lender* const lender = connection_.lender(2 * session_.options.packet_size + lent_slack);
     rsp::WireBuffer* const buffer = lender != nullptr ? lender->take() : nullptr;
     if (buffer == nullptr) return false;
-    hot_.clear();
-    rsp::PacketWriter writer{hot_};
+    rsp::PacketWriter writer{*buffer};
     std::size_t sent = 0;
     bool all = true;
     for (Reply::Piece piece{reply.payload, !reply.more};; piece = reply.more()) {
-        for (auto left = piece.bytes; !left.empty(); left.remove_prefix(std::min(left.size(), hot_bytes))) {
-            writer.add(left.substr(0, hot_bytes));
-            buffer->append(hot_.view());
-            hot_.clear();
-        }
-        if (piece.last) {
-            writer.finish();
-            buffer->append(hot_.view());
-        }
+        writer.add(piece.bytes);
+        if (piece.last) writer.finish();
         const auto rest = buffer->view().substr(sent);
         if (all && (piece.last || rest.size() >= worth_sending)) {
             sent += lender->lend(rest);

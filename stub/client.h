@@ -78,7 +78,6 @@ private:
     std::deque<rsp::Frame> frames_;  // packets to be dispatched, and each ^C behind the packets it came after
     rsp::WireBuffer outgoing_;       // collected while in_flight_ is being written
     rsp::WireBuffer in_flight_;
-    rsp::WireBuffer hot_;          // of lend_packet()
     rsp::WireBuffer last_packet_;  // for a nack
 
     bool bound_;  // the target to its thread

@@ -15,6 +15,7 @@ import time
 import junit
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
+NICENESS = 5
 SUITES = ('bullseye', 'bookworm', 'trixie', 'forky')
 
 
@@ -24,23 +25,25 @@ class Run:
     name: str
     preset: str
     label: str  # a regular expression
-    target: str = 'all'
+    target: str | None = 'all'  # None: nothing has to be built
     options: tuple = ()
     jobs: int = 2
     niceness: int = 0
 
 
-GUESTS = Run('guest', 'release', '^guest$', target='guest_programs')
+DEV = Run('dev', 'release', '^(unit|transcript|lint-docs)$')
 LAB = Run('lab', 'release', '^lab$', target='lab_programs')
 LAB_LINUX = Run('lab-linux', 'release', '^lab-linux$', target='lab_programs')
 LAB_XEN = Run('lab-xen', 'release', '^lab-xen$', target='lab_programs')
 LAB_XEN_BOCHS = Run('lab-xen-bochs', 'release', '^lab-xen-bochs$', target='lab_programs')
-DEV = Run('dev', 'checks', '^(unit|transcript)$')
-LINT = Run('lint', 'checks', '^lint$')
+GUESTS = Run('guest', 'release', '^guest$', target='guest_programs')
+# Guests one at a time, and beside each what a lab's emulated machine leaves.
+GUESTS_AND_XEN = Run('guest', 'release', '^(guest|lab-xen|lab-xen-bochs)$')
 ASAN = Run('asan', 'asan', '^(unit|transcript)$')
 FUZZ = Run('fuzz', 'asan', '^fuzz$', options=('-DEXOGDB_FUZZ_SECONDS=5',))
 TSAN = Run('tsan', 'tsan', '^concurrent$', target='concurrent_tests')
-LANES = ((LAB, GUESTS), (DEV, LINT, FUZZ, ASAN, TSAN))
+LINT = Run('lint', 'tidy', '^lint$', target=None)
+LANES = ((DEV, LAB, GUESTS_AND_XEN), (FUZZ, ASAN, TSAN, LINT))
 ENVIRONMENT = {
     'ASAN_OPTIONS': 'detect_stack_use_after_return=1:strict_string_checks=1:abort_on_error=0',
     'UBSAN_OPTIONS': 'print_stacktrace=1',
@@ -79,6 +82,8 @@ class Runner:
                 child = subprocess.Popen(words, cwd=TOP, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                          env={**os.environ, **ENVIRONMENT}, start_new_session=True)
                 self._children.add(child)
+            if niceness:
+                be_nice(child.pid, niceness)
             try:
                 return child.wait()
             finally:
@@ -103,8 +108,9 @@ class Runner:
         log = TOP / 'build' / 'logs' / f'{run.name}.build.log'
         log.unlink(missing_ok=True)
         launcher = ['-DCMAKE_CXX_COMPILER_LAUNCHER=ccache'] if shutil.which('ccache') else []
-        steps = (['cmake', '--preset', run.preset, '-DBUILD_TESTING=ON', *launcher, *run.options],
-                 ['cmake', '--build', f'build/{run.preset}', '--target', run.target, '-j', str(run.jobs)])
+        steps = [['cmake', '--preset', run.preset, '-DBUILD_TESTING=ON', *launcher, *run.options]]
+        if run.target:
+            steps.append(['cmake', '--build', f'build/{run.preset}', '--target', run.target, '-j', str(run.jobs)])
         begin = time.monotonic()
         for step in steps:
             if self.call(step, log, run.niceness):
@@ -143,11 +149,19 @@ class Runner:
         built = set()
         try:
             for run in runs:
-                if (run.preset, run.target) in built or self.build(run):
+                if {(run.preset, 'all'), (run.preset, run.target)} & built or self.build(run):
                     built.add((run.preset, run.target))
                     self.test(run)
         except Interrupted:
             pass
+
+
+def be_nice(session: int, niceness: int):
+    """Processes of a session have their own niceness among themselves, and one as a whole: sched(7), "The autogroup feature"."""
+    try:
+        pathlib.Path(f'/proc/{session}/autogroup').write_text(str(niceness))
+    except OSError:
+        pass  # a kernel without it: the processes' own counts
 
 
 def tail(path: pathlib.Path, lines: int = 60) -> str:
@@ -169,11 +183,14 @@ def chosen_lanes(options):
     if options.quick:
         return ((DEV, LINT),)
     if options.no_guests:
-        return LANES[1:]
-    guests = dataclasses.replace(GUESTS, label='^(guest|every-kernel)$') if options.every_kernel else GUESTS
+        return ((DEV,), LANES[1])
+    guests, compilers = LANES
+    if options.every_kernel:
+        every = dataclasses.replace(GUESTS_AND_XEN, label='^(guest|every-kernel|lab-xen|lab-xen-bochs)$')
+        guests = tuple(every if run is GUESTS_AND_XEN else run for run in guests)
     # libvirt's guests are one control group, which the scheduler gives as much as one process outside of it, and whoever
     # waits for a guest may give up: what compiles beside them takes what they leave.
-    return ((LAB, guests), tuple(dataclasses.replace(run, niceness=10) for run in LANES[1]))
+    return (guests, tuple(dataclasses.replace(run, niceness=NICENESS) for run in compilers))
 
 
 def main():

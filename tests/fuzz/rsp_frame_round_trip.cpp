@@ -23,11 +23,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                            notification->payload == payload);
         exo::fuzz::require(!decoder.next());
     }
-    if (const auto by_avx2 = exo::rsp::escape_by_avx2()) {
-        std::string first(2 * size, '\0');
+    const auto ways = exo::rsp::escape_ways();
+    std::string first(2 * size, '\0');
+    const auto one = ways.front()(payload, first.data());
+    for (const auto way : ways.subspan(1)) {
         std::string second(2 * size, '\0');
-        const auto one = exo::rsp::escape_portable(payload, first.data());
-        const auto other = by_avx2(payload, second.data());
+        const auto other = way(payload, second.data());
         exo::fuzz::require(one.length == other.length && one.sum == other.sum);
         exo::fuzz::require(std::string_view{first}.substr(0, one.length) ==
                            std::string_view{second}.substr(0, one.length));

@@ -239,6 +239,7 @@ class RunControl(RunControlCase):
 
     # Registers and memory.
 
+    @case.needs('breakpoints')  # gdb takes one of memory for the return
     def test_a_function_is_called(self):
         """`print f(…)`: gdb calls a function of the kernel and takes back all that it has changed"""
         with self.connected() as session:
