@@ -150,6 +150,7 @@ int run_serve(const Options& options) {
     TargetThread target_thread;
     auto machine = target_thread.call([&] { return open_machine(options); });
     if (!machine) return failed(machine.error());
+    target_thread.call([&] { (*machine)->target().memory().release(); });
     const auto served = serve(**machine, target_thread, options.server);
     // The target is closed by the thread that opened it, and before the guardian is told that all is well.
     target_thread.call([&] { machine->reset(); });

@@ -73,6 +73,9 @@ public:
     // Where here lies what an entry of a page table points at; bad_address if it is not the guest's.
     virtual Result<PhysicalAddress> from_machine(PhysicalAddress address) { return address; }
 
+    // Nothing is asked for a while: what is kept only for the next look, and that others may see, goes.
+    virtual void release() {}
+
     // Sorted by start, disjoint. What lies in none of them is a hole.
     [[nodiscard]] virtual std::span<const MemoryRegion> regions() const = 0;
 

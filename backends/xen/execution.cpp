@@ -83,7 +83,7 @@ Result<void> XenExecution::detach() {
     if (!given && given.error().code != Errc::target_gone) return given;
     attached_ = running_ = false;
     memory_.runs();
-    memory_.forget();
+    memory_.release();
     domain_->end();
     return {};
 }
@@ -110,7 +110,7 @@ Result<std::optional<StopEvent>> XenExecution::look() {
     if (!info && info.error().code != Errc::target_gone) return fail(info.error());
     if (!info || condition_of(*info) == Condition::gone) {
         running_ = attached_ = false;
-        memory_.forget();  // what is mapped keeps a domain that has been destroyed
+        memory_.release();  // what is mapped keeps a domain that has been destroyed
         domain_->end();
         return StopEvent{.cause = StopEvent::Cause::exited};
     }

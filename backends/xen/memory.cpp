@@ -29,7 +29,7 @@ Error ForeignMemory::hole(PhysicalAddress address) const {
 }
 
 void ForeignMemory::expire() {
-    if (running_ && !windows_.empty() && ran_ + (now_() - since_) > trusted_run) forget();
+    if (running_ && !windows_.empty() && ran_ + (now_() - since_) > trusted_run) release();
 }
 
 Result<const ForeignMemory::Window*> ForeignMemory::window(std::uint64_t number) {
@@ -125,7 +125,7 @@ Result<PhysicalAddress> ForeignMemory::from_machine(PhysicalAddress address) {
 void ForeignMemory::stands(std::uint64_t frames) {
     const bool changed = frames_ && *frames_ != frames;
     if (running_) ran_ += now_() - since_;
-    if (changed || ran_ > trusted_run) forget();
+    if (changed || ran_ > trusted_run) release();
     running_ = false;
     frames_ = frames;
 }
@@ -135,7 +135,7 @@ void ForeignMemory::runs() {
     since_ = now_();
 }
 
-void ForeignMemory::forget() {
+void ForeignMemory::release() {
     by_number_.clear();
     windows_.clear();
     ran_ = {};

@@ -61,7 +61,7 @@ public:
     void stands(std::uint64_t frames);
     void runs();
     // A destroyed domain stays, without a name, for as long as somebody has mapped a frame of it.
-    void forget();
+    void release() override;
 
     [[nodiscard]] const MappingCosts& costs() const { return mapper_.costs(); }
     [[nodiscard]] std::size_t windows() const { return windows_.size(); }

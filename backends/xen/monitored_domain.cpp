@@ -76,7 +76,7 @@ Result<DomainLife> MonitoredDomain::life() {
     const auto info = parts_.domain.info();
     if (!info && info.error().code != Errc::target_gone) return fail(info.error());
     if (!info || condition_of(*info) == Condition::gone) {
-        parts_.memory.forget();  // what is mapped keeps a domain that has been destroyed
+        parts_.memory.release();  // what is mapped keeps a domain that has been destroyed
         return DomainLife::gone;
     }
     const bool ours = journal_ && journal_->holds;

@@ -10,7 +10,7 @@ import time
 
 from harness import case, gdb, packets, server
 from harness.guest import Config
-from harness.patience import seconds
+from harness.patience import seconds, until
 from harness.xen_domain import XenPv, XenPvh
 
 import served
@@ -152,6 +152,14 @@ class XenGuest(served.Served):
     def test_a_domain_that_is_destroyed_while_it_is_served(self):
         with self.served_while_gone() as other:
             other.dom0.run('xl', 'destroy', other.name)
+
+    def test_a_server_that_was_asked_nothing_keeps_no_page_of_a_domain(self):
+        with self.guest_type(Config(self.guest.config.kernel, vcpus=1, memory_mib=128)) as other:
+            serving = server.Server(other.target)
+            serving.start()
+            self.addCleanup(serving.stop)
+            other.dom0.run('xl', 'destroy', other.name)
+            until(lambda: str(other.domid) not in [row[1] for row in self.xl_list()], 'Xen keeps the domain')
 
     def test_a_domain_that_is_saved_while_it_is_served(self):
         with self.served_while_gone() as other:

@@ -65,9 +65,10 @@ class Channel:
         line, self._buffer = self._buffer.split(b'\n', 1)
         return line.decode(errors='surrogateescape')
 
-    def wait_ready(self, limit: float):
+    def wait_ready(self, limit: float, hopeless=lambda: None):
         """Until guest-init answers: fresh words, so that no old answer is taken for it. What is sent before the guest has
-        opened its end may be lost in part, so more is sent until it answers, however long one answer takes."""
+        opened its end may be lost in part, so more is sent until it answers, however long one answer takes. `hopeless`: why it
+        never will."""
         until = time.monotonic() + limit
         silence = f'guest-init is not there after {limit:.0f} s'
         call, last = f'hello {secrets.token_hex(4)}', 0
@@ -82,6 +83,8 @@ class Channel:
             if answered:
                 break
             self._check(until, silence)
+            if why := hopeless():
+                raise GuestSilent(f'guest-init is not there: {why}')
         # It answers in order: what comes before the last answer is to words of this call, or to older ones.
         while answered != last:
             answered = self._answer_to(call, until) or self._check(until, silence)

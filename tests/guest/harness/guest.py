@@ -13,6 +13,7 @@ from .kernels import Kernel
 # Under TCG on a busy machine a kernel takes a minute to boot; this only bounds a guest that hangs.
 BOOT_LIMIT = float(os.environ.get('EXOGDB_BOOT_LIMIT', '200'))
 BOOT_TRIES = 2
+PANIC = 'end Kernel panic - not syncing'  # the last line of panic(), kernel/panic.c
 ARGUMENTS = os.environ.get('EXOGDB_GUEST_ARGUMENTS', '').split()  # for every guest's kernel
 
 
@@ -93,7 +94,7 @@ class Guest:
 
     def boot(self, limit: float = BOOT_LIMIT):
         """Once more when it does not come up. No debugger is near it yet: that a kernel hangs so early is QEMU's doing or its own
-        (seen of 5.10 under TCG, on a busy machine)."""
+        (seen of 5.10 and 7.2 under TCG, on a busy machine)."""
         for _ in range(BOOT_TRIES - 1):
             try:
                 return self._boot(limit)
@@ -107,7 +108,10 @@ class Guest:
 
     def _boot(self, limit: float):
         self.begin()
-        self.channel.wait_ready(limit)
+        self.channel.wait_ready(limit, self._panicked)
+
+    def _panicked(self):
+        return 'its kernel has panicked' if PANIC in Guest.console(self) else None
 
     def _not_up(self, error: GuestSilent) -> str:
         return f'{self.config.kernel.release} does not boot: {error}; console: {self.console()[-600:]!r}'

@@ -136,7 +136,7 @@ TEST_CASE("xen memory: nothing stays mapped that nobody asks for") {
     ForeignMemory memory{frames, nullptr, memory_of(16), {}};
     CHECK(first_word(memory, 1) == 1);
     CHECK(frames.mapped() == 1);
-    memory.forget();
+    memory.release();
     CHECK(frames.mapped() == 0);
     CHECK(first_word(memory, 1) == 1);
 }
