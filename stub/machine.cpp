@@ -261,7 +261,7 @@ Result<void> Machine::move_to(VcpuId vcpu, VirtualAddress pc) {
 Result<void> Machine::pass(VcpuId vcpu) {
     registers_.erase(vcpu);
     completed_.erase(vcpu);
-    return target_->breakpoints()->pass(vcpu);
+    return target_->breakpoints()->pass_by(vcpu);
 }
 
 Result<AddressSpace*> Machine::task_space(const os::Task& task) {

@@ -33,7 +33,7 @@ bool decodes_alike(const RegisterSet& registers, VirtualAddress pc) {
 
 Result<WayPast> way_past(Machine& machine, VcpuId vcpu, VirtualAddress pc) {
     auto* breakpoints = machine.target().breakpoints();
-    if (breakpoints != nullptr && breakpoints->passes(vcpu, pc)) return WayPast{.by_flag = true};
+    if (breakpoints != nullptr && breakpoints->can_pass_by(vcpu, pc)) return WayPast{.by_flag = true};
     const RegisterSet& registers = *TRY(machine.vcpu_registers(vcpu));
     if (!decodes_alike(registers, pc)) return WayPast{};
     const auto flags = registers.get(x86::eflags);

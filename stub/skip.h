@@ -8,7 +8,7 @@ namespace exo::stub {
 
 // How a vCPU that is about to be resumed gets past a breakpoint at `pc` with no other stopped for it.
 struct WayPast {
-    bool by_flag = false;  // of the processor: the breakpoint is in a debug register (Breakpoints::pass)
+    bool by_flag = false;  // of the processor: the breakpoint is in a debug register (Breakpoints::pass_by)
     // It is put behind a NOP of so many bytes (Target::move_to): every function of a kernel that ftrace can
     // patch begins with one (CONFIG_DYNAMIC_FTRACE), and so does nearly every breakpoint.
     std::size_t nop = 0;

@@ -98,10 +98,10 @@ public:
     // by EFLAGS.RF, with which no instruction breakpoint is met for one instruction (Intel SDM vol.
     // 3B, 18.3.1.1).
     [[nodiscard]] virtual bool has_resume_flag() const { return false; }
-    // Whether this one can, from where it stands now, and is at `address`. pass() has it do so in its next
+    // Whether this one can, from where it stands now, and is at `address`. pass_by() has it do so in its next
     // resume, as Target::move_to().
-    [[nodiscard]] virtual bool passes(VcpuId /*vcpu*/, VirtualAddress /*address*/) { return false; }
-    virtual Result<void> pass(VcpuId vcpu) {
+    [[nodiscard]] virtual bool can_pass_by(VcpuId /*vcpu*/, VirtualAddress /*address*/) { return false; }
+    virtual Result<void> pass_by(VcpuId vcpu) {
         return fail(Errc::unsupported, "vCPU " + std::to_string(vcpu) + " has no resume flag");
     }
 };

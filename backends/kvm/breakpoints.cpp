@@ -190,7 +190,7 @@ Result<void> KvmExecution::remove(BreakpointKind kind, VirtualAddress address, s
 
 // The flag is there already where KVM has emulated the instruction, and does not look at it
 // (kvm_vcpu_check_code_breakpoint(), arch/x86/kvm/x86.c): it would be met again for ever.
-bool KvmExecution::passes(VcpuId vcpu, VirtualAddress address) {
+bool KvmExecution::can_pass_by(VcpuId vcpu, VirtualAddress address) {
     const auto is_there = [&](const auto& slot) {
         return slot && slot->kind == BreakpointKind::hardware && slot->address == raw(address);
     };

@@ -71,7 +71,7 @@ void measure(xen::ForeignMemory& memory, xen::FrameMapper& frames) {
             frames.unmap(*page, 1);
         });
         const auto read = [&](PhysicalAddress place) { static_cast<void>(memory.read(place, buffer)); };
-        memory.forget();
+        memory.release();
         const auto first = cost_of(memory.costs(), places, read);
         const auto later = cost_of(memory.costs(), places, read);
         print("a mapping for each read", size, alone);

@@ -144,8 +144,8 @@ public:
         return shape_.steps_in_place;
     }
     [[nodiscard]] bool has_resume_flag() const override { return shape_.resume_flag; }
-    [[nodiscard]] bool passes(VcpuId vcpu, VirtualAddress address) override;
-    Result<void> pass(VcpuId vcpu) override;
+    [[nodiscard]] bool can_pass_by(VcpuId vcpu, VirtualAddress address) override;
+    Result<void> pass_by(VcpuId vcpu) override;
     Result<void> insert(BreakpointKind kind, VirtualAddress address, std::uint32_t length) override;
     Result<void> remove(BreakpointKind kind, VirtualAddress address, std::uint32_t length) override;
 
