@@ -28,20 +28,18 @@ std::uint32_t widest_part(std::uint64_t address, std::uint32_t left) {
 }  // namespace
 
 bool BreakpointTable::supports(BreakpointKind kind) const {
-    return !candidates(BreakpointKey{.kind = kind}, Met::seldom).empty();
+    return !candidates(BreakpointKey{.kind = kind}).empty();
 }
 
 // As what a breakpoint may be put into the machine, the best first. Without a kernel whatever runs now may
 // load code over an int3, which a debug register survives. A page of a program is also the file's, and every
 // other process' that has it: no byte is written there.
-std::vector<BreakpointKind> BreakpointTable::candidates(const BreakpointKey& key, Met met) const {
+std::vector<BreakpointKind> BreakpointTable::candidates(const BreakpointKey& key) const {
     auto* breakpoints = machine_.target().breakpoints();
     if (breakpoints == nullptr) return {};
     std::vector<BreakpointKind> kinds{key.kind};
     if (key.kind == BreakpointKind::software) {
-        const bool passed = met == Met::often && breakpoints->has_resume_flag();
-        const bool first = machine_.os() == nullptr || passed;
-        kinds.insert(first ? kinds.begin() : kinds.end(), BreakpointKind::hardware);
+        kinds.insert(machine_.os() == nullptr ? kinds.begin() : kinds.end(), BreakpointKind::hardware);
         if (key.process != kernel_pid && breakpoints->changes_memory()) kinds = {BreakpointKind::hardware};
     }
     std::erase_if(kinds, [&](BreakpointKind k) { return !breakpoints->supports(k); });
@@ -97,10 +95,8 @@ std::vector<BreakpointKey> BreakpointTable::remove_of(std::int64_t process) {
     return removed;
 }
 
-Result<void> BreakpointTable::insert_internal(VirtualAddress address, std::int64_t process, Met met) {
-    const BreakpointKey key{BreakpointKind::software, address, 1, process};
-    table_[key].met = met;
-    return want(key, false);
+Result<void> BreakpointTable::insert_internal(VirtualAddress address, std::int64_t process) {
+    return want({BreakpointKind::software, address, 1, process}, false);
 }
 
 void BreakpointTable::remove_internal(VirtualAddress address, std::int64_t process) {
@@ -229,7 +225,7 @@ Result<void> BreakpointTable::arm(const BreakpointKey& key, BreakpointState& sta
 
 Result<void> BreakpointTable::try_to_arm(const BreakpointKey& key, BreakpointState& state, bool& full) {
     std::optional<Error> failure;
-    for (const BreakpointKind kind : candidates(key, state.met)) {
+    for (const BreakpointKind kind : candidates(key)) {
         auto armed = arm_as(kind, key, state);
         if (armed || armed.error().code == Errc::target_gone) return armed;
         full = full || armed.error().code == Errc::no_free_slot;

@@ -44,8 +44,6 @@ inline rsp::StopReply::Reason reason_of(BreakpointKind kind) {
     return kind == BreakpointKind::software ? Reason::swbreak : Reason::hwbreak;
 }
 
-enum class Met : std::uint8_t { seldom, often };
-
 struct BreakpointState {
     std::uint32_t wanted = 0;               // by how many: the client, and run control's own
     std::optional<BreakpointKind> armed;    // what it is in the machine, nothing while pending
@@ -55,7 +53,6 @@ struct BreakpointState {
     std::string pending_reason;
     bool told = false;  // that it is pending
     bool by_client = false;
-    Met met = Met::seldom;
 };
 
 class BreakpointTable {
@@ -71,10 +68,8 @@ public:
     // Those of a process, which the client has detached; their keys.
     std::vector<BreakpointKey> remove_of(std::int64_t process);
 
-    // Run control's own, on top of the client's. One that is met often, and removed soon, goes into a debug
-    // register where that is no reason to stop the guest (Breakpoints::has_resume_flag).
-    Result<void> insert_internal(VirtualAddress address, std::int64_t process = kernel_pid,
-                                 Met met = Met::seldom);
+    // Run control's own, on top of the client's.
+    Result<void> insert_internal(VirtualAddress address, std::int64_t process = kernel_pid);
     void remove_internal(VirtualAddress address, std::int64_t process = kernel_pid);
 
     // Before the guest runs: what is no longer wanted goes, what is pending is tried again.
@@ -106,7 +101,7 @@ public:
     [[nodiscard]] const std::map<BreakpointKey, BreakpointState>& all() const { return table_; }
 
 private:
-    [[nodiscard]] std::vector<BreakpointKind> candidates(const BreakpointKey& key, Met met) const;
+    [[nodiscard]] std::vector<BreakpointKind> candidates(const BreakpointKey& key) const;
     // One more wants it. Where it cannot be armed: an error, or pending.
     Result<void> want(const BreakpointKey& key, bool may_be_pending);
     Result<void> take_out_of_another_kernel();

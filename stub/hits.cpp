@@ -11,12 +11,11 @@ namespace exo::stub {
 // could not go on: a ^C may come before the guest stands, and the hit is met again then. What was judged and
 // has to stop is not judged again. Whose hit one is, of several processes, is told where the guest stands.
 Result<bool> RunControl::goes_on(const StopEvent& event) {
-    if (boot_.jump || around_ || interrupted_ || !views.processes.empty()) return false;
+    if (step_ || wakeup_ || boot_.jump || around_ || interrupted_ || !views.processes.empty()) return false;
     machine_.forget();
     new_epoch();
     const VirtualAddress pc = TRY(linear_pc(event.vcpu));
-    if (wakeup_) return another_wakes_up(event.vcpu, pc);
-    if (step_ || !conditions.decide_at(pc) || tracepoints.collect_at(pc)) return false;
+    if (!conditions.decide_at(pc) || tracepoints.collect_at(pc)) return false;
     std::optional<Thread> thread;
     const auto current = [&]() -> const Thread* {
         if (!thread) thread = ThreadMap::current(machine_, event.vcpu, vcpus_only_);
@@ -24,25 +23,12 @@ Result<bool> RunControl::goes_on(const StopEvent& event) {
     };
     const bool matters_who = conditions.filters().contains(pc) || !everybody_runs();
     if (matters_who && (current() == nullptr || !resumed(*thread))) return false;
-    const WayPast way = TRY(way_past(machine_, event.vcpu, pc));
-    if (!way) return false;
+    const std::size_t length = TRY(nop_to_skip(machine_, event.vcpu, pc));
+    if (length == 0) return false;
     judged_ = {.vcpu = event.vcpu, .stops = conditions.judge(event.vcpu, pc, breakpoints, current)};
     if (judged_->stops) return false;
     judged_.reset();
-    CHECK_OK(take(way, machine_, event.vcpu, pc));
-    machine_.forget();
-    return true;
-}
-
-// All tasks that sleep wake up at one instruction, and most of them are not the one whose step is waited for.
-Result<bool> RunControl::another_wakes_up(VcpuId vcpu, VirtualAddress pc) {
-    if (wakeup_->address != pc || wakeup_->process != kernel_pid) return false;
-    if (breakpoints.client_breakpoint_at(pc) || tracepoints.collect_at(pc)) return false;
-    const RegisterSet& registers = *TRY(machine_.vcpu_registers(vcpu));
-    if (wakeup_->stack_pointer == registers.get(x86::rsp)) return false;
-    const WayPast way = TRY(way_past(machine_, vcpu, pc));
-    if (!way) return false;
-    CHECK_OK(take(way, machine_, vcpu, pc));
+    CHECK_OK(machine_.move_to(event.vcpu, pc + length));
     machine_.forget();
     return true;
 }

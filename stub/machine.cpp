@@ -258,12 +258,6 @@ Result<void> Machine::move_to(VcpuId vcpu, VirtualAddress pc) {
     return target_->move_to(vcpu, raw(pc));
 }
 
-Result<void> Machine::pass(VcpuId vcpu) {
-    registers_.erase(vcpu);
-    completed_.erase(vcpu);
-    return target_->breakpoints()->pass_by(vcpu);
-}
-
 Result<AddressSpace*> Machine::task_space(const os::Task& task) {
     auto& space = task_spaces_[task.address];
     if (!space) space = TRY(os_->task_space(task));

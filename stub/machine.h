@@ -92,8 +92,6 @@ public:
 
     // Where the vCPU goes on when it is resumed, which it is to be next (Target::move_to).
     Result<void> move_to(VcpuId vcpu, VirtualAddress pc);
-    // And that it passes the hardware breakpoint at which it stands (Breakpoints::pass_by).
-    Result<void> pass(VcpuId vcpu);
 
     // Addresses as the given task sees them; as the vCPU's own page tables say without one.
     Result<AddressSpace*> task_space(const os::Task& task);

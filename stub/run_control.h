@@ -199,7 +199,6 @@ private:
     Result<std::optional<Stop>> switched_away(VcpuId vcpu);
     Stop stepped_to_its_end(VcpuId vcpu);
     Result<bool> goes_on(const StopEvent& event);
-    Result<bool> another_wakes_up(VcpuId vcpu, VirtualAddress pc);
     Result<std::optional<Stop>> handle_breakpoint(const StopEvent& event);
     Result<std::optional<Stop>> report(const StopEvent& event, Stop stop,
                                        std::optional<std::int64_t> process = {});

@@ -31,18 +31,19 @@ bool decodes_alike(const RegisterSet& registers, VirtualAddress pc) {
 
 }  // namespace
 
-Result<WayPast> way_past(Machine& machine, VcpuId vcpu, VirtualAddress pc) {
-    auto* breakpoints = machine.target().breakpoints();
-    if (breakpoints != nullptr && breakpoints->can_pass_by(vcpu, pc)) return WayPast{.by_flag = true};
+Result<std::size_t> nop_to_skip(Machine& machine, VcpuId vcpu, VirtualAddress pc) {
     const RegisterSet& registers = *TRY(machine.vcpu_registers(vcpu));
-    if (!decodes_alike(registers, pc)) return WayPast{};
+    if (!decodes_alike(registers, pc)) return std::size_t{0};
     const auto flags = registers.get(x86::eflags);
-    if (!flags || (*flags & x86::eflags_tf) != 0) return WayPast{};
-    return WayPast{.nop = length_at(machine, vcpu, pc, x86::nop_length)};
+    if (!flags || (*flags & x86::eflags_tf) != 0) return std::size_t{0};
+    return length_at(machine, vcpu, pc, x86::nop_length);
 }
 
-Result<void> take(const WayPast& way, Machine& machine, VcpuId vcpu, VirtualAddress pc) {
-    return way.by_flag ? machine.pass(vcpu) : machine.move_to(vcpu, pc + way.nop);
+Result<bool> skip_nop(Machine& machine, VcpuId vcpu, VirtualAddress pc) {
+    const std::size_t length = TRY(nop_to_skip(machine, vcpu, pc));
+    if (length == 0) return false;
+    CHECK_OK(machine.move_to(vcpu, pc + length));
+    return true;
 }
 
 Result<bool> skip_pause(Machine& machine, VcpuId vcpu, VirtualAddress pc) {

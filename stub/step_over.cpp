@@ -15,7 +15,7 @@ constexpr std::chrono::seconds step_over_limit{5};
 
 // Each way to run one vCPU and stop it again takes longer than all else that is done at a hit.
 Result<void> RunControl::go_past(VcpuId vcpu, VirtualAddress pc) {
-    if (const auto way = TRY(way_past(machine_, vcpu, pc))) return take(way, machine_, vcpu, pc);
+    if (TRY(skip_nop(machine_, vcpu, pc))) return {};
     if (breakpoints.steps_in_place(pc) && TRY(step_in_place(vcpu, pc))) return {};
     return step_over(vcpu, pc);
 }

@@ -156,7 +156,7 @@ Result<void> RunControl::wait_for_task(ThreadKey tid) {
         return fail(Errc::bad_data,
                     "cannot step thread " + std::to_string(tid) + ": its saved rip is unknown");
     }
-    CHECK_OK(breakpoints.insert_internal(VirtualAddress{*pc}, kernel_pid, Met::often));
+    CHECK_OK(breakpoints.insert_internal(VirtualAddress{*pc}));
     wakeup_ = Wakeup{.thread = tid, .address = VirtualAddress{*pc}, .stack_pointer = *sp};
     return {};
 }

@@ -94,16 +94,6 @@ public:
     // Whether a step of a vCPU that stands at an execution breakpoint of that kind may be tried with the
     // breakpoint in place. One that did not move was not possible, and did no harm.
     [[nodiscard]] virtual bool steps_in_place(BreakpointKind /*kind*/) const { return false; }
-    // Whether a vCPU can go on from a hardware breakpoint with nobody stopped and nothing taken out for that:
-    // by EFLAGS.RF, with which no instruction breakpoint is met for one instruction (Intel SDM vol.
-    // 3B, 18.3.1.1).
-    [[nodiscard]] virtual bool has_resume_flag() const { return false; }
-    // Whether this one can, from where it stands now, and is at `address`. pass_by() has it do so in its next
-    // resume, as Target::move_to().
-    [[nodiscard]] virtual bool can_pass_by(VcpuId /*vcpu*/, VirtualAddress /*address*/) { return false; }
-    virtual Result<void> pass_by(VcpuId vcpu) {
-        return fail(Errc::unsupported, "vCPU " + std::to_string(vcpu) + " has no resume flag");
-    }
 };
 
 // The hypervisor's own command line: QEMU's HMP. `monitor` passes on what exogdb does not know itself.

@@ -188,18 +188,6 @@ Result<void> KvmExecution::remove(BreakpointKind kind, VirtualAddress address, s
     return write_journal(journal_);
 }
 
-// The flag is there already where KVM has emulated the instruction, and does not look at it
-// (kvm_vcpu_check_code_breakpoint(), arch/x86/kvm/x86.c): it would be met again for ever.
-bool KvmExecution::can_pass_by(VcpuId vcpu, VirtualAddress address) {
-    const auto is_there = [&](const auto& slot) {
-        return slot && slot->kind == BreakpointKind::hardware && slot->address == raw(address);
-    };
-    if (!stands(vcpu) || software_.contains(raw(address)) || !std::ranges::any_of(hardware_, is_there))
-        return false;
-    const auto area = vcpus_.at(vcpu)->run_area();
-    return area && area->s.regs.regs.rip == raw(address) && (area->s.regs.regs.rflags & x86::eflags_rf) == 0;
-}
-
 Result<void> KvmExecution::remove_all() {
     hardware_ = {};
     Result<void> result;

@@ -52,9 +52,6 @@ public:
     [[nodiscard]] bool supports(BreakpointKind kind) const override;
     Result<void> insert(BreakpointKind kind, VirtualAddress address, std::uint32_t length) override;
     Result<void> remove(BreakpointKind kind, VirtualAddress address, std::uint32_t length) override;
-    [[nodiscard]] bool has_resume_flag() const override { return true; }
-    [[nodiscard]] bool can_pass_by(VcpuId vcpu, VirtualAddress address) override;
-    Result<void> pass_by(VcpuId vcpu) override { return vcpus_.at(vcpu)->set_resume_flag(); }
 
     [[nodiscard]] bool attached() const { return attached_; }
     [[nodiscard]] bool running() const { return running_; }

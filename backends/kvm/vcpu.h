@@ -104,8 +104,6 @@ public:
     Result<void> write_sync_registers(const kvm_sync_regs& values, std::uint64_t fields);
     // The same of rip alone, loaded by the next KVM_RUN.
     Result<void> move_to(std::uint64_t rip);
-    // And of EFLAGS.RF.
-    Result<void> set_resume_flag();
     Result<void> set_guest_debug(const kvm_guest_debug& debug);
     void forget_guest_debug() { debug_known_ = false; }
     // Back from the springboard, which goes away.
@@ -145,7 +143,6 @@ private:
     Result<std::int64_t> call_traced(std::int64_t number, std::uint64_t a, std::uint64_t b, std::uint64_t c);
     [[nodiscard]] Mailbox& mailbox() const;
     // A field of kvm_run.
-    Result<void> put_register(std::size_t offset, std::uint64_t value);
     template <class T>
     Result<void> put_run(std::size_t offset, const T& value) {
         if (!run_pages_.present()) return memory_->put(handle_.run + offset, value);

@@ -9,7 +9,6 @@
 #include <string>
 #include <utility>
 
-#include "backends/arch/x86_64.h"
 #include "backends/kvm/registers.h"
 #include "backends/kvm/vcpu.h"
 
@@ -215,15 +214,9 @@ Result<void> Vcpu::write_sync_registers(const kvm_sync_regs& values, std::uint64
 }
 
 // kvm_sync_regs holds the registers of the last exit: all of them are written.
-Result<void> Vcpu::move_to(std::uint64_t rip) { return put_register(offsetof(kvm_regs, rip), rip); }
-
-Result<void> Vcpu::set_resume_flag() {
-    return put_register(offsetof(kvm_regs, rflags), TRY(run_area()).s.regs.regs.rflags | x86::eflags_rf);
-}
-
-Result<void> Vcpu::put_register(std::size_t offset, std::uint64_t value) {
+Result<void> Vcpu::move_to(std::uint64_t rip) {
     constexpr auto regs = offsetof(kvm_run, s) + offsetof(kvm_sync_regs, regs);
-    CHECK_OK(put_run(regs + offset, value));
+    CHECK_OK(put_run(regs + offsetof(kvm_regs, rip), rip));
     return put_run(offsetof(kvm_run, kvm_dirty_regs), std::uint64_t{KVM_SYNC_X86_REGS});
 }
 

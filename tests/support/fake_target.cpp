@@ -209,19 +209,6 @@ Result<void> FakeTarget::remove(BreakpointKind kind, VirtualAddress address, std
     return {};
 }
 
-bool FakeTarget::can_pass_by(VcpuId vcpu, VirtualAddress address) {
-    const bool flagged = (registers_.at(vcpu).get(x86::eflags).value_or(0) & x86::eflags_rf) != 0;
-    return shape_.resume_flag && !flagged && inserted_.contains({BreakpointKind::hardware, address, 1}) &&
-           !inserted_.contains({BreakpointKind::software, address, 1});
-}
-
-Result<void> FakeTarget::pass_by(VcpuId vcpu) {
-    CHECK_OK(called("pass", std::to_string(vcpu)));
-    auto& registers = registers_.at(vcpu);
-    registers.set(x86::eflags, registers.get(x86::eflags).value_or(0) | x86::eflags_rf);
-    return {};
-}
-
 void FakeTarget::poke(VirtualAddress address, bool insert) {
     if (!shape_.int3_in_memory) return;
     const std::uint64_t where = raw(address) >= kernel_text ? raw(address) - kernel_text : raw(address);

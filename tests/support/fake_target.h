@@ -56,7 +56,6 @@ struct FakeMachineShape {
     bool int3_in_memory = false;
     bool steps_past_pauses = false;  // as TCG
     bool judges = false;             // its vCPUs stop one by one, as under KVM
-    bool resume_flag = false;        // of hardware breakpoints, as under KVM
 };
 
 class FakeTarget final : public Target,
@@ -143,9 +142,6 @@ public:
     [[nodiscard]] bool steps_in_place(BreakpointKind /*kind*/) const override {
         return shape_.steps_in_place;
     }
-    [[nodiscard]] bool has_resume_flag() const override { return shape_.resume_flag; }
-    [[nodiscard]] bool can_pass_by(VcpuId vcpu, VirtualAddress address) override;
-    Result<void> pass_by(VcpuId vcpu) override;
     Result<void> insert(BreakpointKind kind, VirtualAddress address, std::uint32_t length) override;
     Result<void> remove(BreakpointKind kind, VirtualAddress address, std::uint32_t length) override;
 

@@ -1,8 +1,6 @@
 // Hits that are judged while the other vCPUs run.
 #include <doctest/doctest.h>
 
-#include <algorithm>
-
 #include "tests/support/controlled.h"
 
 using namespace exo;
@@ -54,27 +52,6 @@ TEST_CASE("at another instruction all are stopped, and nothing is judged twice")
     f.runs_on();
     CHECK(f.passed() == 1);
     CHECK(f.control.conditions.take_output() == "x");
-}
-
-TEST_CASE("at a debug register the others run on, whatever the instruction") {
-    constexpr BreakpointKey key{BreakpointKind::hardware, VirtualAddress{hit_place}, 1};
-    Controlled f{{.judges = true, .resume_flag = true}};
-    f.fake.target->ram().at(0x20, 1)[0] = std::byte{0x55};
-    REQUIRE(f.control.breakpoints.insert(key));
-    f.control.conditions.set(key, std::get<rsp::BreakpointProgram>(rsp::BreakpointProgram::parse(is_false)));
-    REQUIRE(f.resume("c"));
-    f.log();
-    f.script(Cause::hardware_breakpoint, 0, hit_place);
-    f.runs_on();
-    CHECK(f.log() == Log{"pass 0", "vCPU 0 goes on"});
-    CHECK(f.fake.target->registers(0).get(x86::rip) == hit_place);
-    // One that is met again with the flag there has not passed by it.
-    f.script(Cause::hardware_breakpoint, 0, hit_place);
-    f.script(Cause::step, 0, hit_place + 1);
-    f.runs_on();
-    const Log log = f.log();
-    CHECK(std::ranges::count(log, "resume step hold") == 1);
-    CHECK(std::ranges::count(log, "pass 0") == 0);
 }
 
 TEST_CASE("a condition that holds stops all") {

@@ -2,8 +2,6 @@
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
-
 #include "tests/support/controlled.h"
 
 using namespace exo;
@@ -216,32 +214,6 @@ TEST_CASE("a sleeping task is met where it goes on") {
     CHECK(f.log() == Log{"insert software 0xffffffff81000100 1", "resume run run"});
     f.script(Cause::breakpoint, 0, wake, stack2, 3);
     CHECK(f.stop().thread == 3);
-}
-
-TEST_CASE("where the processor can pass a breakpoint, nobody stops for the tasks that wake up meanwhile") {
-    Controlled f{{.judges = true, .resume_flag = true}};
-    REQUIRE(f.resume("s:3").has_value());
-    CHECK(f.log() == Log{"insert hardware 0xffffffff81000100 1", "resume run run"});
-    f.script(Cause::hardware_breakpoint, 1, wake, stack1);
-    f.runs_on();
-    CHECK(f.log() == Log{"pass 1", "vCPU 1 goes on"});
-    f.script(Cause::hardware_breakpoint, 0, wake, stack2, 3);
-    CHECK(f.stop().thread == 3);
-    REQUIRE(f.resume("c").has_value());
-    CHECK(f.inserted() == 0);
-
-    SUBCASE("in memory, if no debug register is free") {
-        for (std::uint64_t i = 0; i < 4; ++i) {
-            const VirtualAddress watched{kernel_text + 0x800 + 8 * i};
-            REQUIRE(f.control.breakpoints.insert({BreakpointKind::write_watch, watched, 8}));
-        }
-        f.script(Cause::interrupt, 0, kernel_text);
-        f.stop();
-        f.log();
-        REQUIRE(f.resume("s:1").has_value());
-        const Log log = f.log();
-        CHECK(std::ranges::count(log, "insert software 0xffffffff81000100 1") == 1);
-    }
 }
 
 TEST_CASE("a client's breakpoint where a sleeping task goes on is hit by the others too") {
