@@ -1,6 +1,7 @@
 """Builds and runs everything that scripts/test promises, two lanes side by side, and counts all tests of all runs.
 
-The guests' lane needs little compiling and much emulation; the other lane compiles the sanitizer builds meanwhile."""
+One lane compiles what users get, and runs it, with guests for most of the time; the other compiles the sanitizer builds
+meanwhile."""
 import argparse
 import dataclasses
 import os

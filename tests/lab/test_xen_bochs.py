@@ -196,6 +196,19 @@ class Guest:
     def seen_by_the_guest(self):
         raise NotImplementedError
 
+    def test_control_c_registers_and_memory(self):
+        with self.session() as session:
+            for _ in range(2):
+                session.resume()
+                self.wait_for_counts(self.wait_for_counts()[0])
+                session.control_c()
+                self.assertEqual(gdb.stop_reason(session.wait_stop()), 'signal-received')
+            was, written = session.value('$r12'), 0x0123456789abcdef
+            session.console(f'set $r12 = {written:#x}')
+            self.assertEqual(session.value('$r12'), written)
+            session.console(f'set $r12 = {was:#x}')
+            self.assertEqual(session.value('$r12'), was)
+
     def kill_once(self, delay: float):
         """While a breakpoint is hit again and again, or while the server attaches."""
         self.start_server(wait=delay >= 0)
@@ -241,19 +254,6 @@ class Hidden(Guest, unittest.TestCase):
 
     def seen_by_the_guest(self):
         self.assertEqual(self.alive()[-1], self.before[-1])
-
-    def test_control_c_registers_and_memory(self):
-        with self.session() as session:
-            for _ in range(2):
-                session.resume()
-                self.wait_for_counts(self.wait_for_counts()[0])
-                session.control_c()
-                self.assertEqual(gdb.stop_reason(session.wait_stop()), 'signal-received')
-            was, written = session.value('$r12'), 0x0123456789abcdef
-            session.console(f'set $r12 = {written:#x}')
-            self.assertEqual(session.value('$r12'), written)
-            session.console(f'set $r12 = {was:#x}')
-            self.assertEqual(session.value('$r12'), was)
 
     def test_hardware_breakpoint(self):
         with self.session() as session:

@@ -66,8 +66,7 @@ def checks(folder: pathlib.Path) -> Iterator[Check]:
         # A unity build includes sources, and nothing else may.
         tidy = [TIDY, '--quiet', '--warnings-as-errors=*', '--checks=-bugprone-suspicious-include']
         yield Check([*tidy, str(file), '--', *words], ours)
-        if len(ours) > 1:
-            yield from (Check([COMPILER, '-fsyntax-only', '-Wshadow', *words, source], (source,)) for source in ours)
+        yield from (Check([COMPILER, '-fsyntax-only', '-Wshadow', *words, source], (source,)) for source in ours)
 
 
 def fingerprint(version: str) -> 'hashlib._Hash':

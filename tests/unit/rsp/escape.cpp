@@ -4,6 +4,7 @@
 
 #include <random>
 #include <string>
+#include <vector>
 
 using exo::rsp::Escape;
 using exo::rsp::Escaped;
@@ -37,11 +38,18 @@ void check_escape(Escape escape, std::string_view payload) {
     REQUIRE(std::string_view{out}.substr(2 * payload.size()) == std::string(64, '\x55'));
 }
 
+std::vector<Escape> ways() {
+    const auto of_processor = exo::rsp::escape_ways();
+    std::vector<Escape> all{of_processor.begin(), of_processor.end()};
+    all.push_back(exo::rsp::escape);
+    return all;
+}
+
 }  // namespace
 
 TEST_CASE("each way to escape does what the manual says, whatever the density") {
     std::mt19937 random(1);
-    for (const Escape escape : exo::rsp::escape_ways()) {
+    for (const Escape escape : ways()) {
         // One byte in so many is a framing byte; 1: all of them are.
         for (const unsigned sparse : {1U, 2U, 5U, 40U, 1000U}) {
             for (std::size_t size = 0; size < 300; ++size) {
@@ -55,7 +63,7 @@ TEST_CASE("each way to escape does what the manual says, whatever the density") 
 }
 
 TEST_CASE("each set of framing bytes among eight, at each place of a block") {
-    for (const Escape escape : exo::rsp::escape_ways()) {
+    for (const Escape escape : ways()) {
         for (unsigned mask = 0; mask < 256; ++mask) {
             for (std::size_t at = 0; at <= 64 - 8; at += 4) {
                 // '\xa3' is '#' but for the top bit, and the rest tells bytes that went astray.
@@ -73,12 +81,11 @@ TEST_CASE("each set of framing bytes among eight, at each place of a block") {
 TEST_CASE("no other byte is touched") {
     std::string payload;
     for (int value = 0; value < 256; ++value) payload.append(33, static_cast<char>(value));
-    for (const Escape escape : exo::rsp::escape_ways()) check_escape(escape, payload);
+    for (const Escape escape : ways()) check_escape(escape, payload);
 }
 
-TEST_CASE("the fastest way is what escape() takes, and there is always one that any processor has") {
-    const auto ways = exo::rsp::escape_ways();
-    REQUIRE(!ways.empty());
-    MESSAGE("of three ways this processor has " << ways.size());
-    check_escape(exo::rsp::escape, "a#b$c}d*e");
+TEST_CASE("there is always a way that any processor has") {
+    const auto found = exo::rsp::escape_ways();
+    REQUIRE(!found.empty());
+    MESSAGE("of three ways this processor has " << found.size());
 }
