@@ -48,6 +48,7 @@ private:
 void NonStop::begin(ThreadKey first) {
     on_ = true;
     forget();
+    begun_ = true;
     os_generation_ = machine_.os_generation();
     record({.thread = first, .signal = rsp::Signal::none});
     queue_.clear();
@@ -60,7 +61,7 @@ void NonStop::end() {
 
 void NonStop::forget() {
     stands_ = true;
-    all_held_ = gone_ = announced_ = false;
+    begun_ = all_held_ = gone_ = announced_ = false;
     stopped_.clear();
     steps_.clear();
     queue_.clear();

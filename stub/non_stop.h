@@ -55,10 +55,13 @@ public:
         : machine_(machine), run_control_(run_control), words_(std::move(words)) {}
 
     [[nodiscard]] bool on() const { return on_; }
-    // The machine stands, for the next two. `first` stays stopped; `?` or tell_again() tells of it.
+    // With nothing attached, the mode alone.
+    void turn_on() { on_ = true; }
+    // The guest is attached and stands, for the next two. `first` stays stopped; `?` or tell_again() tells of
+    // it.
     void begin(ThreadKey first);
     void end();
-    // The client or the guest has gone; the mode stays what it is.
+    // The client or the guest has gone; the mode stays what it is. Nothing is run before the next begin().
     void forget();
 
     // vCont. The machine stands: pause().
@@ -74,7 +77,7 @@ public:
     Result<void> poll(std::chrono::milliseconds limit);
     [[nodiscard]] bool stands() const { return stands_; }
     // Whether poll() has anything to do.
-    [[nodiscard]] bool watches() const { return on_ && !gone_ && (!stands_ || !all_held_); }
+    [[nodiscard]] bool watches() const { return on_ && begun_ && !gone_ && (!stands_ || !all_held_); }
     // Queues the guest's exit.
     void guest_gone(std::string exit_reply);
 
@@ -128,6 +131,7 @@ private:
     RunControl& run_control_;
     Words words_;
     bool on_ = false;
+    bool begun_ = false;  // there is a guest to run
     bool stands_ = true;
     bool all_held_ = false;  // stands_, and run() found nothing that may run
     bool gone_ = false;

@@ -14,6 +14,8 @@ Result<Reply> set_non_stop(Session& session, std::string_view arguments) {
         return fail(Errc::unsupported, "lldb has no non-stop mode");
     } else if (!session.run_control.views.processes.empty()) {
         return fail(Errc::unsupported, "threads of a process stop and run together; detach it first");
+    } else if (!session.attached) {
+        session.non_stop.turn_on();  // of what is attached later
     } else {
         session.non_stop.begin(session.last_stop.thread);
     }

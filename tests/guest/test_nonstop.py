@@ -2,7 +2,8 @@
 import re
 import time
 
-from harness import case, gdb, patience
+from harness import case, gdb, libvirtd, patience
+from harness.domain import Domain
 from harness.errors import HarnessError
 
 KERNEL_PID = 0x500000
@@ -12,11 +13,11 @@ IDLE_TID = 0x500001
 class NonStopSession(gdb.Session):
     """gdb in non-stop mode, with commands while threads run. Its threads are known by the guest's TIDs."""
 
-    def __init__(self, remote: str, background: bool = True):
+    def __init__(self, remote: str, background: bool = True, kind: str = 'remote'):
         super().__init__()
         self.command(f'-gdb-set mi-async {"on" if background else "off"}')
         self.command('-gdb-set non-stop on')
-        self.connect(remote)
+        self.connect(remote, kind)
 
     def threads(self) -> dict:
         """{TID: (gdb's number, 'stopped' or 'running', the function it is in)}"""
@@ -210,6 +211,26 @@ class NonStop(NonStopCase):
         self.run_init_into(session, '__x64_sys_getpid', 'getpid 1')
         session.command('-target-detach')
         self.answered()
+        self.guest.alive()
+
+    def test_a_detached_guest_is_left_alone(self):
+        """A client that stays after `detach` is told of no stop any more, and a guest that virsh had paused stays so."""
+        if not isinstance(self.guest, Domain):
+            self.skipTest('virsh suspends libvirt domains only')
+        serving = self.serve()
+        libvirtd.virsh('suspend', self.guest.name)
+        try:
+            with NonStopSession(serving.socket, kind='extended-remote') as session:
+                session.command('-target-detach')
+                time.sleep(0.5)
+                self.assertEqual(self.guest.state(), 'paused')
+            after = serving.log().partition('-> D')[2]
+            self.assertIn('<- OK', after)
+            self.assertNotIn('%Stop', after)
+            self.assertNotIn('error:', after)
+            self.assertEqual(self.guest.state(), 'paused')
+        finally:
+            libvirtd.virsh('resume', self.guest.name)
         self.guest.alive()
 
     def test_a_killed_gdb(self):

@@ -150,8 +150,8 @@ class Session:
             self.console(f'remote get {path} {folder}/file')
             return pathlib.Path(folder, 'file').read_bytes()
 
-    def connect(self, remote: str):
-        self.command(f'-target-select remote {remote}')
+    def connect(self, remote: str, kind: str = 'remote'):
+        self.command(f'-target-select {kind} {remote}')
         if lab.lacks('breakpoints'):
             # So that gdb's own, of `finish` say, are in debug registers too (`set breakpoint auto-hw`).
             self.console('set mem inaccessible-by-default off')

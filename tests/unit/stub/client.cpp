@@ -315,6 +315,8 @@ BOTH_WAYS("non-stop mode: packets are answered while the guest runs, and stops c
     SUBCASE("it detaches") {
         d.send(packet("D"));
         CHECK(d.receive_packet() == "OK");
+        SUBCASE("and stays") { std::this_thread::sleep_for(std::chrono::milliseconds{20}); }
+        SUBCASE("and goes") {}
         d.hang_up();
     }
     SUBCASE("it vanishes") { d.hang_up(); }

@@ -179,4 +179,24 @@ TEST_CASE("a client that vanishes leaves the guest running, whatever ran") {
     CHECK(s.fake.target->take_log().back() == "detach");
 }
 
+TEST_CASE("a guest that is not attached is not run") {
+    NonStopSession s;
+    CHECK(s.session.dispatch("D").payload == "OK");
+    SUBCASE("by a client that stays") {}
+    SUBCASE("by a client that changes the mode twice") {
+        CHECK(s.session.dispatch("QNonStop:0").payload == "OK");
+        CHECK(s.session.dispatch("QNonStop:1").payload == "OK");
+    }
+    CHECK_FALSE(s.session.non_stop.watches());
+    CHECK(s.run().empty());
+    CHECK(s.fake.target->take_log() == Log{"detach"});
+    // The mode holds for what is attached next.
+    REQUIRE(s.session.open().has_value());
+    CHECK(s.session.dispatch("?").payload.starts_with("T"));
+    CHECK(s.fetch_all().empty());
+    CHECK(s.session.dispatch("vCont;c").payload == "OK");
+    CHECK(s.run().empty());
+    CHECK(s.fake.target->take_log() == Log{"attach", "resume run run"});
+}
+
 }  // namespace
