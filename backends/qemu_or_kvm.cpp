@@ -56,7 +56,8 @@ Result<std::unique_ptr<Target>> open(const TargetUri& uri, const OpenOptions& op
         if (options.tell) options.tell(uri.text() + ": backend " + choice.text());
     };
     if (choice.kvm) {
-        auto target = kvm::open(name, words);
+        const auto memory = options.backend == BackendWish::kvm ? kvm::Memory::may_come : kvm::Memory::needed;
+        auto target = kvm::open(name, words, memory);
         // What it could not give back is in its journal still: that guest is nobody else's.
         const bool ours = target || options.backend == BackendWish::kvm || kvm::is_in_journal(name);
         if (!ours) choice = fall_back(target.error());
@@ -96,7 +97,7 @@ std::vector<Check> diagnose(const TargetUri& uri, const OpenOptions& options) {
 Result<std::unique_ptr<Target>> open_process(const TargetUri& uri, const OpenOptions&) {
     const auto name = TRY(kvm::VmName::parse(uri.rest));
     CHECK_OK(qemu::recover_process(name.pid));
-    return kvm::open(uri.rest, uri.text());
+    return kvm::open(uri.rest, uri.text(), kvm::Memory::may_come);
 }
 
 Result<RecoverReport> recover_process(const TargetUri& uri, const OpenOptions&) {

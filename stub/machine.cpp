@@ -1,5 +1,7 @@
 #include "stub/machine.h"
 
+#include <algorithm>
+
 #include <spdlog/spdlog.h>
 
 #include "backends/arch/x86_64.h"
@@ -59,6 +61,7 @@ Result<void> Machine::look() {
 
 Result<void> Machine::look_now() {
     const auto vcpus = TRY(all_registers());
+    tell_remarks();
     if (os_) {
         if (auto refreshed = os_->refresh(vcpus); !refreshed) {
             spdlog::info("{} is not there any more: {}", os_->version(), refreshed.error().message);
@@ -70,6 +73,14 @@ Result<void> Machine::look_now() {
     if (os_) spdlog::trace("looked at {} tasks", os_->tasks().size());
     fresh_ = true;
     return {};
+}
+
+// Each once, until it is true no more.
+void Machine::tell_remarks() {
+    auto remarks = target_->remarks();
+    for (const auto& remark : remarks)
+        if (std::ranges::find(remarks_, remark) == remarks_.end()) spdlog::warn("{}", remark);
+    remarks_ = std::move(remarks);
 }
 
 void Machine::look_for_os(std::span<const RegisterSet> vcpus) {

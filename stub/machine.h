@@ -116,6 +116,7 @@ public:
 private:
     Result<std::vector<RegisterSet>> all_registers();
     Result<void> look_now();
+    void tell_remarks();
     // Where it is what the guest runs.
     [[nodiscard]] std::shared_ptr<const PublishedFile> matching_program();
     Result<std::shared_ptr<const PublishedFile>> made_symbol_file(bool loaded);
@@ -128,6 +129,7 @@ private:
     CleanMemory memory_;
     os::PageCache cache_{memory_};
     Probe probe_;
+    std::vector<std::string> remarks_;  // that the log has
     os::Progress progress_;
     std::unique_ptr<os::OsAwareness> os_;
     os::ProbeFailure failure_;

@@ -72,6 +72,7 @@ std::string modules_table(std::span<const os::Module> modules) {
 std::string info_text(Machine& machine) {
     std::string text = pad("target", 16) + machine.target().description() + "\n" + pad("vcpus", 16) +
                        std::to_string(machine.target().vcpu_count()) + "\n";
+    for (const auto& remark : machine.target().remarks()) text += "remark: " + remark + "\n";
     if (const auto* os = machine.os()) {
         for (const os::Finding& finding : os->findings()) {
             const bool lacks = finding.value == "none" || finding.value == "unknown";
@@ -136,6 +137,9 @@ std::string tasks_json(const os::OsAwareness& os) {
 std::string info_json(Machine& machine) {
     json::object object{{"target", machine.target().description()}, {"vcpus", machine.target().vcpu_count()}};
     json::object found_by{{"vcpus", "the hypervisor"}};
+    json::array remarks;
+    for (const auto& remark : machine.target().remarks()) remarks.push_back(json::string{remark});
+    if (!remarks.empty()) object["remarks"] = std::move(remarks);
     json::array problems;
     if (const auto* os = machine.os()) {
         for (const os::Finding& finding : os->findings()) {

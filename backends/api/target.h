@@ -165,6 +165,10 @@ public:
     // has panicked and said so. One line; empty if there is nothing to tell.
     virtual std::string condition() { return {}; }
 
+    // What a user should know of how the machine is seen: memory that was not found, or that may not be what
+    // it seems. One line each. May change when the guest has run.
+    [[nodiscard]] virtual std::vector<std::string> remarks() const { return {}; }
+
     // Stopped only.
     virtual Result<VcpuState> vcpu_state(VcpuId vcpu) {
         static_cast<void>(vcpu);

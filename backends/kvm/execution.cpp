@@ -47,7 +47,9 @@ bool KvmExecution::held_by_vmm() const {
 // --- taking and giving back
 
 Result<StopEvent> KvmExecution::attach() {
-    return tracer_.run([this] { return attach_traced(); });
+    auto event = tracer_.run([this] { return attach_traced(); });
+    if (event && look_) look_(true);
+    return event;
 }
 
 Result<StopEvent> KvmExecution::attach_traced() {

@@ -68,6 +68,8 @@ public:
     Result<void> while_stopped(const std::function<Result<void>()>& work);
     // Whether the VMM has paused it: it does not run whatever we do. As it was seen at the last stop.
     [[nodiscard]] bool held_by_vmm() const;
+    // Called whenever it has come to stand for a client: by attach(), with true, and by a stop.
+    void when_it_stands(std::function<void(bool attached)> look) { look_ = std::move(look); }
     // KVM_CHECK_EXTENSION of the VM; 0 if it does not have it. Stopped.
     Result<std::int64_t> extension(std::uint64_t capability);
     // KVM_TRANSLATE of a vCPU. Stopped.
@@ -158,6 +160,7 @@ private:
     CodePage code_page_;
     std::deque<StopEvent> events_;  // that wait for a resume to be told
     Judge judge_;
+    std::function<void(bool attached)> look_;
     std::map<VcpuId, Clock::time_point> hot_;  // of vCPUs whose hits go on: until when runs are posted
     std::map<std::uint64_t, Patch> software_;  // by virtual address
     std::array<std::optional<HardwareSlot>, 4> hardware_;

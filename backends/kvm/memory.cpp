@@ -46,14 +46,22 @@ private:
 }  // namespace
 
 Result<void> SlotMemory::load(std::span<const Witness> witnesses) {
-    ranges_.clear();
-    notes_.clear();
-    confirmed_ = 0;
-    if (!regions_.empty()) regions_.push_front({});
+    const bool keeps = !ranges_.empty() && !moved();
     const auto mappings = vmm_.mappings();
     const MonitorMemory monitor{vmm_, mappings};
-    auto slots = TRY(find_slots(
-        mappings, [&](std::uint64_t host, MutableBytes out) { return monitor.read(host, out); }, witnesses));
+    auto slots = find_slots(
+        mappings, [&](std::uint64_t host, MutableBytes out) { return monitor.read(host, out); }, witnesses);
+    if (keeps && (!slots || slots->confirmed < confirmed_)) return {};
+    if (slots) {
+        use(std::move(*slots), mappings);
+        return {};
+    }
+    use({.notes = {slots.error().message}}, mappings);
+    return fail(std::move(slots).error());
+}
+
+void SlotMemory::use(Slots slots, std::span<const Mapping> mappings) {
+    ranges_.clear();
     std::vector<MemoryRegion> regions;
     for (Slot& slot : slots.slots) {
         const Mapping* mapping = mapping_at(mappings, slot.host);
@@ -69,7 +77,6 @@ Result<void> SlotMemory::load(std::span<const Witness> witnesses) {
     while (regions_.size() > kept_regions) regions_.pop_back();
     notes_ = std::move(slots.notes);
     confirmed_ = slots.confirmed;
-    return {};
 }
 
 bool SlotMemory::moved() const {

@@ -19,8 +19,9 @@ public:
     // `monitor` is how messages call it: "firecracker". `process` must outlive this.
     SlotMemory(const Process& process, std::string monitor) : vmm_(process, std::move(monitor)) {}
 
-    // Finds the slots anew; before the first time, and where they cannot be found, there is no memory. All
-    // vCPUs stand still. Worth it again when there are notes, or after moved().
+    // Finds the slots anew; before the first time there is no memory. All vCPUs stand still. Worth it again
+    // when there are notes, or after moved(). Slots that are still there stay where less is found than was
+    // before: firmware shows little of a guest that has been reset.
     Result<void> load(std::span<const Witness> witnesses);
     // Whether the monitor has mapped or unmapped memory since, such that slots are no longer what they were.
     // Reads /proc/PID/maps.
@@ -38,7 +39,7 @@ public:
     // Where a byte of RAM lies in the monitor.
     [[nodiscard]] std::optional<std::uint64_t> host_address(PhysicalAddress address) const;
 
-    // As Slots has them, of the last load().
+    // As Slots has them; why there is no memory.
     [[nodiscard]] std::span<const std::string> notes() const { return notes_; }
     [[nodiscard]] std::size_t confirmed() const { return confirmed_; }
     // "mmap of a shared memfd", "process_vm_readv": how the largest slot is read.
@@ -51,6 +52,7 @@ private:
         Mapping mapping;  // that it began in
     };
 
+    void use(Slots slots, std::span<const Mapping> mappings);
     [[nodiscard]] const Range* find(PhysicalAddress address) const;
     [[nodiscard]] Error cannot(std::string_view what, PhysicalAddress address, ssize_t result) const;
 

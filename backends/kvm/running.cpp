@@ -141,6 +141,7 @@ Result<std::optional<StopEvent>> KvmExecution::stopped(StopEvent event) {
 
 Result<std::optional<StopEvent>> KvmExecution::wait_for_stop(std::chrono::milliseconds limit) {
     auto event = wait(limit);
+    if (event && *event && (*event)->cause != StopEvent::Cause::exited && look_) look_(false);
     const bool lost = !event && event.error().code == Errc::target_gone;
     if (!lost || !process_.ending()) return event;
     running_ = free_ = false;  // wherever it was found out

@@ -10,6 +10,7 @@
 #include "backends/arch/x86_64.h"
 #include "backends/host/process.h"
 #include "backends/kvm/execution.h"
+#include "backends/kvm/look_again.h"
 #include "backends/kvm/memory.h"
 #include "backends/kvm/registers.h"
 
@@ -24,7 +25,9 @@ public:
           monitor_(name_of_vmm(vm_.pid)),
           has_monitor_(!target.starts_with("kvm:")),
           memory_(process_, monitor_),
-          execution_(vm_, process_, memory_, std::move(target)) {}
+          execution_(vm_, process_, memory_, std::move(target)) {
+        execution_.when_it_stands([this](bool attached) { look_again(attached); });
+    }
 
     Result<void> load() {
         return execution_.while_stopped([this] { return find_memory(); });
@@ -33,6 +36,9 @@ public:
     [[nodiscard]] std::string description() const override {
         return "KVM guest of process " + std::to_string(vm_.pid) + " (" + monitor_ + "), memory by " +
                memory_.access_method();
+    }
+    [[nodiscard]] std::vector<std::string> remarks() const override {
+        return {memory_.notes().begin(), memory_.notes().end()};
     }
     [[nodiscard]] const RegisterLayout& layout() const override { return x86::layout(); }
     [[nodiscard]] std::uint32_t vcpu_count() const override { return execution_.vcpu_count(); }
@@ -92,7 +98,34 @@ public:
     [[nodiscard]] Breakpoints* breakpoints() override { return &execution_; }
 
 private:
+    Result<Viewpoints> viewpoints() {
+        Viewpoints from;
+        for (VcpuId id = 0; id < vcpu_count(); ++id) {
+            const auto area = TRY(execution_.vcpu(id).run_area());
+            const auto& sregs = area.s.regs.sregs;
+            const bool paging = (sregs.cr0 & x86::cr0_pg) != 0;
+            from.push_back(paging ? sregs.cr3 : (sregs.cs.base + area.s.regs.regs.rip) >> 12U);
+        }
+        return from;
+    }
+
+    // What it finds is told by remarks(); what was found before stays if it finds nothing.
+    void look_again(bool attached) {
+        if (!look_again_.open() && !(attached && memory_.moved())) return;
+        const auto from = viewpoints();
+        if (!from || (!attached && !look_again_.worth_it(*from, Clock::now()))) return;
+        static_cast<void>(find_memory());
+    }
+
     Result<void> find_memory() {
+        const auto begin = Clock::now();
+        auto from = TRY(viewpoints());
+        auto found = load_memory();
+        look_again_.looked(std::move(from), !memory_.notes().empty(), begin, Clock::now());
+        return found;
+    }
+
+    Result<void> load_memory() {
         std::vector<Witness> witnesses;
         for (VcpuId id = 0; id < vcpu_count(); ++id) {
             const auto area = TRY(execution_.vcpu(id).run_area());
@@ -167,6 +200,7 @@ private:
     bool has_monitor_;  // exogdb found the guest by QEMU's
     SlotMemory memory_;
     KvmExecution execution_;
+    LookAgain look_again_;
     std::vector<RegisterSet> snapshots_;  // of a guest that runs
     std::vector<bool> served_;
     std::optional<std::size_t> xsave_size_;  // KVM_CAP_XSAVE2
@@ -242,11 +276,14 @@ Result<void> KvmTarget::write_registers(VcpuId vcpu, const RegisterSet& values,
 
 }  // namespace
 
-Result<std::unique_ptr<Target>> open(const std::string& name, const std::string& target_words) {
+Result<std::unique_ptr<Target>> open(const std::string& name, const std::string& target_words,
+                                     Memory memory) {
     auto vm = TRY(find_vm(TRY(VmName::parse(name))));
     auto process = TRY(Process::open(vm.pid));
     auto target = std::make_unique<KvmTarget>(std::move(vm), std::move(process), target_words);
-    CHECK_OK(target->load());
+    auto loaded = target->load();
+    const bool may_come = memory == Memory::may_come && !loaded && loaded.error().code == Errc::not_found;
+    if (!loaded && !may_come) return fail(std::move(loaded).error());
     return target;
 }
 

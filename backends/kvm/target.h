@@ -1,6 +1,7 @@
 // Any guest of KVM as a Target: kvm:PID.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,8 +13,10 @@
 namespace exo::kvm {
 
 // `name`: what follows "kvm:". `target`: the words by which the user names the guest to exogdb, which
-// recover_target() finds again. The guest stands still for the moment that it takes to find its memory.
-Result<std::unique_ptr<Target>> open(const std::string& name, const std::string& target);
+// recover_target() finds again. The guest stands still for the moment that it takes to find its memory. With
+// Memory::may_come a guest is opened that shows none of it yet, as one whose firmware runs out of ROM.
+enum class Memory : std::uint8_t { needed, may_come };
+Result<std::unique_ptr<Target>> open(const std::string& name, const std::string& target, Memory memory);
 
 // discovery.cpp
 // Whether open() may look at the guest's process and trace it; tried, without a stop of the guest.

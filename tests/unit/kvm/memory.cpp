@@ -4,11 +4,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "backends/kvm/look_again.h"
 #include "tests/unit/kvm/fake_monitor.h"
 
 using namespace exo;
 using namespace exo::kvm;
 using namespace exo::kvm::test;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -92,8 +94,50 @@ TEST_CASE("slots of a process") {
         CHECK(memory.regions()[2].end() == ram_bytes);
         check_reads_and_writes(memory, monitor);
 
+        // A guest that was reset shows less, or nothing at all, and has the same memory.
+        Witness firmware;
+        firmware.addresses = {0x7c10};
+        const Witness at_reset[] = {firmware};
+        for (const std::byte code : {std::byte{0}, std::byte{0x90}}) {
+            *monitor.at(0x7c10) = code;
+            CHECK(memory.load(at_reset));
+            CHECK(memory.confirmed() >= 4);
+            CHECK(memory.regions().size() == 3);
+            CHECK(memory.notes().empty());
+        }
+
         CHECK_FALSE(memory.moved());
         REQUIRE(::mprotect(monitor.map, ram_bytes, PROT_READ) == 0);
         CHECK(memory.moved());
+        CHECK_FALSE(memory.load(at_reset));
+        CHECK(memory.regions().empty());
+        CHECK(memory.notes().size() == 1);
     }
+}
+
+TEST_CASE("a guest that shows no memory yet has none, and says why") {
+    const OwnMemory monitor{false};
+    const auto process = Process::open(::getpid());
+    REQUIRE(process);
+    SlotMemory memory{*process, "the monitor"};
+    Witness firmware;
+    firmware.addresses = {0xfffffff0};
+    const Witness at_reset[] = {firmware};
+    REQUIRE_FALSE(memory.load(at_reset));
+    CHECK(memory.regions().empty());
+    REQUIRE(memory.notes().size() == 1);
+    CHECK(memory.notes()[0].starts_with("guest memory: no vCPU has paging on"));
+}
+
+TEST_CASE("memory is looked for again when the guest shows something else, and not all the time") {
+    LookAgain look;
+    const LookAgain::Clock::time_point begin{};
+    const auto end = begin + 10ms;
+    CHECK_FALSE(look.worth_it({1, 2}, begin));
+    look.looked({0xffff, 0xffff}, true, begin, end);
+    CHECK_FALSE(look.worth_it({0xffff, 0xffff}, end + 1h));  // where it was
+    CHECK_FALSE(look.worth_it({0x1000, 0xffff}, end + 199ms));
+    CHECK(look.worth_it({0x1000, 0xffff}, end + 200ms));
+    look.looked({0x1000, 0xffff}, false, begin, end);  // all is known
+    CHECK_FALSE(look.worth_it({0x2000, 0x2000}, end + 1h));
 }
