@@ -90,29 +90,46 @@ Result<void> KvmExecution::take() {
     return stopped;
 }
 
-Result<void> KvmExecution::settle(Vcpu& vcpu, Clock::time_point deadline) {
-    const auto exit = TRY(vcpu.wait_exit(deadline));
-    switch (exit.kind) {
-        case RunExit::Kind::interrupted: return {};
-        case RunExit::Kind::gone: return fail(vmm_gone());
-        case RunExit::Kind::debug: {
-            // It has stopped by itself at the same time. A breakpoint is hit again when it goes on, if it is
-            // still wanted then, and the end of a step is seen where it stands; what a watchpoint saw would
-            // be lost.
-            const auto event = TRY(translate_exit(vcpu.index(), exit.debug));
-            if (!event) return settle(vcpu, deadline);  // the guest's own
-            const bool watched = event->cause == StopEvent::Cause::write_watch ||
-                                 event->cause == StopEvent::Cause::read_watch ||
-                                 event->cause == StopEvent::Cause::access_watch;
-            if (watched) events_.push_back(*event);
-            return {};
-        }
-        case RunExit::Kind::none: break;
+// Of a vCPU that was asked to stop: what has become of it.
+Result<bool> KvmExecution::is_settled(Vcpu& vcpu) {
+    const auto exit = TRY(vcpu.poll_exit());
+    if (exit.kind == RunExit::Kind::gone) return fail(vmm_gone());
+    if (exit.kind == RunExit::Kind::debug) {
+        // It has stopped by itself at the same time. A breakpoint is hit again when it goes on, if it is
+        // still wanted then, and the end of a step is seen where it stands; what a watchpoint saw would be
+        // lost.
+        const auto event = TRY(translate_exit(vcpu.index(), exit.debug));
+        if (!event) return is_settled(vcpu);  // the guest's own
+        const bool watched = event->cause == StopEvent::Cause::write_watch ||
+                             event->cause == StopEvent::Cause::read_watch ||
+                             event->cause == StopEvent::Cause::access_watch;
+        if (watched) events_.push_back(*event);
     }
-    if (TRY(vcpu.hold(vcpu.tid(), Clock::now() + hold_limit))) return {};
-    return fail(Errc::timed_out, "vCPU " + std::to_string(vcpu.handle().id) + " does not stop: its thread " +
-                                     std::to_string(vcpu.tid()) +
-                                     " is neither in the guest nor waiting for anything");
+    return vcpu.stopped();
+}
+
+// All of them together: a thread on its way to KVM_RUN may have to wait for another (QEMU has one lock for
+// all devices), and that one has stopped under ptrace a few times before it is where it stays.
+Result<void> KvmExecution::settle() {
+    const auto begin = Clock::now();
+    Insistence again{begin + settle_limit};
+    for (;;) {
+        std::vector<Vcpu*> late;
+        for (auto& vcpu : vcpus_)
+            if (!vcpu->free() && !vcpu->stopped() && !TRY(is_settled(*vcpu))) late.push_back(vcpu.get());
+        if (late.empty()) return {};
+        const auto now = Clock::now();
+        const auto deadline = begin + settle_limit + hold_limit;
+        if (now >= deadline) {
+            const Vcpu& vcpu = *late.front();
+            return fail(Errc::timed_out, "vCPU " + std::to_string(vcpu.handle().id) +
+                                             " does not stop: its thread " + std::to_string(vcpu.tid()) +
+                                             " is neither in the guest nor waiting for anything");
+        }
+        if (again.is_due(now))
+            for (Vcpu* vcpu : late) vcpu->insist();
+        wait_for_child(std::min(deadline, again.next()));
+    }
 }
 
 Result<void> KvmExecution::stop_all() {
@@ -135,11 +152,7 @@ Result<void> KvmExecution::stop_all() {
         else if (const auto row = threads_.find(vcpu->index()); row != threads_.end())
             CHECK_OK(vcpu->begin_stop(row->second));
     }
-    const auto deadline = Clock::now() + settle_limit;
-    for (auto& vcpu : vcpus_) {
-        if (vcpu->stopped() || vcpu->free()) continue;
-        CHECK_OK(settle(*vcpu, deadline));
-    }
+    CHECK_OK(settle());
     // No thread runs these: the VMM has paused them, or has not begun yet.
     for (auto& vcpu : vcpus_) {
         if (!vcpu->free()) continue;

@@ -99,7 +99,8 @@ private:
     Result<void> take();
     Result<void> give_back();
     Result<void> stop_all();
-    Result<void> settle(Vcpu& vcpu, Clock::time_point deadline);
+    Result<void> settle();
+    Result<bool> is_settled(Vcpu& vcpu);
     Result<void> build_board();
     void map_run_area(Vcpu& vcpu) const;
     Result<void> release_all();

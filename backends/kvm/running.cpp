@@ -121,7 +121,7 @@ Result<std::optional<StopEvent>> KvmExecution::step_alone(VcpuId id) {
     if (exit.kind == RunExit::Kind::debug) return translate_exit(id, exit.debug);
     if (exit.kind == RunExit::Kind::gone) return fail(vmm_gone());
     vcpu.ask_to_stop();
-    CHECK_OK(settle(vcpu, Clock::now() + settle_limit));
+    CHECK_OK(settle());
     return std::optional<StopEvent>{};
 }
 

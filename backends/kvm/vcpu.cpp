@@ -53,43 +53,34 @@ Result<void> Vcpu::begin_stop(pid_t tid) {
 
 void Vcpu::ask_to_stop() {
     stopping_ = true;
+    insisting_ = false;
     if (posted_) return watch();
     tracer_->run([&] { thread_->interrupt(); });
 }
 
+void Vcpu::insist() {
+    insisting_ = true;
+    if (posted_) return;
+    tracer_->run([&] { thread_->interrupt(); });
+}
+
 Result<bool> Vcpu::hold(pid_t tid, Clock::time_point deadline) {
+    const pid_t own = tid_;
     auto held = tracer_->run([&] { return hold_traced(tid, deadline); });
     // A thread that was only tried is let go.
-    if (!held_) tracer_->run([&] { let_go(); });
+    if (!stopped()) tracer_->run([&] { let_go(); });
+    tid_ = own;
     return held;
 }
 
 Result<bool> Vcpu::hold_traced(pid_t tid, Clock::time_point deadline) {
-    if (place_ == Place::free) {
-        thread_ = TRY(TracedThread::seize(tid));
-        place_ = Place::vmm;
-    }
-    thread_->interrupt();
-    while (Clock::now() < deadline) {
-        const auto stop = thread_->poll();
-        if (!stop) {
-            wait_for_child(deadline);
-            continue;
-        }
-        if (stop->kind == ThreadStop::Kind::ended) return fail(vmm_gone());
-        if (stop->kind == ThreadStop::Kind::interrupted) {
-            const auto registers = TRY(thread_->registers());
-            if (static_cast<std::int64_t>(registers.orig_rax) >= 0 && !is_run(registers)) {
-                home_ = restarted(registers);
-                place_ = Place::home;
-                held_ = true;
-                CHECK_OK(set_halted(false));
-                return true;
-            }
-        }
-        CHECK_OK(thread_->resume(TracedThread::Resume::freely,
-                                 stop->kind == ThreadStop::Kind::signal ? stop->signal : 0));
-        thread_->interrupt();
+    CHECK_OK(begin_stop(tid));
+    for (Insistence again{Clock::now()}; Clock::now() < deadline;) {
+        if (again.is_due(Clock::now())) insist();
+        const auto exit = TRY(poll_exit());
+        if (exit.kind == RunExit::Kind::gone) return fail(vmm_gone());
+        if (stopped()) return true;
+        wait_for_child(std::min(deadline, again.next()));
     }
     return false;
 }
@@ -147,7 +138,7 @@ Result<void> Vcpu::release() {
 void Vcpu::let_go() {
     thread_.reset();
     place_ = Place::free;
-    held_ = stopping_ = stepping_ = false;
+    held_ = stopping_ = insisting_ = stepping_ = false;
     on_board_ = parked_ = posted_ = interrupting_ = masked_ = asked_for_gs_ = false;
     kernel_gs_.reset();
 }
@@ -222,18 +213,30 @@ Result<RunExit> Vcpu::take_stop(const ThreadStop& stop) {
         return returned(static_cast<std::int64_t>(TRY(thread_->registers()).rax));
     }
     if (stop.kind == StopKind::syscall) return take_syscall_stop();
-    if (stop.kind == StopKind::interrupted && place_ == Place::vmm && stopping_) {
-        // Taken out of a KVM_RUN whose beginning was not seen.
-        const auto registers = TRY(thread_->registers());
-        if (is_run(registers)) {
-            home_ = registers;
-            home_.orig_rax = no_system_call;
-            place_ = Place::home;
-            return returned(static_cast<std::int64_t>(registers.rax));
-        }
-    }
+    if (stop.kind == StopKind::interrupted && place_ == Place::vmm && stopping_)
+        return take_interrupted_stop();
     CHECK_OK(
         thread_->resume(TracedThread::Resume::to_syscall, stop.kind == StopKind::signal ? stop.signal : 0));
+    return RunExit{};
+}
+
+Result<RunExit> Vcpu::take_interrupted_stop() {
+    const auto registers = TRY(thread_->registers());
+    // Taken out of a KVM_RUN whose beginning was not seen.
+    if (is_run(registers)) {
+        home_ = registers;
+        home_.orig_rax = no_system_call;
+        place_ = Place::home;
+        return returned(static_cast<std::int64_t>(registers.rax));
+    }
+    if (insisting_ && static_cast<std::int64_t>(registers.orig_rax) >= 0) {
+        home_ = restarted(registers);
+        place_ = Place::home;
+        held_ = true;
+        CHECK_OK(set_halted(false));
+        return RunExit{.kind = RunExit::Kind::interrupted};
+    }
+    CHECK_OK(thread_->resume(TracedThread::Resume::to_syscall));
     return RunExit{};
 }
 

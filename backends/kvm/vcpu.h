@@ -12,6 +12,7 @@
 
 #include <linux/kvm.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -36,6 +37,25 @@ struct RunExit {
     };
     Kind kind = Kind::none;
     kvm_debug_exit_arch debug{};
+};
+
+// When a thread that was asked to stop is asked again. A thread that is stopped as soon as it goes on
+// executes nothing: so it is left alone for longer each time.
+class Insistence {
+public:
+    explicit Insistence(Clock::time_point first) : next_(first) {}
+    [[nodiscard]] Clock::time_point next() const { return next_; }
+    bool is_due(Clock::time_point now) {
+        if (now < next_) return false;
+        next_ = now + pause_;
+        pause_ = std::min(2 * pause_, longest_pause);
+        return true;
+    }
+
+private:
+    static constexpr std::chrono::microseconds longest_pause{20000};
+    std::chrono::microseconds pause_{100};
+    Clock::time_point next_;
 };
 
 class Vcpu {
@@ -68,8 +88,11 @@ public:
     Result<void> begin_stop(pid_t tid);
     // A running one: its KVM_RUN, or the next one, is to come back.
     void ask_to_stop();
-    // For a vCPU that no thread is about to run: a thread of the VMM which stands in another system call
-    // makes its ioctls. False if it does not stop in one until `deadline`.
+    // The same of one that does not come to its KVM_RUN: from now on it is stopped, and held, in any other
+    // system call too. When to ask again is what Insistence says.
+    void insist();
+    // For a vCPU that no thread runs: a thread of the VMM which stands in another system call makes its
+    // ioctls. False if it does not stop in one until `deadline`.
     Result<bool> hold(pid_t tid, Clock::time_point deadline);
 
     // --- while stopped
@@ -135,6 +158,7 @@ public:
 
 private:
     Result<bool> hold_traced(pid_t tid, Clock::time_point deadline);
+    Result<RunExit> take_interrupted_stop();
     void let_go();
     Result<void> go_away();
     Result<void> go_home();
@@ -189,6 +213,7 @@ private:
     Place place_ = Place::free;
     bool held_ = false;
     bool stopping_ = false;        // KVM_RUN is to come back at once
+    bool insisting_ = false;       // any other system call will do
     bool immediate_exit_ = false;  // as we have set it
     bool stepping_ = false;        // the KVM_RUNs are ours, until it has stopped
     bool halted_ = false;          // by us, while the VMM has it
