@@ -19,6 +19,8 @@ namespace exo::kvm {
 namespace {
 
 constexpr std::chrono::milliseconds between_tries{5};
+// How many times as often while a thread of the VMM runs as when all of them wait.
+constexpr int patience = 20;
 
 std::vector<pid_t> tasks_of(pid_t pid) {
     std::vector<pid_t> tasks;
@@ -74,9 +76,11 @@ VmmThreads find_threads(const Vm& vm, int tries) {
     VmmThreads found;
     std::set<pid_t> known;
     const auto is_ours = [&](int fd) { return std::ranges::count(vm.vcpus, fd, &VcpuHandle::fd) > 0; };
-    for (int turn = 0; turn < tries; ++turn) {
+    bool busy = false;  // one runs, and may be on its way to KVM_RUN
+    for (int turn = 0; turn < tries || (busy && turn < patience * tries); ++turn) {
         if (turn > 0) std::this_thread::sleep_for(between_tries);
         found.waiting.clear();
+        busy = false;
         for (const pid_t tid : tasks_of(vm.pid)) {
             if (known.contains(tid)) continue;
             const std::string task = "/proc/" + std::to_string(vm.pid) + "/task/" + std::to_string(tid);
@@ -85,6 +89,7 @@ VmmThreads find_threads(const Vm& vm, int tries) {
             if (call.state == SystemCall::State::running) {
                 auto looked = stop_and_look(tid);
                 if (!looked && looked.error().code != Errc::target_gone) found.refused = looked.error();
+                busy = busy || looked;
                 call = looked.value_or(SystemCall{});
             }
             const int fd = static_cast<int>(call.arguments[0]);

@@ -20,7 +20,8 @@ struct VmmThreads {
     std::optional<Error> refused;  // why a thread that is running could not be looked at
 };
 
-// Looks again and again until every vCPU of `vm` is found, or for `tries` times. A thread that is running is
+// Looks again and again until every vCPU of `vm` is found, or for `tries` times, 5 ms apart; for longer where
+// the VMM is at work. A thread that is running is
 // stopped for a moment to see what it does; one that waits is told by /proc/PID/task/TID/syscall.
 VmmThreads find_threads(const Vm& vm, int tries);
 

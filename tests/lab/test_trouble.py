@@ -92,6 +92,20 @@ class Trouble(unittest.TestCase):
             client.send('vCont;s:p500000.1')
             self.assert_ended(client)
 
+    def test_a_vcpus_thread_waits_for_a_lock_of_anothers(self):
+        """Which is asked to stop while it holds that: both come to where they stop."""
+        with Bare(['--bare', bare_program('counter'), '--vcpus', '2', '--lock', '3']) as guest:
+            guest.wait_rounds(vcpus=2)
+            with server.Server(f'kvm:{guest.pid}', '--os', 'none') as serving, packets.Client(serving.socket) as client:
+                client.greet()
+                for turn in range(40):
+                    client.send('vCont;c')
+                    time.sleep(turn % 8 / 1000)
+                    client.interrupt()
+                    self.assertRegex(client.stop_reply(), '^T02', serving.log())
+                self.assertNotIn('does not stop', serving.log())
+            guest.wait_rounds(vcpus=2)
+
     def test_somebody_else_traces_a_vcpu(self):
         with tracer_of(self.guest.pid) as pid:
             told = server.run('serve', self.target, check=False)

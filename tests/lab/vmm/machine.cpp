@@ -61,7 +61,11 @@ const char* end_of_machine(uint16_t port, const uint8_t* data, size_t size) {
 }  // namespace
 
 Machine::Machine(int kvm_fd, unsigned number, const MachineOptions& options, Gate& gate)
-    : fd_(make_virtual_machine(kvm_fd)), number_(number), gate_(gate), memory_(fd_, options) {
+    : fd_(make_virtual_machine(kvm_fd)),
+      number_(number),
+      gate_(gate),
+      memory_(fd_, options),
+      locked_(options.locked) {
     for (unsigned index = 0; index < options.vcpus; ++index) make_vcpu(kvm_fd, index);
     serial_ =
         std::make_unique<Uart>(options.serial, [this](bool level) { set_interrupt_line(com1_line, level); });
@@ -108,11 +112,26 @@ void Machine::run_vcpu(unsigned index) {
     do {
         gate_.pass(vcpu.run);
         if (ioctl(vcpu.fd, KVM_RUN, 0) < 0) {
-            if (errno == EINTR || errno == EAGAIN) continue;
-            fail_errno("KVM_RUN");
+            if (errno != EINTR && errno != EAGAIN) fail_errno("KVM_RUN");
+            be_busy(index);
+            continue;
         }
         if (!handle_exit(index, vcpu.run)) return;
     } while (!ended_);
+}
+
+// A thread that goes on spins, since one that sleeps would be met in a system call. The first vCPU is the
+// last to get the lock.
+void Machine::be_busy(unsigned index) {
+    if (locked_.count() == 0) return;
+    const auto spin = [](auto time) {
+        const auto until = std::chrono::steady_clock::now() + time;
+        while (std::chrono::steady_clock::now() < until) {
+        }
+    };
+    spin((vcpus_.size() - 1 - index) * locked_ / 8);
+    const std::lock_guard turn{lock_};
+    spin(locked_);
 }
 
 // With the address that it was at.

@@ -4,8 +4,10 @@
 #include <linux/kvm.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "tests/lab/vmm/gate.h"
@@ -35,6 +37,7 @@ private:
 
     void make_vcpu(int kvm_fd, unsigned index);
     void run_vcpu(unsigned index);
+    void be_busy(unsigned index);
     // False when the machine has ended.
     bool handle_exit(unsigned index, kvm_run* run);
     bool handle_port(const kvm_run& run, uint8_t* data);
@@ -49,6 +52,8 @@ private:
     GuestMemory memory_;
     std::vector<Vcpu> vcpus_;
     std::unique_ptr<Uart> serial_, channel_;
+    std::chrono::microseconds locked_;
+    std::mutex lock_;
     std::atomic<bool> ended_ = false;
     std::atomic<unsigned>* running_ = nullptr;
 };

@@ -23,6 +23,7 @@ constexpr const char* usage =
     "  --mappings K       one: the host maps all RAM at once; each: one mapping for each slot\n"
     "  --serial WHERE     COM1: - for standard output (the default), a file, unix:PATH\n"
     "  --channel WHERE    COM2, the same; without it there is none\n"
+    "  --lock MS          a vCPU that is called out of KVM_RUN is busy for so long, one at a time\n"
     "  --paused           no vCPU runs before SIGUSR1; SIGUSR2 pauses all again\n";
 
 uint64_t option_number(std::string_view option, const char* text) {
@@ -71,6 +72,8 @@ void take_option(MachineOptions& machine, std::string_view option, const char* v
         machine.serial = value;
     else if (option == "--channel")
         machine.channel = value;
+    else if (option == "--lock")
+        machine.locked = std::chrono::milliseconds{option_number(option, value)};
     else
         fail("unknown option " + std::string(option) + " (--help lists them)");
 }

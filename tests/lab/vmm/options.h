@@ -1,6 +1,7 @@
 // What machines a command line asks for.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -20,6 +21,8 @@ struct MachineOptions {
 
     std::string serial = "-";  // where COM1 goes: "-", a file, or unix:PATH
     std::string channel;       // COM2, the same; empty: there is none
+
+    std::chrono::milliseconds locked{};  // after a KVM_RUN that was cut short, under a lock as QEMU has one
 
     // either bare code…
     std::string bare;
