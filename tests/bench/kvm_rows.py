@@ -11,15 +11,17 @@ from table import Series
 
 
 class KvmGuest:
-    def __init__(self, guest, smoke: bool):
+    """`weight`: how much more is done in a round than on an emulated machine."""
+
+    def __init__(self, guest, smoke: bool, what: str = 'KVM', weight: int = 1):
         self.guest = guest
         self.stub = guest.folder / 'stub'
         self.target = f'kvm:{guest.pid()}'
-        self.times = 1 if smoke else 5
+        self.times = 1 if smoke else 5 * weight
         self.table = {
-            'step': Series('KVM: step, raw client', STUB, 5),
-            'stop': Series('KVM: ^C to stop reply', STUB, 2),
-            'g': Series('KVM: all registers, `g`', STUB),
+            'step': Series(f'{what}: step, raw client', STUB, 5),
+            'stop': Series(f'{what}: ^C to stop reply', STUB, 2),
+            'g': Series(f'{what}: all registers, `g`', STUB),
         }
 
     def series(self) -> list:
