@@ -40,7 +40,8 @@ std::vector<BreakpointKind> BreakpointTable::candidates(const BreakpointKey& key
     std::vector<BreakpointKind> kinds{key.kind};
     if (key.kind == BreakpointKind::software) {
         kinds.insert(machine_.os() == nullptr ? kinds.begin() : kinds.end(), BreakpointKind::hardware);
-        if (key.process != kernel_pid && breakpoints->changes_memory()) kinds = {BreakpointKind::hardware};
+        const bool others_too = key.process != kernel_pid && breakpoints->changes_memory();
+        if (hardware_only_ || others_too) kinds = {BreakpointKind::hardware};
     }
     std::erase_if(kinds, [&](BreakpointKind k) { return !breakpoints->supports(k); });
     return kinds;

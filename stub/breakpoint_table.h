@@ -57,7 +57,9 @@ struct BreakpointState {
 
 class BreakpointTable {
 public:
-    explicit BreakpointTable(Machine& machine) : machine_(machine) {}
+    // `hardware_only`: each is in a debug register, or pending, and none changes guest memory.
+    explicit BreakpointTable(Machine& machine, bool hardware_only = false)
+        : machine_(machine), hardware_only_(hardware_only) {}
 
     [[nodiscard]] bool supports(BreakpointKind kind) const;
 
@@ -116,6 +118,7 @@ private:
     void reveal(BreakpointState& state);
 
     Machine& machine_;
+    bool hardware_only_;
     std::map<BreakpointKey, BreakpointState> table_;
     // What the machine has, and for how many rows: a Z0 that became a hardware one may meet a Z1, a part of
     // a watchpoint that of another.

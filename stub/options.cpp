@@ -84,6 +84,11 @@ void add_serve(CLI::App& app, Options& options) {
                     "the client is at stdin and stdout, for `target remote | exogdb serve … --stdio`");
     add_choice<bool>(*serve, "--threads", "what the threads are (default tasks)",
                      {{"tasks", false}, {"vcpus", true}}, options.server.session.threads_are_vcpus);
+    add_choice<bool>(
+        *serve, "--breakpoints",
+        "hardware: in debug registers alone, so that no byte of the guest's is changed; a fifth one "
+        "waits for a free register (default auto)",
+        {{"auto", false}, {"hardware", true}}, options.server.session.hardware_only);
     serve->add_option(
         "--process", options.server.session.process,
         "PID or NAME of a process of the guest: the client has that one, in user mode, in place of "

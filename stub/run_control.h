@@ -46,8 +46,8 @@ public:
         bool execs = false;
     };
 
-    RunControl(Machine& machine, bool vcpus_only)
-        : breakpoints(machine),
+    RunControl(Machine& machine, bool vcpus_only, bool hardware_only = false)
+        : breakpoints(machine, hardware_only),
           conditions(machine, trace_variables),
           tracepoints(machine, breakpoints, trace_variables),
           machine_(machine),

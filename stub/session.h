@@ -33,6 +33,7 @@ namespace exo::stub {
 
 struct SessionOptions {
     bool threads_are_vcpus = false;       // --threads vcpus
+    bool hardware_only = false;           // --breakpoints hardware
     std::size_t packet_size = 1U << 20U;  // bytes of payload, told in qSupported
     std::string process;                  // --process: the one that a client has at connect, by PID or name
     bool multi = false;                   // --multi: a client has nothing at connect, and attaches
@@ -44,7 +45,7 @@ public:
     Session(Machine& machine_, SessionOptions options_)
         : machine(machine_),
           options(std::move(options_)),
-          run_control(machine_, options.threads_are_vcpus),
+          run_control(machine_, options.threads_are_vcpus, options.hardware_only),
           non_stop(machine_, run_control,
                    {.stop = [this](const auto& stop) { return report(stop); },
                     .end_of_thread = [this](ThreadKey thread) { return end_of_thread(thread); }}) {}

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 
-from . import processes
+from . import lab, processes
 from .errors import HarnessError, MissingPrerequisite
 from .patience import seconds
 
@@ -77,7 +77,8 @@ class Server:
 
     def _start(self):
         listen = self._listen or f'unix:{self.socket}'
-        words = [program(), *with_backend('serve', self._target, '--listen', listen, *self._options)]
+        lacking = ('--breakpoints', 'hardware') if lab.lacks('breakpoints') else ()
+        words = [program(), *with_backend('serve', self._target, '--listen', listen, *lacking, *self._options)]
         with open(f'{self.folder}/log', 'wb') as log:
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
                                             start_new_session=True)

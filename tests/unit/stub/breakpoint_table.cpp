@@ -112,6 +112,24 @@ TEST_CASE("int3, then a debug register, then pending; tried again at each resume
     CHECK_FALSE(f.table.all().contains(third));
 }
 
+TEST_CASE("in debug registers alone: one more than there are waits, and run control's own is refused") {
+    TableFixture f{{.debug_registers = 1}};
+    BreakpointTable table{*f.fake.machine, true};
+    REQUIRE(table.insert(soft).has_value());
+    CHECK(table.all().at(soft).armed == BreakpointKind::hardware);
+    const BreakpointKey second{BreakpointKind::software, there, 1};
+    REQUIRE(table.insert(second).has_value());
+    CHECK(table.all().at(second).pending_reason == "all debug registers are taken");
+    const auto refused = table.insert_internal(VirtualAddress{0x3000});
+    REQUIRE_FALSE(refused.has_value());
+    CHECK(refused.error().code == Errc::no_free_slot);
+    table.remove(soft);
+    REQUIRE(table.settle().has_value());
+    CHECK(table.all().at(second).armed == BreakpointKind::hardware);
+    CHECK(f.inserted() == 1);
+    for (const auto& line : f.log()) CHECK_FALSE(line.find("software") != std::string::npos);
+}
+
 TEST_CASE("before there is a kernel a debug register comes first") {
     TableFixture f{{.debug_registers = 1}, false};
     REQUIRE(f.table.insert(soft).has_value());
