@@ -107,8 +107,10 @@ class XenGuest(served.Served):
         self.assertEqual(session.value('$r12'), was)
 
     def reach_loop(self, session, thread: int):
-        """That thread of gdb's is stopped, and selected, in the loop of the spinners."""
-        for _ in range(30):
+        """That thread of gdb's is stopped, and selected, in the loop of the spinners. On a busy machine it is seldom there: the
+        clock's interrupts take most of an emulated processor."""
+        end = time.monotonic() + seconds(300)
+        while time.monotonic() < end:
             session.console(f'thread {thread}')
             if self.loop[0] <= session.value('$rip') < self.loop[1]:
                 return
