@@ -74,7 +74,7 @@ class BootCase(unittest.TestCase):
         """The guest's own program answers, and is seen."""
         self.session.console('delete')
         self.session.resume()
-        self.guest.channel.wait_ready(300)
+        self.guest.wait_up(300)
         self.session.control_c()
         self.assertEqual(gdb.stop_reason(self.session.wait_stop()), 'signal-received')
         self.assertRegex(self.session.console('info threads'), r'\.1 "init"')

@@ -212,7 +212,7 @@ class TripleFaultReset(TripleFault):
         with gdb.Session(self.serve().socket) as session:
             self.fault(session)
             self.guest.channel.close()
-            self.guest.channel.wait_ready(300)
+            self.guest.wait_up(300)
             self.stopped(session)
             self.assertIn('kthreadd', session.console('info threads'))
 

@@ -69,7 +69,7 @@ class Reset(case.GuestCase):
             session.console('thread ' + re.search(r'(?m)^[* ] +(\d+) +Thread \S+ "vCPU 0"', threads)[1])
             session.resume()
             self.guest.channel.close()
-            self.guest.channel.wait_ready(300)
+            self.guest.wait_up(300)
             session.control_c()
             session.wait_stop()
             self.assertIn('kthreadd', session.console('info threads'))

@@ -29,7 +29,7 @@ class Safety(case.AskingCase):
         with gdb.Session(serving.socket):
             self.assertRaises(HarnessError, self.guest.alive, 3)
             self.guest.channel.close()
-        self.guest.channel.wait_ready(60)
+        self.guest.wait_up(60)
 
     def test_control_c_stops_and_continue_goes_on(self):
         with gdb.Session(self.serve().socket) as session:

@@ -151,7 +151,7 @@ class Upheaval(case.GuestCase):
             session.resume()
             libvirtd.virsh('reset', self.guest.name)
             self.guest.channel.close()
-            self.guest.channel.wait_ready(300)
+            self.guest.wait_up(300)
             self.guest.save_text()
             session.control_c()
             session.wait_stop()
@@ -168,7 +168,7 @@ class Upheaval(case.GuestCase):
             session.wait_stop()
             self.assertIn('vCPU 0', session.console('info threads'))
         self.guest.channel.close()
-        self.guest.channel.wait_ready(300)
+        self.guest.wait_up(300)
         self.guest.save_text()
 
     def tearDown(self):

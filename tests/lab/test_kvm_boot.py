@@ -32,7 +32,7 @@ class FromTheResetVector(unittest.TestCase):
             self.assertIn('no memory at physical address', session.console('monitor phys 0x100000 16'))
             session.resume()
             self.guest.unpause()
-            self.guest.channel.wait_ready(BOOT_LIMIT, self.guest.why_gone)
+            self.guest.wait_up(BOOT_LIMIT)
             session.control_c()
             session.wait_stop()
             threads = session.console('info threads')

@@ -110,6 +110,13 @@ class Guest:
         self.begin()
         self.channel.wait_ready(limit, self._panicked)
 
+    def wait_up(self, limit: float):
+        """Until a guest that boots under a debugger's eyes answers; else what its console says."""
+        try:
+            self.channel.wait_ready(limit, self._panicked)
+        except GuestSilent as error:
+            raise HarnessError(self._not_up(error)) from error
+
     def _panicked(self):
         return 'its kernel has panicked' if PANIC in Guest.console(self) else None
 
