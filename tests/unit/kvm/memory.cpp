@@ -44,6 +44,16 @@ struct OwnMemory {
     void* map = nullptr;
 };
 
+constexpr std::uint64_t boot_sector = 0x7c10;
+constexpr std::uint64_t nowhere = ~0xfffULL;  // no memory of this process is that large
+
+// A vCPU without paging.
+std::array<Witness, 1> executing(std::uint64_t address) {
+    std::array<Witness, 1> vcpus;
+    vcpus[0].addresses = {address};
+    return vcpus;
+}
+
 void check_reads_and_writes(SlotMemory& memory, const OwnMemory& monitor) {
     std::array<std::byte, 8> bytes{};
     *monitor.at(40 * mib) = std::byte{0x5a};
@@ -95,21 +105,19 @@ TEST_CASE("slots of a process") {
         check_reads_and_writes(memory, monitor);
 
         // A guest that was reset shows less, or nothing at all, and has the same memory.
-        Witness firmware;
-        firmware.addresses = {0x7c10};
-        const Witness at_reset[] = {firmware};
-        for (const std::byte code : {std::byte{0}, std::byte{0x90}}) {
-            *monitor.at(0x7c10) = code;
-            CHECK(memory.load(at_reset));
+        *monitor.at(boot_sector) = std::byte{0x90};
+        const auto notes = memory.notes().size();  // of what else this process has
+        for (const std::uint64_t address : {boot_sector, nowhere}) {
+            CHECK(memory.load(executing(address)));
             CHECK(memory.confirmed() >= 4);
             CHECK(memory.regions().size() == 3);
-            CHECK(memory.notes().empty());
+            CHECK(memory.notes().size() == notes);
         }
 
         CHECK_FALSE(memory.moved());
         REQUIRE(::mprotect(monitor.map, ram_bytes, PROT_READ) == 0);
         CHECK(memory.moved());
-        CHECK_FALSE(memory.load(at_reset));
+        CHECK_FALSE(memory.load(executing(nowhere)));
         CHECK(memory.regions().empty());
         CHECK(memory.notes().size() == 1);
     }
@@ -120,10 +128,7 @@ TEST_CASE("a guest that shows no memory yet has none, and says why") {
     const auto process = Process::open(::getpid());
     REQUIRE(process);
     SlotMemory memory{*process, "the monitor"};
-    Witness firmware;
-    firmware.addresses = {0xfffffff0};
-    const Witness at_reset[] = {firmware};
-    REQUIRE_FALSE(memory.load(at_reset));
+    REQUIRE_FALSE(memory.load(executing(nowhere)));
     CHECK(memory.regions().empty());
     REQUIRE(memory.notes().size() == 1);
     CHECK(memory.notes()[0].starts_with("guest memory: no vCPU has paging on"));
