@@ -5,6 +5,7 @@ import unittest
 
 from harness import case, packets, server
 from harness.firmware import COUNTERS, FirmwareVm
+from harness.patience import seconds
 
 NOT_FOUND = 'no memory of the monitor has code where one executes it'
 RIP, RBP = '10', '6'  # numbers of registers in gdb's x86-64 description
@@ -43,9 +44,11 @@ class Firmware(unittest.TestCase):
                 self.stop(client)
                 self.assertIn(self.rip(client), in_rom)
             self.assertEqual(client.ask(f'P{RBP}=0100000000000000'), 'OK')
-            client.send('vCont;c')
-            time.sleep(0.3)
-            self.stop(client)
+            end = time.monotonic() + seconds(30)  # it is not looked for at each stop
+            while client.ask(f'm{COUNTERS:x},10').startswith('E') and time.monotonic() < end:
+                client.send('vCont;c')
+                time.sleep(0.1)
+                self.stop(client)
             self.assertNotIn(self.rip(client), in_rom)
             before = self.counters(client)
             for _ in range(3):
