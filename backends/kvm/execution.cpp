@@ -58,7 +58,7 @@ Result<StopEvent> KvmExecution::attach_traced() {
     CHECK_OK(recover_stale(journal_));
     CHECK_OK(take());
     attached_ = true;
-    running_ = free_ = half_stopped_ = false;
+    running_ = free_ = false;
     events_.clear();
     take_interrupt();
     return StopEvent{};
@@ -74,7 +74,7 @@ Result<void> KvmExecution::detach_traced() {
     if (free_) CHECK_OK(take());
     CHECK_OK(remove_all());
     auto given = give_back();
-    attached_ = running_ = free_ = half_stopped_ = false;
+    attached_ = running_ = free_ = false;
     ++generation_;
     return given;
 }
@@ -238,7 +238,6 @@ Result<void> KvmExecution::release_all() {
 }
 
 Result<void> KvmExecution::while_stopped(const std::function<Result<void>()>& work) {
-    CHECK_OK(stop_again());
     if (attached_ && !running_) return work();
     return tracer_.run([&] { return stop_for(work); });
 }

@@ -123,7 +123,6 @@ private:
     Result<std::optional<StopEvent>> wait_traced(Clock::time_point deadline);
     Result<std::optional<StopEvent>> wait_free(Clock::time_point deadline);
     Result<std::optional<StopEvent>> stopped(StopEvent event);
-    Result<void> stop_again();
     bool take_interrupt();
 
     // breakpoints.cpp
@@ -154,8 +153,7 @@ private:
     bool taken_ = false;   // threads and springboard are ours
     bool attached_ = false;
     bool running_ = false;
-    bool free_ = false;          // running untraced
-    bool half_stopped_ = false;  // running, and a stop of all vCPUs failed
+    bool free_ = false;  // running untraced
     std::uint64_t generation_ = 0;
     std::optional<std::uint64_t> debug_flags_;  // KVM_CAP_SET_GUEST_DEBUG2
     std::vector<VcpuAction> actions_;

@@ -37,7 +37,6 @@ bool KvmExecution::take_interrupt() {
 }
 
 Result<void> KvmExecution::resume(std::span<const VcpuAction> actions) {
-    CHECK_OK(stop_again());
     if (!attached_ || running_) return fail(Errc::busy, "the guest is not stopped");
     actions_.assign(actions.begin(), actions.end());
     actions_.resize(vcpus_.size(), VcpuAction::hold);
@@ -132,17 +131,10 @@ Result<void> KvmExecution::stop_and_make_ready() {
     return {};
 }
 
-// Whoever was told that it could not be stopped takes it to be, and tries again.
-Result<void> KvmExecution::stop_again() {
-    if (half_stopped_) CHECK_OK(stopped({}));
-    return {};
-}
-
 Result<std::optional<StopEvent>> KvmExecution::stopped(StopEvent event) {
-    half_stopped_ = true;
     if (!std::ranges::all_of(vcpus_, [](const auto& vcpu) { return vcpu->stopped(); }))
         CHECK_OK(tracer_.run([this] { return stop_and_make_ready(); }));
-    running_ = half_stopped_ = false;
+    running_ = false;
     ++generation_;
     return event;
 }
