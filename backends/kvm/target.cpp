@@ -121,6 +121,7 @@ private:
         const auto begin = Clock::now();
         auto from = TRY(viewpoints());
         auto found = load_memory();
+        if (memory_.regions().empty()) from.clear();  // any place is as good as this one
         look_again_.looked(std::move(from), !memory_.notes().empty(), begin, Clock::now());
         return found;
     }

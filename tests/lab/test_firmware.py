@@ -1,14 +1,12 @@
-"""A guest of stock QEMU that is in its firmware yet: it is debugged with nothing of its memory known, and with that once it shows it."""
+"""A guest of stock QEMU that is in its firmware yet: it is debugged with nothing of its memory known."""
 import struct
-import time
 import unittest
 
 from harness import case, packets, server
 from harness.firmware import COUNTERS, FirmwareVm
-from harness.patience import seconds
 
 NOT_FOUND = 'no memory of the monitor has code where one executes it'
-RIP, RBP = '10', '6'  # numbers of registers in gdb's x86-64 description
+RIP = '10'  # its number in gdb's x86-64 description
 
 
 class Firmware(unittest.TestCase):
@@ -25,11 +23,7 @@ class Firmware(unittest.TestCase):
     def rip(client: packets.Client) -> int:
         return struct.unpack('<Q', bytes.fromhex(client.ask(f'p{RIP}')))[0]
 
-    @staticmethod
-    def counters(client: packets.Client) -> tuple:
-        return struct.unpack('<2Q', bytes.fromhex(client.ask(f'm{COUNTERS:x},10')))
-
-    def test_its_memory_is_found_when_it_shows_it(self):
+    def test_it_is_debugged_without_its_memory(self):
         with server.Server(self.guest.target) as serving, packets.Client(serving.socket) as client:
             client.greet()
             self.assertEqual(serving.log().count(NOT_FOUND), 1, serving.log())
@@ -43,23 +37,9 @@ class Firmware(unittest.TestCase):
                 client.send('vCont;c')
                 self.stop(client)
                 self.assertIn(self.rip(client), in_rom)
-            self.assertEqual(client.ask(f'P{RBP}=0100000000000000'), 'OK')
-            end = time.monotonic() + seconds(30)  # it is not looked for at each stop
-            while client.ask(f'm{COUNTERS:x},10').startswith('E') and time.monotonic() < end:
-                client.send('vCont;c')
-                time.sleep(0.1)
-                self.stop(client)
-            self.assertNotIn(self.rip(client), in_rom)
-            before = self.counters(client)
-            for _ in range(3):
-                client.send('vCont;c')
-                time.sleep(0.05)
-                self.stop(client)
-            self.assertTrue(all(now > then for now, then in zip(self.counters(client), before, strict=True)))
             self.assertEqual(serving.log().count(NOT_FOUND), 1, serving.log())
-            self.assertIn('is not verified', serving.log())
             self.assertEqual(client.ask('D'), 'OK')
-        self.assertIn('is not verified', server.run('info', self.guest.target).stdout)
+        self.assertIn(f'remark: guest memory: no vCPU has paging on, and {NOT_FOUND}', server.run('info', self.guest.target).stdout)
         self.guest.alive()
 
 
