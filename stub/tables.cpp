@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <boost/json.hpp>
 #include <charconv>
+#include <span>
 #include <tuple>
 #include <vector>
 
@@ -27,6 +28,12 @@ json::value value_of(std::string_view text) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
     if (error == std::errc{} && end == text.data() + text.size()) return number;
     return json::string{text};
+}
+
+json::array lines(std::span<const std::string> texts) {
+    json::array array;
+    for (const auto& text : texts) array.push_back(json::string{text});
+    return array;
 }
 
 std::string pad_left(const std::string& text, std::size_t width) {
@@ -128,28 +135,24 @@ std::string tasks_json(const os::OsAwareness& os) {
         if (task->vcpu) object["vcpu"] = *task->vcpu;
         tasks.push_back(std::move(object));
     }
-    json::array problems;
-    for (const auto& problem : os.problems()) problems.push_back(json::string{problem});
-    return json::serialize(json::object{{"tasks", std::move(tasks)}, {"problems", std::move(problems)}}) +
+    return json::serialize(json::object{{"tasks", std::move(tasks)}, {"problems", lines(os.problems())}}) +
            "\n";
 }
 
 std::string info_json(Machine& machine) {
     json::object object{{"target", machine.target().description()}, {"vcpus", machine.target().vcpu_count()}};
     json::object found_by{{"vcpus", "the hypervisor"}};
-    json::array remarks;
-    for (const auto& remark : machine.target().remarks()) remarks.push_back(json::string{remark});
-    if (!remarks.empty()) object["remarks"] = std::move(remarks);
+    if (const auto remarks = machine.target().remarks(); !remarks.empty()) object["remarks"] = lines(remarks);
     json::array problems;
     if (const auto* os = machine.os()) {
         for (const os::Finding& finding : os->findings()) {
             object[finding.what] = value_of(finding.value);
             found_by[finding.what] = finding.how;
         }
-        for (const auto& problem : os->problems()) problems.push_back(json::string{problem});
+        problems = lines(os->problems());
     } else {
         object["os"] = nullptr;
-        for (const auto& step : machine.probe_failure().steps) problems.push_back(json::string{step});
+        problems = lines(machine.probe_failure().steps);
     }
     object["found_by"] = std::move(found_by);
     object["problems"] = std::move(problems);

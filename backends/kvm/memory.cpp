@@ -46,8 +46,8 @@ private:
 }  // namespace
 
 Result<void> SlotMemory::load(std::span<const Witness> witnesses) {
-    const bool keeps = !ranges_.empty() && !moved();
     const auto mappings = vmm_.mappings();
+    const bool keeps = !ranges_.empty() && !moved(mappings);
     const MonitorMemory monitor{vmm_, mappings};
     auto slots = find_slots(
         mappings, [&](std::uint64_t host, MutableBytes out) { return monitor.read(host, out); }, witnesses);
@@ -79,8 +79,9 @@ void SlotMemory::use(Slots slots, std::span<const Mapping> mappings) {
     confirmed_ = slots.confirmed;
 }
 
-bool SlotMemory::moved() const {
-    const auto mappings = vmm_.mappings();
+bool SlotMemory::moved() const { return moved(vmm_.mappings()); }
+
+bool SlotMemory::moved(std::span<const Mapping> mappings) const {
     return std::ranges::any_of(ranges_, [&](const Range& range) {
         const Mapping* now = mapping_at(mappings, range.bytes.host);
         const Mapping& then = range.mapping;

@@ -52,6 +52,7 @@ private:
         Mapping mapping;  // that it began in
     };
 
+    [[nodiscard]] bool moved(std::span<const Mapping> mappings) const;
     void use(Slots slots, std::span<const Mapping> mappings);
     [[nodiscard]] const Range* find(PhysicalAddress address) const;
     [[nodiscard]] Error cannot(std::string_view what, PhysicalAddress address, ssize_t result) const;

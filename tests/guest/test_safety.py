@@ -2,8 +2,7 @@
 check (GuestCase.tearDown); here are the ways to get there."""
 import time
 
-from harness import case, gdb, libvirtd, server
-from harness.domain import Domain
+from harness import case, gdb, server
 from harness.errors import HarnessError
 
 
@@ -172,16 +171,9 @@ class Safety(case.AskingCase):
         self.guest.alive()
 
     def test_a_guest_that_was_paused_stays_paused(self):
-        if not isinstance(self.guest, Domain):
-            self.skipTest('virsh suspends libvirt domains only')
         serving = self.serve()
-        libvirtd.virsh('suspend', self.guest.name)
-        try:
-            with gdb.Session(serving.socket) as session:
-                session.console('info threads')
-            self.assertEqual(self.guest.state(), 'paused')
-        finally:
-            libvirtd.virsh('resume', self.guest.name)
+        with self.suspended(), gdb.Session(serving.socket) as session:
+            session.console('info threads')
 
 
 if __name__ == '__main__':

@@ -1,10 +1,11 @@
 """The frame of a guest test file: one boot for each class, every test checked for what it did to the guest."""
+import contextlib
 import os
 import sys
 import threading
 import unittest
 
-from . import gdb, kernels, lab, processes, server
+from . import gdb, kernels, lab, libvirtd, processes, server
 from .domain import Domain
 from .errors import MissingPrerequisite
 from .guest import Config
@@ -63,6 +64,18 @@ class GuestCase(unittest.TestCase):
         self.addCleanup(serving.stop)
         self.addCleanup(show_log, self, serving)
         return serving
+
+    @contextlib.contextmanager
+    def suspended(self):
+        """Paused by virsh, and by nobody let go on meanwhile."""
+        if not isinstance(self.guest, Domain):
+            self.skipTest('virsh suspends libvirt domains only')
+        libvirtd.virsh('suspend', self.guest.name)
+        try:
+            yield
+            self.assertEqual(self.guest.state(), 'paused')
+        finally:
+            libvirtd.virsh('resume', self.guest.name)
 
     def run_into(self, session, function: str, command: str):
         """The guest runs to a breakpoint on `function`, on its way to do what `command` of its channel asks."""

@@ -101,10 +101,8 @@ class Guest:
             except GuestSilent as error:
                 print(f'{self._not_up(error)}; once more', flush=True)
                 self.destroy()
-        try:
-            self._boot(limit)
-        except GuestSilent as error:
-            raise HarnessError(self._not_up(error)) from error
+        self.begin()
+        self.wait_up(limit)
 
     def _boot(self, limit: float):
         self.begin()
