@@ -11,7 +11,6 @@
 namespace exo::rsp {
 namespace {
 
-constexpr char interrupt_byte = 0x03;
 constexpr char telnet_command = '\xff';  // IAC
 constexpr char telnet_break = '\xf3';    // BRK
 // A run's count byte is the count plus this (GDB manual, "Overview"): 3 repeats are ' '.

@@ -12,6 +12,8 @@
 
 namespace exo::rsp {
 
+inline constexpr char interrupt_byte = 0x03;  // ^C
+
 struct Frame {
     enum class Kind : std::uint8_t {
         packet,        // $payload#cs, payload unescaped and run-length expanded

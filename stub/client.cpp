@@ -17,10 +17,6 @@ constexpr std::chrono::milliseconds step_time{5};
 // in bytes: then it has to wait.
 constexpr std::size_t most_waiting = 1024;
 constexpr std::size_t most_unsent = 4U << 20U;
-// Less of a reply than this waits for its next piece.
-constexpr std::size_t worth_sending = 4096;
-// What PacketWriter asks for beyond what it needs.
-constexpr std::size_t lent_slack = 1U << 16U;
 // How long the next packet is looked for before the thread sleeps, and after how many of them somebody else
 // (a signal, another client) has a turn.
 constexpr std::chrono::microseconds linger_time{200};
@@ -115,7 +111,7 @@ void Client::take(rsp::Frame frame) {
         case Kind::interrupt:
         case Kind::too_long:
             frames_.push_back(std::move(frame));
-            if (running_) deliver_interrupts();
+            if (running_ && !told_early_) deliver_interrupts();
             break;
         case Kind::packet:
             if (acks_) outgoing_.push_back('+');
@@ -210,6 +206,15 @@ void Client::run_job(Where where, Job job, Done done) {
     });
 }
 
+// A target may see a ^C there before the I/O thread has a turn beside vCPUs that want all processors. Not in
+// non-stop mode, where there is none and part of a packet might look like it.
+void Client::listen_to(int line) {
+    auto* execution = session_.machine.target().execution();
+    if (execution == nullptr) return;
+    const auto is_interrupt = [line] { return Connection::is_next(line, rsp::interrupt_byte); };
+    execution->listen_to(line < 0 ? Execution::Line{} : Execution::Line{line, is_interrupt});
+}
+
 // Acknowledgements go out meanwhile, and `?` and qSupported wait.
 void Client::open() {
     run_job(
@@ -252,11 +257,23 @@ void Client::dispatch() {
 void Client::poll() {
     const bool soon = std::exchange(just_stepped_, false);
     const auto limit = soon ? step_time : poll_interval;
+    const bool early = !soon && !acks_ && !writing_ && outgoing_.empty();
     run_job(
-        soon ? Where::here : Where::target_thread, [this, limit] { return session_.poll_stop(limit); },
+        soon ? Where::here : Where::target_thread,
+        [this, limit, early] {
+            std::optional<Reply> reply;
+            listen_to(connection_.descriptor());
+            session_.machine.target().where_stops_are_seen([&] {
+                reply = session_.poll_stop(limit);
+                if (reply && early) send_early(*reply);
+            });
+            listen_to(-1);
+            return reply;
+        },
         [this](const std::optional<Reply>& reply) {
             if (!reply) return;
             running_ = reply->kind == Reply::Kind::running;
+            told_early_ = false;
             send(*reply);
         });
 }
@@ -289,74 +306,7 @@ void Client::finish() {
     std::exchange(ended_, nullptr)(session_.guest_gone);
 }
 
-// --- replies ---
-
-void Client::refuse_long_packet() {
-    spdlog::warn("a packet longer than PacketSize ({} bytes) was dropped", session_.options.packet_size);
-    if (acks_) outgoing_.push_back('+');
-    send_packet(text(render_error({Errc::bad_request, "packet longer than PacketSize"},
-                                  {.text_allowed = session_.client.error_message})));
-    flush();
-}
-
-void Client::send(const Reply& reply) {
-    for (const std::string& packet : reply.before) send_packet(text(packet));
-    if (reply.kind == Reply::Kind::packet) send_packet(reply);
-    for (const std::string& payload : reply.after) send_notification(payload);
-    if (reply.ends_acks) {
-        acks_ = false;
-        decoder_.ignore_checksums(true);
-    }
-    if (reply.closes) closing_ = true;
-}
-
-void Client::send_packet(const Reply& reply) {
-    log("<-", reply.payload);
-    if (lend_packet(reply)) return;
-    const bool runs = session_.client.expands_runs && !reply.binary;
-    rsp::WireBuffer& out = acks_ ? last_packet_ : outgoing_;
-    if (acks_) last_packet_.clear();
-    rsp::PacketWriter writer{out};
-    for (Reply::Piece piece{reply.payload, !reply.more};; piece = reply.more()) {
-        runs ? writer.add_with_runs(piece.bytes) : writer.add(piece.bytes);
-        if (piece.last) break;
-        if (!acks_ && outgoing_.size() >= worth_sending) flush();
-    }
-    writer.finish();
-    if (acks_) outgoing_.append(last_packet_.view());
-}
-
-// Neither acknowledged nor sent again.
-void Client::send_notification(const std::string& payload) {
-    log("<-", "%" + payload);
-    rsp::PacketWriter writer{outgoing_, '%'};
-    session_.client.expands_runs ? writer.add_with_runs(payload) : writer.add(payload);
-    writer.finish();
-}
-
-// The memory of a long reply, to a client that reads each piece where it was made. True if all of it is sent
-// or waits to be.
-bool Client::lend_packet(const Reply& reply) {
-    if (!reply.binary || !reply.more || acks_ || writing_ || !outgoing_.empty()) return false;
-    Lender* const lender = connection_.lender(2 * session_.options.packet_size + lent_slack);
-    rsp::WireBuffer* const buffer = lender != nullptr ? lender->take() : nullptr;
-    if (buffer == nullptr) return false;
-    rsp::PacketWriter writer{*buffer};
-    std::size_t sent = 0;
-    bool all = true;
-    for (Reply::Piece piece{reply.payload, !reply.more};; piece = reply.more()) {
-        writer.add(piece.bytes);
-        if (piece.last) writer.finish();
-        const auto rest = buffer->view().substr(sent);
-        if (all && (piece.last || rest.size() >= worth_sending)) {
-            sent += lender->lend(rest);
-            all = sent == buffer->size();
-        }
-        if (piece.last) break;
-    }
-    outgoing_.append(buffer->view().substr(sent));
-    return true;
-}
+// --- what is written ---
 
 void Client::flush() {
     if (writing_ || outgoing_.empty()) return;

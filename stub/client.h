@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <deque>
 #include <functional>
@@ -49,6 +50,7 @@ private:
     enum class Where : std::uint8_t { target_thread, here };
     template <class Job, class Done>
     void run_job(Where where, Job job, Done done);
+    void listen_to(int line);
     void open();
     void dispatch();
     void poll();
@@ -60,7 +62,9 @@ private:
     void deliver_interrupts();
     void refuse_long_packet();
     void send(const Reply& reply);
+    void send_early(const Reply& reply);
     void send_packet(const Reply& reply);
+    void append_packet(const Reply& reply, rsp::WireBuffer& out);
     void send_notification(const std::string& payload);
     bool lend_packet(const Reply& reply);
     void flush();
@@ -79,6 +83,9 @@ private:
     rsp::WireBuffer outgoing_;       // collected while in_flight_ is being written
     rsp::WireBuffer in_flight_;
     rsp::WireBuffer last_packet_;  // for a nack
+    rsp::WireBuffer early_;        // of send_early(), until send() is told of it
+    std::size_t early_sent_ = 0;
+    std::atomic<bool> told_early_{false};  // of a stop: a ^C that comes now is of the next run
 
     bool bound_;  // the target to its thread
     bool reading_ = false;

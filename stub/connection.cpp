@@ -2,6 +2,9 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <array>
+
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/write.hpp>
 
@@ -26,6 +29,19 @@ std::size_t Connection::read_now(char* into, std::size_t size) {
     if (socket == nullptr) return 0;
     const ssize_t count = ::recv(socket->native_handle(), into, size, MSG_DONTWAIT);
     return count > 0 ? static_cast<std::size_t>(count) : 0;
+}
+
+int Connection::descriptor() {
+    auto* socket = std::get_if<Socket>(&stream_);
+    return socket != nullptr ? socket->native_handle() : -1;
+}
+
+bool Connection::is_next(int descriptor, char byte) {
+    std::array<char, 16> bytes{};
+    const ssize_t count = ::recv(descriptor, bytes.data(), bytes.size(), MSG_PEEK | MSG_DONTWAIT);
+    const std::string_view seen{bytes.data(), static_cast<std::size_t>(std::max<ssize_t>(count, 0))};
+    const auto first = seen.find_first_not_of('+');
+    return first != std::string_view::npos && seen[first] == byte;
 }
 
 std::size_t Connection::write_now(std::string_view bytes) {

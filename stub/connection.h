@@ -34,6 +34,10 @@ public:
     // What is there already, without waiting; 0 if nothing is, and when only read_some() can tell. Not while
     // that is under way.
     std::size_t read_now(char* into, std::size_t size);
+    // A descriptor that can be read when there are bytes for read_some(), and whether the first of them, but
+    // for acknowledgements, is `byte`; -1 where only read_some() can tell. From any thread.
+    [[nodiscard]] int descriptor();
+    [[nodiscard]] static bool is_next(int descriptor, char byte);
     // As many as can be sent without waiting; fewer also when the client is gone, which write() tells. Not
     // while that is under way.
     std::size_t write_now(std::string_view bytes);

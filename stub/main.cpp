@@ -7,6 +7,7 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include "backends/kvm/child_events.h"
 #include "stub/commands.h"
 #include "stub/guardian.h"
 
@@ -40,6 +41,7 @@ int main(int argc, char** argv) {
     using exo::stub::Command;
     exo::stub::Options options;
     if (const int status = exo::stub::parse_options(argc, argv, options); status >= 0) return status;
+    exo::kvm::leave_children_to_others();
     set_up_log(options.log_level);
     keep_large_buffers();
     std::signal(SIGPIPE, SIG_IGN);  // a client or a hypervisor that went away is an error value

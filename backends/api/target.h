@@ -70,6 +70,14 @@ public:
     virtual Result<std::optional<StopEvent>> wait_for_stop(std::chrono::milliseconds limit) = 0;
     // From any thread; the stop comes out of wait_for_stop. Harmless when the guest is stopped.
     virtual void interrupt() noexcept = 0;
+    // Where wait_for_stop() may see an interrupt before interrupt() is called, which it is all the same: when
+    // `descriptor` can be read, `is_interrupt` tells whether it is that. Of the calls of wait_for_stop() that
+    // follow, until the next line; -1 is none.
+    struct Line {
+        int descriptor = -1;
+        std::function<bool()> is_interrupt;
+    };
+    virtual void listen_to(const Line& line) { static_cast<void>(line); }
     // For machines whose vCPUs stop one by one; others do nothing with it. Until the next call, or null, it
     // is asked at the hit of an execution breakpoint by a vCPU that runs (not one that steps), out of
     // wait_for_stop(): that vCPU stands, the others run on, and nothing may be asked of them or changed but
@@ -127,6 +135,10 @@ public:
     Target(const Target&) = delete;
     Target& operator=(const Target&) = delete;
     virtual ~Target() = default;  // detaches
+
+    // Runs it by the thread that sees stops first, where that is one of the target's own: what follows a stop
+    // has no way from thread to thread then.
+    virtual void where_stops_are_seen(const std::function<void()>& work) { work(); }
 
     // True: all calls come from the thread that opened it (ptrace(2) knows one tracer thread). False: from
     // any thread, one at a time.

@@ -1,7 +1,5 @@
 #include "backends/kvm/child_events.h"
 
-#include <poll.h>
-#include <sched.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -10,12 +8,14 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
+#include <ctime>
 
 namespace exo::kvm {
 namespace {
 
-// A stop that is due in microseconds is not slept for.
-constexpr std::chrono::microseconds spin_time{30};
+constexpr std::int64_t in_second = 1'000'000'000;
+constexpr std::size_t most_others = 2;
+constexpr long most_nanoseconds = 10'000'000;  // of one wait for the signal alone
 
 int child_event = -1;
 
@@ -39,23 +39,52 @@ int event_of_children() {
     return event;
 }
 
+sigset_t only_children() {
+    sigset_t children;
+    ::sigemptyset(&children);
+    ::sigaddset(&children, SIGCHLD);
+    return children;
+}
+
+// The signal stays pending where it comes before the wait does; a thread of somebody's that does not block it
+// may have it instead.
+void await_signal(timespec limit) {
+    if (limit.tv_sec > 0 || limit.tv_nsec > most_nanoseconds) limit = {0, most_nanoseconds};
+    const sigset_t children = only_children();
+    ::sigtimedwait(&children, nullptr, &limit);
+}
+
 }  // namespace
 
-void watch_children() { event_of_children(); }
+void watch_children() {
+    event_of_children();
+    leave_children_to_others();
+}
 
-// A stop between the caller's last look and poll() has made the event readable: it is emptied only here.
-bool wait_for_child(std::chrono::steady_clock::time_point deadline, int wake) {
-    using Steady = std::chrono::steady_clock;
-    std::array<pollfd, 2> events{pollfd{event_of_children(), POLLIN, 0}, pollfd{wake, POLLIN, 0}};
-    const auto until_sleep = std::min(deadline, Steady::now() + spin_time);
-    while (::poll(events.data(), events.size(), 0) == 0 && Steady::now() < until_sleep) ::sched_yield();
-    if (events[0].revents == 0 && events[1].revents == 0) {
-        const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Steady::now()).count();
-        ::poll(events.data(), events.size(), static_cast<int>(std::clamp<std::int64_t>(left, 0, 60000)));
-    }
-    std::uint64_t count = 0;
-    if (events[0].revents != 0) static_cast<void>(::read(events[0].fd, &count, sizeof count) == 0);
-    return events[1].revents != 0;
+void leave_children_to_others() {
+    const sigset_t children = only_children();
+    ::pthread_sigmask(SIG_BLOCK, &children, nullptr);
+}
+
+// A stop between the caller's last look and ppoll() has made the event readable, or its signal is pending:
+// the event is emptied only here.
+void wait_for_child(std::chrono::steady_clock::time_point deadline, std::span<pollfd> others) {
+    const auto left = std::max<std::int64_t>(
+        std::chrono::nanoseconds{deadline - std::chrono::steady_clock::now()}.count(), 0);
+    const timespec limit{left / in_second, left % in_second};
+    if (others.empty()) return await_signal(limit);
+    std::array<pollfd, 1 + most_others> events{pollfd{event_of_children(), POLLIN, 0}};
+    const std::size_t count = std::min(others.size(), most_others);
+    std::ranges::copy(others.first(count), events.begin() + 1);
+    sigset_t mask;
+    ::pthread_sigmask(SIG_BLOCK, nullptr, &mask);
+    ::sigdelset(&mask, SIGCHLD);
+    // Interrupted by the signal it tells of none.
+    if (::ppoll(events.data(), 1 + count, &limit, &mask) < 0)
+        for (auto& event : events) event.revents = 0;
+    std::ranges::copy(std::span{events}.subspan(1, count), others.begin());
+    std::uint64_t number = 0;
+    static_cast<void>(::read(events[0].fd, &number, sizeof number) == 0);
 }
 
 }  // namespace exo::kvm

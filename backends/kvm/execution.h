@@ -9,6 +9,7 @@
 #pragma once
 
 #include <linux/kvm.h>
+#include <poll.h>
 
 #include <array>
 #include <chrono>
@@ -46,6 +47,7 @@ public:
     Result<void> resume(std::span<const VcpuAction> actions) override;
     Result<std::optional<StopEvent>> wait_for_stop(std::chrono::milliseconds limit) override;
     void interrupt() noexcept override;
+    void listen_to(const Line& line) override { line_ = line; }
     void judge_hits(const Judge& judge) override { judge_ = judge; }
 
     // Hardware breakpoints and watchpoints by the debug registers, of which there are four.
@@ -64,6 +66,8 @@ public:
     [[nodiscard]] std::uint32_t vcpu_count() const { return static_cast<std::uint32_t>(vcpus_.size()); }
     // Of a stopped guest.
     [[nodiscard]] Vcpu& vcpu(VcpuId id) { return *vcpus_.at(id); }
+    // By the thread that traces.
+    void trace(const std::function<void()>& work) { tracer_.run(work); }
     // Stops the guest for as long as `work` takes, if it is not stopped. For looks at one that runs.
     Result<void> while_stopped(const std::function<Result<void>()>& work);
     // Whether the VMM has paused it: it does not run whatever we do. As it was seen at the last stop.
@@ -124,6 +128,7 @@ private:
     Result<std::optional<StopEvent>> wait_free(Clock::time_point deadline);
     Result<std::optional<StopEvent>> stopped(StopEvent event);
     bool take_interrupt();
+    bool take_interrupt(pollfd& line);
 
     // breakpoints.cpp
     [[nodiscard]] bool uses_debug_registers() const;
@@ -150,6 +155,7 @@ private:
     MappedPages board_data_;
     JournalEntry journal_;
     FileDescriptor wake_;  // eventfd of interrupt()
+    Line line_;            // of the client
     bool taken_ = false;   // threads and springboard are ours
     bool attached_ = false;
     bool running_ = false;

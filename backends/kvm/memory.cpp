@@ -115,6 +115,7 @@ Error SlotMemory::cannot(std::string_view what, PhysicalAddress address, ssize_t
 }
 
 Result<std::size_t> SlotMemory::read_some(PhysicalAddress address, MutableBytes out) {
+    look_first();
     std::size_t done = 0;
     while (done < out.size()) {
         const Range* range = find(address + done);
@@ -136,6 +137,7 @@ Result<std::size_t> SlotMemory::read_some(PhysicalAddress address, MutableBytes 
 // What lies in the monitor's process, with one system call for many; the rest, and whatever that leaves, one
 // by one.
 void SlotMemory::read_scattered(std::span<Fragment> fragments) {
+    look_first();
     std::vector<VmmMemory::Direct> direct;
     for (auto& fragment : fragments) {
         fragment.read = 0;
@@ -151,6 +153,7 @@ void SlotMemory::read_scattered(std::span<Fragment> fragments) {
 }
 
 Result<std::size_t> SlotMemory::write_some(PhysicalAddress address, ConstBytes in) {
+    look_first();
     std::size_t done = 0;
     while (done < in.size()) {
         const Range* range = find(address + done);

@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backends/api/memory.h"
@@ -26,12 +28,17 @@ public:
     // Whether the monitor has mapped or unmapped memory since, such that slots are no longer what they were.
     // Reads /proc/PID/maps.
     [[nodiscard]] bool moved() const;
+    // What to do before the next use, once after each call of look_before_use(): a stop that nobody reads
+    // memory in costs no search.
+    void when_used(std::function<void()> look) { look_ = std::move(look); }
+    void look_before_use() { look_due_ = true; }
 
     Result<std::size_t> read_some(PhysicalAddress address, MutableBytes out) override;
     void read_scattered(std::span<Fragment> fragments) override;
     // Into the monitor's memory; KVM's log of dirty pages, which a migration goes by, does not hear of it.
     Result<std::size_t> write_some(PhysicalAddress address, ConstBytes in) override;
     [[nodiscard]] std::span<const MemoryRegion> regions() const override {
+        look_first();
         if (regions_.empty()) return {};
         return regions_.front();
     }
@@ -52,6 +59,9 @@ private:
         Mapping mapping;  // that it began in
     };
 
+    void look_first() const {
+        if (std::exchange(look_due_, false) && look_) look_();
+    }
     [[nodiscard]] bool moved(std::span<const Mapping> mappings) const;
     void use(Slots slots, std::span<const Mapping> mappings);
     [[nodiscard]] const Range* find(PhysicalAddress address) const;
@@ -63,6 +73,8 @@ private:
     std::deque<std::vector<MemoryRegion>> regions_;
     std::vector<std::string> notes_;
     std::size_t confirmed_ = 0;
+    std::function<void()> look_;
+    mutable bool look_due_ = false;
 };
 
 }  // namespace exo::kvm

@@ -26,7 +26,13 @@ public:
           has_monitor_(!target.starts_with("kvm:")),
           memory_(process_, monitor_),
           execution_(vm_, process_, memory_, std::move(target)) {
-        execution_.when_it_stands([this](bool attached) { look_again(attached); });
+        execution_.when_it_stands([this](bool attached) {
+            if (attached) return look_again(true);
+            if (look_again_.open()) memory_.look_before_use();
+        });
+        memory_.when_used([this] {
+            if (execution_.attached() && !execution_.running()) look_again(false);
+        });
     }
 
     Result<void> load() {
@@ -44,6 +50,8 @@ public:
     [[nodiscard]] std::uint32_t vcpu_count() const override { return execution_.vcpu_count(); }
     [[nodiscard]] PhysicalMemory& memory() override { return memory_; }
     [[nodiscard]] bool bound_to_thread() const override { return false; }  // KvmExecution has its own
+
+    void where_stops_are_seen(const std::function<void()>& work) override { execution_.trace(work); }
 
     Result<bool> running() override {
         if (!process_.alive()) return fail(vmm_gone());

@@ -1,5 +1,7 @@
 #include "backends/kvm/tracer.h"
 
+#include "backends/kvm/child_events.h"
+
 namespace exo::kvm {
 
 Tracer::~Tracer() {
@@ -9,6 +11,7 @@ Tracer::~Tracer() {
 }
 
 void Tracer::serve() {
+    leave_children_to_others();
     for (bool more = true; more;) {
         work_.wait(nullptr);
         const Work& work = *work_.load();

@@ -91,9 +91,8 @@ Result<void> Vcpu::go_home() {
 }
 
 Result<void> Vcpu::make_ready() {
-    if (board_data_ == nullptr || parked_) return {};
+    if (board_data_ == nullptr || parked_ || !TRY(in_user_mode())) return {};
     CHECK_OK(park());
-    if (!TRY(in_user_mode())) return {};
     const auto request = gs_request();
     exo::kvm::post(mailbox(), {&request, 1});  // without waiting for it
     asked_for_gs_ = true;

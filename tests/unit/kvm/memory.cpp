@@ -4,6 +4,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <array>
+#include <functional>
+#include <vector>
+
 #include "backends/kvm/look_again.h"
 #include "tests/unit/kvm/fake_monitor.h"
 
@@ -132,6 +136,36 @@ TEST_CASE("a guest that shows no memory yet has none, and says why") {
     CHECK(memory.regions().empty());
     REQUIRE(memory.notes().size() == 1);
     CHECK(memory.notes()[0].starts_with("guest memory: no vCPU has paging on"));
+}
+
+TEST_CASE("memory is looked for before it is used, once, and by each way of using it") {
+    const auto process = Process::open(::getpid());
+    REQUIRE(process);
+    SlotMemory memory{*process, "the monitor"};
+    int looks = 0;
+    memory.when_used([&] {
+        ++looks;
+        CHECK(memory.regions().empty());  // a look may use it
+    });
+    std::array<std::byte, 8> bytes{};
+    std::array<PhysicalMemory::Fragment, 1> fragments{{{PhysicalAddress{0}, bytes, 0}}};
+    CHECK_FALSE(memory.read_some(PhysicalAddress{0}, bytes));
+    CHECK(looks == 0);  // nobody has said that it may be worth it
+    const std::vector<std::function<void()>> uses{
+        [&] { CHECK_FALSE(memory.read_some(PhysicalAddress{0}, bytes)); },
+        [&] { CHECK_FALSE(memory.write_some(PhysicalAddress{0}, bytes)); },
+        [&] { memory.read_scattered(fragments); },
+        [&] { CHECK(memory.regions().empty()); },
+    };
+    for (const auto& use : uses) {
+        looks = 0;
+        memory.look_before_use();
+        memory.look_before_use();
+        CHECK(looks == 0);
+        use();
+        use();
+        CHECK(looks == 1);
+    }
 }
 
 TEST_CASE("memory is looked for again when the guest shows something else, and not all the time") {

@@ -12,27 +12,14 @@
 #include <thread>
 
 #include "backends/host/process.h"
+#include "tests/unit/kvm/idle_process.h"
 
 using namespace exo;
 using namespace exo::kvm;
 
 namespace {
 
-// A process that does nothing, until the end.
-struct Idle {
-    pid_t pid = ::fork();
-    Idle() {
-        while (pid == 0) ::pause();
-    }
-    ~Idle() {
-        ::kill(pid, SIGKILL);
-        ::waitpid(pid, nullptr, 0);
-    }
-    Idle(const Idle&) = delete;
-    Idle& operator=(const Idle&) = delete;
-};
-
-// The same with a second thread.
+// An IdleProcess with a second thread.
 struct IdlePair {
     pid_t pid = ::fork();
     IdlePair() {
@@ -80,7 +67,7 @@ TEST_CASE("kvm: a process that is killed while its thread stands ends once that 
 }
 
 TEST_CASE("kvm: whether a thread can be traced is told without a trace") {
-    const Idle process;
+    const IdleProcess process;
     for (int i = 0; i < 100; ++i) {
         REQUIRE(TracedThread::try_to_seize(process.pid));
         CHECK(status_field(process.pid, "TracerPid") == "0");

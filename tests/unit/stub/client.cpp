@@ -167,6 +167,16 @@ BOTH_WAYS("a ^C right behind a resume stops the guest") {
     CHECK(d.receive_packet().starts_with("T02"));
 }
 
+BOTH_WAYS("a ^C of the next run, sent as soon as the stop of this one is told, is not lost") {
+    Debugged d{T::value};
+    d.start_without_acks();
+    d.send(packet("vCont;c"));
+    for (int i = 0; i < 500; ++i) {
+        d.send(i == 0 ? "\x03" : packet("vCont;c") + "\x03");
+        REQUIRE(d.receive_packet().starts_with("T02"));
+    }
+}
+
 BOTH_WAYS("a ^C that comes too late stops nothing") {
     Debugged d{T::value};
     d.start_without_acks();
@@ -218,6 +228,30 @@ BOTH_WAYS("the server can end it at any time") {
     asio::post(d.context, [&d] { d.client->stop(); });
     d.wait_for_end();
     CHECK(d.fake.target->is_running());
+}
+
+TEST_CASE("a ^C is seen in a connection before it is read, behind acknowledgements") {
+    for (const auto& [bytes, seen] : {std::pair{std::string{""}, false},
+                                      {"+", false},
+                                      {"\x03", true},
+                                      {"+\x03", true},
+                                      {"++++\x03$g#67", true},
+                                      {"$\x03", false},
+                                      {"-\x03", false}}) {
+        CAPTURE(bytes);
+        std::array<int, 2> ends{};
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) == 0);
+        asio::io_context context;
+        Connection connection{
+            Connection::Socket{context, asio::generic::stream_protocol{AF_UNIX, 0}, ends[1]}};
+        CHECK_FALSE(Connection::is_next(connection.descriptor(), rsp::interrupt_byte));
+        REQUIRE(::send(ends[0], bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()));
+        CHECK(Connection::is_next(connection.descriptor(), rsp::interrupt_byte) == seen);
+        std::array<char, 16> read{};
+        CHECK(connection.read_now(read.data(), read.size()) == bytes.size());  // all of it is there still
+        ::close(ends[0]);
+        CHECK_FALSE(Connection::is_next(connection.descriptor(), rsp::interrupt_byte));
+    }
 }
 
 BOTH_WAYS("a debugger that reads nothing gets no more than it takes, then all") {
