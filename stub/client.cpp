@@ -253,29 +253,35 @@ void Client::dispatch() {
     });
 }
 
-// A step is over soon. Else it is looked for where that keeps nobody from ^C.
+// A step is over soon, and mostly without the thread that sees stops. Else it is looked for where that keeps
+// nobody from ^C.
 void Client::poll() {
-    const bool soon = std::exchange(just_stepped_, false);
-    const auto limit = soon ? step_time : poll_interval;
-    const bool early = !soon && !acks_ && !writing_ && outgoing_.empty();
+    if (std::exchange(just_stepped_, false)) {
+        return run_job(
+            Where::here, [this] { return session_.poll_stop(step_time); },
+            [this](const std::optional<Reply>& reply) { tell(reply); });
+    }
+    const bool early = !acks_ && !writing_ && outgoing_.empty();
     run_job(
-        soon ? Where::here : Where::target_thread,
-        [this, limit, early] {
+        Where::target_thread,
+        [this, early] {
             std::optional<Reply> reply;
             listen_to(connection_.descriptor());
             session_.machine.target().where_stops_are_seen([&] {
-                reply = session_.poll_stop(limit);
+                reply = session_.poll_stop(poll_interval);
                 if (reply && early) send_early(*reply);
             });
             listen_to(-1);
             return reply;
         },
-        [this](const std::optional<Reply>& reply) {
-            if (!reply) return;
-            running_ = reply->kind == Reply::Kind::running;
-            told_early_ = false;
-            send(*reply);
-        });
+        [this](const std::optional<Reply>& reply) { tell(reply); });
+}
+
+void Client::tell(const std::optional<Reply>& reply) {
+    if (!reply) return;
+    running_ = reply->kind == Reply::Kind::running;
+    told_early_ = false;
+    send(*reply);
 }
 
 // A packet has to wait for it, so it is brief while there may be more of them.

@@ -54,6 +54,7 @@ private:
     void open();
     void dispatch();
     void poll();
+    void tell(const std::optional<Reply>& reply);
     void poll_non_stop();
     [[nodiscard]] bool is_quiet();
     [[nodiscard]] bool poll_is_overdue() const;
