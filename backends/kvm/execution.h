@@ -5,7 +5,8 @@
 // VMM would take it for the guest's own.
 //
 // Can be called from any thread, one at a time: what needs ptrace is done by a thread of its own. A guest
-// that stands has its vCPUs' threads parked (Vcpu), so that registers and steps need none.
+// that stands has its vCPUs' threads parked (Vcpu) once they are asked for something, so that registers and
+// steps need none.
 #pragma once
 
 #include <linux/kvm.h>

@@ -179,28 +179,45 @@ bool has_content(const ReadVmm& read, std::uint64_t host) {
     return read(host, bytes) == bytes.size() && !is(std::byte{0}) && !is(std::byte{0xff});
 }
 
+Found at(const Block& block, std::uint64_t start) { return Found{*Guess{}.with(block, 0, start), {}}; }
+
+// The kernel may have merged guest memory with what the monitor has before it (a thread's stack, of 8 MiB
+// with glibc: mm/vma.c, vma_merge). QEMU's begins at a huge page (QEMU_VMALLOC_ALIGN).
+std::vector<std::uint64_t> possible_starts(const Block& block) {
+    constexpr std::uint64_t alignment = 2 * mib;
+    constexpr std::uint64_t most_before = 64 * mib;
+    std::vector<std::uint64_t> starts{block.start};
+    starts.insert(starts.end(), block.seams.begin(), block.seams.end());
+    const std::uint64_t end = block.start + std::min(block.size(), most_before);
+    for (auto start = (block.start / alignment + 1) * alignment; start < end; start += alignment)
+        starts.push_back(start);
+    return starts;
+}
+
 // No vCPU translates addresses: firmware, or a small guest. There are no walks; all that can be checked is
 // that there is code where code is executed.
 Result<Slots> without_paging(std::span<const Block> blocks, const ReadVmm& read,
                              std::span<const Witness> witnesses) {
-    const auto at_start_of = [](const Block& block) {
-        return Found{*Guess{}.with(block, 0, block.start), {}};
-    };
+    const auto has_landmarks = [&](const Found& found) { return !landmarks(found.guess, read).empty(); };
     for (const Block& block : blocks) {
-        const Found found = at_start_of(block);
-        if (!landmarks(found.guess, read).empty()) return Report{blocks, read, found}.take();
+        const Found found = at(block, block.start);
+        if (has_landmarks(found)) return Report{blocks, read, found}.take();
     }
     for (const Block& block : blocks) {
-        const bool has_code = std::ranges::any_of(witnesses, [&](const Witness& witness) {
-            return !witness.addresses.empty() && witness.addresses.front() < block.size() &&
-                   has_content(read, block.start + witness.addresses.front());
+        const auto starts = possible_starts(block);
+        const auto start = std::ranges::find_if(starts, [&](std::uint64_t host) {
+            return std::ranges::any_of(witnesses, [&](const Witness& witness) {
+                return !witness.addresses.empty() && witness.addresses.front() < block.end - host &&
+                       has_content(read, host + witness.addresses.front());
+            });
         });
-        if (!has_code) continue;
-        const Found found = at_start_of(block);
+        if (start == starts.end()) continue;
+        const Found found = at(block, *start);
         Slots result = Report{blocks, read, found}.take();
+        if (has_landmarks(found)) return result;
         result.notes.insert(result.notes.begin(),
-                            "no vCPU has paging on: that guest memory begins at the start of the monitor's "
-                            "largest mapping that has code where the vCPU executes it is not verified");
+                            "no vCPU has paging on: that guest memory begins where the monitor's largest "
+                            "mapping has code that the vCPU executes is not verified");
         return result;
     }
     return fail(Errc::not_found,

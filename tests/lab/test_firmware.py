@@ -1,12 +1,15 @@
 """A guest of stock QEMU that is in its firmware yet: it is debugged with nothing of its memory known."""
 import struct
+import time
 import unittest
 
 from harness import case, packets, server
 from harness.firmware import COUNTERS, FirmwareVm
+from harness.patience import until
 
 NOT_FOUND = 'no memory of the monitor has code where one executes it'
-RIP = '10'  # its number in gdb's x86-64 description
+NOT_VERIFIED = 'that guest memory begins where the monitor\'s largest mapping has code that the vCPU executes is not verified'
+RIP, RBP = '10', '6'  # their numbers in gdb's x86-64 description
 
 
 class Firmware(unittest.TestCase):
@@ -40,6 +43,26 @@ class Firmware(unittest.TestCase):
             self.assertEqual(serving.log().count(NOT_FOUND), 1, serving.log())
             self.assertEqual(client.ask('D'), 'OK')
         self.assertIn(f'remark: guest memory: no vCPU has paging on, and {NOT_FOUND}', server.run('info', self.guest.target).stdout)
+        self.guest.alive()
+
+    def test_its_memory_is_found_once_it_is_in_it(self):
+        with server.Server(self.guest.target) as serving, packets.Client(serving.socket) as client:
+            client.greet()
+            self.assertRegex(client.ask(f'm{COUNTERS:x},10'), '^E')
+            self.assertEqual(client.ask(f'P{RBP}=0100000000000000'), 'OK')
+
+            def counters():
+                client.send('vCont;c')
+                time.sleep(0.05)
+                self.stop(client)
+                memory = client.ask(f'm{COUNTERS:x},10')
+                return None if memory.startswith('E') else struct.unpack('<QQ', bytes.fromhex(memory))
+
+            until(lambda: all(counters() or (0,)), 'the memory that both vCPUs count in')
+            first = counters()
+            self.assertTrue(all(a < b for a, b in zip(first, counters())))
+            self.assertIn(NOT_VERIFIED, serving.log())
+            client.ask('D')
         self.guest.alive()
 
 

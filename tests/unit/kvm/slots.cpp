@@ -302,6 +302,28 @@ TEST_CASE("paging is off") {
     }
 }
 
+TEST_CASE("paging is off, and a thread's stack lies before guest memory, in one mapping or in two") {
+    constexpr std::uint64_t stack = 8 * mib;
+    constexpr std::uint64_t odd = 0x3000;  // of the stack's start; guest memory begins at a huge page
+    bool merged = false;
+    SUBCASE("one") { merged = true; }
+    SUBCASE("two") {}
+    std::vector<Mapping> mappings{memory(base + odd, stack - odd + 64 * mib)};
+    if (!merged) mappings = {memory(base + odd, stack - odd), memory(base + stack, 64 * mib)};
+    FakeMonitor monitor{std::move(mappings), {{0, 64 * mib, base + stack}}};
+    monitor.put_host(base + stack - 0x2000, std::as_bytes(std::span{"what a stack has at its end"}));
+    monitor.put(0x7c10, std::as_bytes(std::span{"\x66\xff\x06\x00\x60\xe8"}));
+    Witness witness;
+    witness.addresses = {0x7c10};
+    const Witness witnesses[] = {witness};
+    const auto found = find_slots(monitor.mappings(), monitor.reader(), witnesses);
+    REQUIRE(found);
+    REQUIRE(slot_at(*found, 0x7c10) != nullptr);
+    CHECK(slot_at(*found, 0x7c10)->host == base + stack);
+    REQUIRE(!found->notes.empty());
+    CHECK(found->notes[0].starts_with("no vCPU has paging on"));
+}
+
 TEST_CASE("a monitor without memory") {
     const Witness witnesses[] = {Witness{}};
     const ReadVmm nothing = [](std::uint64_t, MutableBytes) -> std::size_t { return 0; };
