@@ -112,7 +112,7 @@ private:
 
     // running.cpp
     Result<void> start();
-    Result<void> stop_and_make_ready();
+    Result<void> stop_and_make_ready(bool for_steps);
     Result<void> run_one(VcpuId id, VcpuAction action);
     Result<void> begin_step(VcpuId id);
     Result<void> step_off_breakpoints();

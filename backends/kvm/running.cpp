@@ -157,15 +157,17 @@ Result<std::optional<StopEvent>> KvmExecution::step_alone(VcpuId id) {
     return std::optional<StopEvent>{};
 }
 
-Result<void> KvmExecution::stop_and_make_ready() {
+// After ^C the client is told first: steps are less likely, and park a thread as they need it.
+Result<void> KvmExecution::stop_and_make_ready(bool for_steps) {
     CHECK_OK(stop_all());
-    for (auto& vcpu : vcpus_) CHECK_OK(vcpu->make_ready());
+    for (auto& vcpu : vcpus_) CHECK_OK(vcpu->make_ready(for_steps));
     return {};
 }
 
 Result<std::optional<StopEvent>> KvmExecution::stopped(StopEvent event) {
     if (!std::ranges::all_of(vcpus_, [](const auto& vcpu) { return vcpu->stopped(); }))
-        CHECK_OK(tracer_.run([this] { return stop_and_make_ready(); }));
+        CHECK_OK(
+            tracer_.run([&] { return stop_and_make_ready(event.cause != StopEvent::Cause::interrupt); }));
     running_ = false;
     ++generation_;
     return event;

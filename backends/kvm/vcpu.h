@@ -102,8 +102,9 @@ public:
     void use(const Springboard* board, std::byte* data = nullptr);
     // kvm_run as this process has it, where the kernel lets it be mapped.
     void use_run_area(MappedPages pages) { run_pages_ = std::move(pages); }
-    // Of a stopped one: its calls cost little from then on, and what is asked for most is under way.
-    Result<void> make_ready();
+    // Of a stopped one: its calls cost little from then on, and what is asked for most is under way. Without
+    // `for_steps` only where registers need a call.
+    Result<void> make_ready(bool for_steps);
     // Makes a system call: home → away. Its result, a negative errno where it fails.
     Result<std::int64_t> call(std::int64_t number, std::uint64_t a = 0, std::uint64_t b = 0,
                               std::uint64_t c = 0);

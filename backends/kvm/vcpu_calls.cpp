@@ -90,9 +90,12 @@ Result<void> Vcpu::go_home() {
     return put_record({.halted = halted_ ? 1U : 0U});
 }
 
-Result<void> Vcpu::make_ready() {
-    if (board_data_ == nullptr || parked_ || !TRY(in_user_mode())) return {};
+Result<void> Vcpu::make_ready(bool for_steps) {
+    if (board_data_ == nullptr || parked_) return {};
+    const bool in_user = TRY(in_user_mode());
+    if (!in_user && !for_steps) return {};
     CHECK_OK(park());
+    if (!in_user) return {};
     const auto request = gs_request();
     exo::kvm::post(mailbox(), {&request, 1});  // without waiting for it
     asked_for_gs_ = true;
